@@ -1,0 +1,43 @@
+# `make train` and `make test` need Python 3.11 to 3.13 and git; they set up the rest in .venv.
+PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
+# CPU wheels by default, where pip can find them; `make setup TORCH=torch==2.13.0` takes your
+# platform's own build, and PIP_EXTRA_INDEX_URL names an index that has the CPU ones.
+TORCH ?= torch==2.13.0+cpu
+TORCH_ELSE ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.complete
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup train test check format clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(SETUP)  ## make .venv with everything pinned
+
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt "$(TORCH)" 2>/dev/null || $(PIP) -c constraints.txt "$(TORCH_ELSE)"
+	$(PIP) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+train: setup  ## learn Pong: 2 actors, data mode; ARGS="--mode gradients --max-minutes 5"
+	$(BIN)/asyncade train $(ARGS)
+
+check: setup  ## lint, types, import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## check, then every test
+	$(BIN)/python -m pytest $(ARGS)
+
+format: setup  ## mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what setup made
+	rm -rf $(VENV)
