@@ -1,0 +1,212 @@
+"""How a service lives and ends: health, the HTTP page about it, and signals."""
+
+from __future__ import annotations
+
+import signal
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+_CLOSE_POLL_S = 0.1  # how long close() may wait for the server's thread to notice
+
+
+class Health:
+    """What the probes ask: does the main loop still turn, and can the service work?
+
+    Safe to share between threads: every attribute is one reference, written by one thread.
+
+    Args:
+        stall_seconds: the loop counts as stuck after this long without a tick. Construction is the
+            first tick, so it covers start-up too.
+        clock: monotonic time in seconds.
+
+    Attributes:
+        ready: whether the service can do its work. A service that waits for another is alive but
+            not ready: restarting it would not help.
+        waiting_for: what it waits for while not ready, for a person to read.
+    """
+
+    def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stall_seconds = stall_seconds
+        self.ready = False
+        self.waiting_for = "start-up"
+        self._clock = clock
+        self._last_tick = clock()
+
+    def tick(self) -> None:
+        """Says that the main loop turned. Call it every step."""
+        self._last_tick = self._clock()
+
+    def seconds_since_tick(self, now: float | None = None) -> float:
+        """Returns the age of the last tick, in seconds, at `now` by the same clock."""
+        return (self._clock() if now is None else now) - self._last_tick
+
+    def alive(self, now: float | None = None) -> bool:
+        """Whether the last tick is at most `stall_seconds` old at `now` by the same clock."""
+        return self.seconds_since_tick(now) <= self.stall_seconds
+
+
+class HttpAddressError(OSError):
+    """The HTTP page cannot be served where it was asked for. The message names the setting."""
+
+
+class HttpServer:
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from a daemon thread until closed.
+
+    Also a context manager. Made by `serve_http`.
+    """
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self._server = server
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(_CLOSE_POLL_S,), name="http", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port really bound."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Stops serving and frees the port. A second call does nothing."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> HttpServer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def serve_http(
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    health: Health,
+    *,
+    setting: str = "--metrics-port",
+) -> HttpServer:
+    """Starts the page that Prometheus and the orchestrator's probes read.
+
+    ``/metrics`` is the registry in the format the client accepts. ``/healthz`` and ``/readyz``
+    answer 200, or 503 with the reason. Anything else is 404.
+
+    Args:
+        host: address to listen on: ``0.0.0.0`` in a container, ``127.0.0.1`` on a laptop.
+        port: TCP port; 0 takes a free one.
+        registry: metrics of this process.
+        health: asked at every probe.
+        setting: what the user would change if the port is taken; only for the error message.
+
+    Raises:
+        HttpAddressError: the address or port cannot be had.
+    """
+
+    class Handler(_Handler):
+        pages = _Pages(registry, health)
+
+    try:
+        return HttpServer(_Server((host, port), Handler))
+    except (OSError, OverflowError) as error:
+        cure = f"choose another port with {setting} (0 takes a free one)"
+        raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
+
+
+def stop_on_signals() -> threading.Event:
+    """Turns SIGTERM and SIGINT into an event for the main loop.
+
+    The first SIGINT (Ctrl-C) asks for a clean end; a second one ends the process at once. Call it
+    from ``__main__`` alone, in the main thread. A signal interrupts no blocking socket call, so
+    every one needs a timeout (PEP 475).
+
+    Returns:
+        An event that is set once the process should end. Ask it with ``is_set()`` between steps.
+    """
+    stop = threading.Event()
+
+    def request_stop(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+    return stop
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks DNS for this host's full name, which can take a container seconds.
+        socketserver.TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if isinstance(sys.exception(), ConnectionError | TimeoutError):
+            return  # the scraper hung up: its own business
+        super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Pages:
+    """Decides the answers; no network in here."""
+
+    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+        self._registry = registry
+        self._health = health
+
+    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
+        """Returns status, content type and body for one GET."""
+        match path.partition("?")[0]:
+            case "/metrics":
+                encoder, content_type = choose_encoder(accept)
+                return 200, content_type, encoder(self._registry)
+            case "/healthz":
+                return _plain(*self._alive())
+            case "/readyz":
+                return _plain(*self._ready())
+        return _plain(404, "try /metrics, /healthz or /readyz")
+
+    def _alive(self) -> tuple[int, str]:
+        seconds = self._health.seconds_since_tick()
+        if not self._health.alive():
+            limit = self._health.stall_seconds
+            return 503, f"stalled: last step {seconds:.1f} s ago, limit {limit:g} s"
+        return 200, f"ok: last step {seconds:.1f} s ago"
+
+    def _ready(self) -> tuple[int, str]:
+        status, reason = self._alive()
+        if status == 200 and not self._health.ready:
+            return 503, f"not ready: waiting for {self._health.waiting_for}"
+        return status, reason
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pages: _Pages
+    timeout = 10.0  # seconds; a client that sends nothing must not hold a thread for ever
+
+    def do_GET(self) -> None:
+        status, content_type, body = self.pages.answer(self.path, self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps a line per probe and scrape out of the log."""
+
+
+def _plain(status: int, text: str) -> tuple[int, str, bytes]:
+    return status, "text/plain; charset=utf-8", f"{text}\n".encode()

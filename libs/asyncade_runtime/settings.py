@@ -1,0 +1,193 @@
+"""Settings of a service: a frozen, typed record, read once, whose errors teach.
+
+A command-line flag beats an environment variable, which beats the default. Only ``__main__`` calls
+`load`, with the process's own arguments and environment.
+
+    class ActorSettings(Settings):
+        '''Plays Atari games and sends what happened to the learner.'''
+
+        model_config = SettingsConfigDict(
+            env_prefix="ASYNCADE_ACTOR_", cli_prog_name="asyncade-actor"
+        )
+
+        unroll_length: int = Field(default=32, ge=1, description="Steps per trajectory.")
+
+    settings = load(ActorSettings, sys.argv[1:], os.environ)
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pydantic
+import pydantic_settings
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+__all__ = ["Settings", "SettingsConfigDict", "SettingsError", "load", "settings_table"]
+
+_NONE = "null"
+"""How an optional setting is switched off, as a flag's value or a variable's."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used. The message has one line per problem."""
+
+
+class Settings(BaseSettings):
+    """Base of every service's settings. Give `env_prefix` and `cli_prog_name`.
+
+    Fields are flat, without aliases: the field ``unroll_length`` is the flag ``--unroll-length``
+    and the variable ``PREFIX_UNROLL_LENGTH``. The class docstring opens the text of ``--help``.
+    Constructing one directly, as tests do, reads neither the environment nor the command line.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        cli_parse_none_str=_NONE,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_show_env_vars=True,
+        cli_exit_on_error=False,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leaves the constructor's arguments as the only source; `load` brings the others."""
+        return (init_settings,)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
+    """Reads the settings of one service.
+
+    Args:
+        cls: which settings.
+        argv: command line without the program's name.
+        environ: environment variables. Those without the prefix are ignored, and so are empty
+            ones: ``ACTORS=`` in a Compose file means the default.
+
+    Returns:
+        The settings, validated.
+
+    Raises:
+        SettingsError: an unknown flag or variable, or a value that is not allowed.
+        SystemExit: after ``--help`` was printed.
+    """
+    problems = [*_unknown_variables(cls, environ), *_unknown_flags(cls, argv)]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    try:
+        from_environment = EnvSettingsSource(cls)
+        # The library read os.environ itself; what it answers with is replaced by our argument.
+        from_environment.env_vars = {key.lower(): value for key, value in environ.items() if value}
+        from_flags: CliSettingsSource[Any] = CliSettingsSource(
+            cls, cli_parse_args=list(argv), formatter_class=argparse.HelpFormatter
+        )
+        given = {**_with_none(from_environment()), **from_flags()}
+    except pydantic_settings.SettingsError as error:
+        reason = f": {error.__cause__}" if error.__cause__ else ""
+        raise SettingsError(str(error).removeprefix("error parsing CLI: ") + reason) from error
+    try:
+        return cls(**given)
+    except pydantic.ValidationError as error:
+        lines = [_explained(cls, detail) for detail in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def settings_table(cls: type[Settings]) -> str:
+    """Writes the settings as a Markdown table, for the service's README.
+
+    Args:
+        cls: which settings.
+
+    Returns:
+        A header and one row per setting: flag, environment variable, default, meaning.
+    """
+    rows = ["| Setting | Environment variable | Default | Meaning |", "|---|---|---|---|"]
+    for name, field in cls.model_fields.items():
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        cells = f"`{_flag(name)}`", f"`{_variable(cls, name)}`", _default(field), meaning
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _with_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if value == _NONE else value for name, value in given.items()}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(cls: type[Settings], name: str) -> str:
+    return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "computed"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{_NONE if field.default is None else field.default}`"
+
+
+def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[str]:
+    prefix = cls.model_config.get("env_prefix", "").upper()
+    known = [_variable(cls, name) for name in cls.model_fields]
+    for variable in sorted(environ):
+        ours = prefix and variable.upper().startswith(prefix)
+        if ours and variable.upper() not in known:
+            yield f"unknown environment variable {variable}{_suggestion(variable, known)}"
+
+
+def _unknown_flags(cls: type[Settings], argv: Sequence[str]) -> Iterator[str]:
+    known = ["--help"]
+    for name, field in cls.model_fields.items():
+        known.append(_flag(name))
+        if field.annotation is bool:
+            known.append("--no-" + name.replace("_", "-"))
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            yield f"unknown flag {flag}{_suggestion(flag, known)}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.upper(), [candidate.upper() for candidate in known], 1)
+    spelled = [candidate for candidate in known if candidate.upper() in close]
+    return f"; did you mean {spelled[0]}?" if spelled else "; see --help"
+
+
+def _explained(cls: type[Settings], detail: ErrorDetails) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message  # a rule between several settings names them itself
+    name = str(detail["loc"][0])
+    where = f"{_flag(name)} ({_variable(cls, name)})"
+    if detail["type"] == "missing":
+        return f"{where} is required"
+    return f"{where} cannot be {detail['input']!r}: {message}"

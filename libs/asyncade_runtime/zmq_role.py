@@ -1,0 +1,93 @@
+"""What every ZeroMQ role has: options, heartbeats, a monitor, and an end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import zmq
+
+from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.connection_monitor import ConnectionMonitor
+from asyncade_runtime.roles import ConnectionEvent
+
+HEARTBEAT_TIMEOUT_S = 30.0
+"""Seconds of silence after which a peer counts as dead.
+
+It must exceed the longest pause between two calls of `Inbox.receive`. A full PULL stops reading its
+connections, heartbeats included, and *either* side then takes the other for dead: with a timeout of
+0.6 s, a reader that paused longer lost the connection and every unroll in flight (measured).
+"""
+
+
+class ZmqRole:
+    """A socket and its monitor. Every option is set here, before bind or connect.
+
+    libzmq ignores most options that are set later, without a word, so this is the one place where
+    a socket is made.
+    """
+
+    def __init__(
+        self,
+        context: zmq.SyncContext,
+        kind: int,
+        attach: Callable[[zmq.SyncSocket, str], str],
+        address: str,
+        heartbeat_timeout_s: float,
+        options: Mapping[zmq.SocketOption, int],
+    ) -> None:
+        heartbeat_ms = milliseconds(heartbeat_timeout_s)
+        self._socket = context.socket(kind)
+        for option, value in {
+            zmq.LINGER: 0,
+            zmq.HEARTBEAT_IVL: max(1, heartbeat_ms // 6),
+            zmq.HEARTBEAT_TIMEOUT: heartbeat_ms,
+            zmq.HEARTBEAT_TTL: heartbeat_ms,
+            # Finds a connection whose other end lost power, below the heartbeats.
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: 30,
+            zmq.TCP_KEEPALIVE_INTVL: 5,
+            zmq.TCP_KEEPALIVE_CNT: 3,
+            # Doubling and randomised, so that a hundred actors do not storm a returning learner.
+            zmq.RECONNECT_IVL: 100,
+            zmq.RECONNECT_IVL_MAX: 5000,
+            **options,
+        }.items():
+            self._socket.set(option, value)
+        self._monitor = ConnectionMonitor(context, self._socket)
+        try:
+            self.endpoint = attach(self._socket, address)
+        except SocketAddressError:
+            self.close()
+            raise
+
+    def events(self) -> list[ConnectionEvent]:
+        """Returns what happened to the connections since the last call, without blocking."""
+        return self._monitor.drain()
+
+    def close(self) -> None:
+        """Closes the socket and its monitor. A second call does nothing."""
+        if not self._socket.closed:
+            self._monitor.close()
+            self._socket.close()
+
+
+class ConnectingRole(ZmqRole):
+    """A role that connects, and never stops trying."""
+
+    def events(self) -> list[ConnectionEvent]:
+        """Returns what happened to the connections since the last call, without blocking."""
+        events = super().events()
+        if self._monitor.gave_up():
+            self._socket.disconnect(self.endpoint)
+            self._socket.connect(self.endpoint)
+            events.append(
+                ConnectionEvent("retried", self.endpoint, "libzmq had given up, connecting anew")
+            )
+            self._monitor.reset()
+        return events
+
+
+def milliseconds(seconds: float) -> int:
+    """Returns a timeout as libzmq wants it; never below zero, as -1 would mean for ever."""
+    return max(0, math.ceil(seconds * 1000))

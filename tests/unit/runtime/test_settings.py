@@ -1,0 +1,178 @@
+"""Settings: where values come from, and what the errors say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import pytest
+from pydantic import Field, model_validator
+
+from asyncade_runtime.settings import (
+    Settings,
+    SettingsConfigDict,
+    SettingsError,
+    load,
+    settings_table,
+)
+
+
+class Example(Settings):
+    """Plays games,
+    many of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EXAMPLE_", cli_prog_name="example")
+
+    unroll_length: int = Field(default=32, ge=1, le=512, description="Steps per trajectory.")
+    target: float | None = Field(default=18.0, description="Mean return to stop at; `a|b`.")
+    mode: Literal["data", "gradients"] = Field(default="data", description="What is sent.")
+    run_dir: Path = Field(default=Path("runs"), description="Where results go.")
+    resume: bool = Field(default=False, description="Continue from the last checkpoint.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.resume and self.mode == "gradients":
+            raise ValueError("--resume needs --mode data")
+        return self
+
+
+class Needy(Settings):
+    model_config = SettingsConfigDict(env_prefix="NEEDY_", cli_prog_name="needy")
+
+    learner: str = Field(description="Address of the learner.")
+
+
+def problems(*argv: str, **environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(Example, argv, environ)
+    return str(caught.value).splitlines()
+
+
+def test_defaults() -> None:
+    assert load(Example, [], {}) == Example()
+
+
+def test_flag_beats_environment_beats_default() -> None:
+    environ = {"EXAMPLE_UNROLL_LENGTH": "64", "EXAMPLE_MODE": "gradients"}
+    settings = load(Example, ["--unroll-length", "128"], environ)
+    assert settings.unroll_length == 128
+    assert settings.mode == "gradients"
+    assert settings.target == 18.0
+
+
+def test_values_are_typed() -> None:
+    settings = load(Example, ["--run-dir=/data/a", "--resume"], {"EXAMPLE_TARGET": "20.5"})
+    assert settings.run_dir == Path("/data/a")
+    assert settings.resume is True
+    assert settings.target == 20.5
+
+
+def test_boolean_flags_have_a_negative() -> None:
+    assert load(Example, ["--no-resume"], {"EXAMPLE_RESUME": "true"}).resume is False
+    assert load(Example, [], {"EXAMPLE_RESUME": "true"}).resume is True
+
+
+def test_empty_variable_counts_as_unset() -> None:
+    assert load(Example, [], {"EXAMPLE_UNROLL_LENGTH": ""}).unroll_length == 32
+
+
+def test_null_switches_an_optional_setting_off() -> None:
+    assert load(Example, ["--target", "null"], {}).target is None
+    assert load(Example, [], {"EXAMPLE_TARGET": "null"}).target is None
+    assert load(Example, ["--target", "3"], {"EXAMPLE_TARGET": "null"}).target == 3.0
+
+
+def test_negative_numbers_are_values_not_flags() -> None:
+    assert load(Example, ["--target", "-20.5"], {}).target == -20.5
+
+
+def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_UNROLL_LENGTH", "64")
+    monkeypatch.setenv("UNROLL_LENGTH", "65")
+    assert load(Example, [], {}).unroll_length == 32
+    assert Example().unroll_length == 32
+
+
+def test_variables_of_others_are_ignored() -> None:
+    assert load(Example, [], {"PATH": "/bin", "EXAMPLES_X": "1", "UNROLL_LENGTH": "9"}) == Example()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Example().unroll_length = 3
+
+
+def test_unknown_variable_is_named_with_the_closest_known() -> None:
+    assert problems(EXAMPLE_UNROL_LENGTH="3") == [
+        "unknown environment variable EXAMPLE_UNROL_LENGTH; did you mean EXAMPLE_UNROLL_LENGTH?"
+    ]
+
+
+def test_unknown_flag_is_named_with_the_closest_known() -> None:
+    assert problems("--unrol-length=3") == [
+        "unknown flag --unrol-length; did you mean --unroll-length?"
+    ]
+
+
+def test_an_unknown_name_like_no_other_points_to_help() -> None:
+    assert problems("--zzz") == ["unknown flag --zzz; see --help"]
+
+
+def test_every_bad_value_gets_a_line_with_both_names_and_what_is_allowed() -> None:
+    lines = problems("--unroll-length", "0", "--mode", "both", EXAMPLE_TARGET="high")
+    assert len(lines) == 3
+    assert lines[0].startswith("--unroll-length (EXAMPLE_UNROLL_LENGTH) cannot be '0': ")
+    assert lines[0].endswith("greater than or equal to 1")
+    assert lines[1].startswith("--target (EXAMPLE_TARGET) cannot be 'high': ")
+    assert lines[2].startswith("--mode (EXAMPLE_MODE) cannot be 'both': ")
+    assert lines[2].endswith("'data' or 'gradients'")
+
+
+def test_a_rule_between_settings_speaks_for_itself() -> None:
+    assert problems("--resume", "--mode=gradients") == ["--resume needs --mode data"]
+
+
+def test_a_flag_without_its_value_is_an_error_not_an_exit() -> None:
+    assert problems("--unroll-length") == ["argument --unroll-length: expected one argument"]
+
+
+def test_a_stray_word_is_an_error() -> None:
+    assert problems("data") == ["unrecognized arguments: data"]
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^--learner \(NEEDY_LEARNER\) is required$"):
+        load(Needy, [], {})
+    assert load(Needy, [], {"NEEDY_LEARNER": "tcp://a:1"}).learner == "tcp://a:1"
+
+
+def test_help_shows_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as caught:
+        load(Example, ["--help"], {})
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: example" in text
+    assert "Plays games, many of them." in text
+    assert "--target float" in text  # and not --target {float,null}
+    for name, field in Example.model_fields.items():
+        assert "--" + name.replace("_", "-") in text
+        assert f"(default: {field.default}) [env: EXAMPLE_{name.upper()}]" in text
+        assert field.description is not None
+        assert field.description in text
+
+
+def test_table_is_markdown_with_a_row_per_setting() -> None:
+    assert settings_table(Example).splitlines() == [
+        "| Setting | Environment variable | Default | Meaning |",
+        "|---|---|---|---|",
+        "| `--unroll-length` | `EXAMPLE_UNROLL_LENGTH` | `32` | Steps per trajectory. |",
+        "| `--target` | `EXAMPLE_TARGET` | `18.0` | Mean return to stop at; `a\\|b`. |",
+        "| `--mode` | `EXAMPLE_MODE` | `data` | What is sent. |",
+        "| `--run-dir` | `EXAMPLE_RUN_DIR` | `runs` | Where results go. |",
+        "| `--resume` | `EXAMPLE_RESUME` | `false` | Continue from the last checkpoint. |",
+    ]
+    assert "| required |" in settings_table(Needy)
