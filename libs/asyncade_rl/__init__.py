@@ -1,0 +1,1 @@
+"""Actor-critic learning on tensors: environments, network, losses. It knows no sockets."""

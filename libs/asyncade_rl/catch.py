@@ -1,0 +1,95 @@
+"""Catch: a ball falls, a paddle moves below it.
+
+Learned in seconds, so that a pipeline can be seen to learn where there is no time for Pong
+(Mnih et al. 2014, "Recurrent models of visual attention").
+
+Twelve rows and columns of 7x7 pixels. The ball falls one row a step from a random column; the
+paddle in the last row stays or moves by one. +1 for a catch, -1 for a miss, then a new ball.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from asyncade_rl.env import Observations, Step, check_actions
+from asyncade_rl.games import CATCH, FRAME_SIDE, num_actions
+
+CELLS: Final = 12
+_PIXELS: Final = FRAME_SIDE // CELLS
+
+
+class Catch:
+    """E games of Catch, in numpy."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._num_envs = num_envs
+        self._random = np.random.default_rng(0)
+        self._row = np.zeros(num_envs, dtype=np.int64)
+        self._column = np.zeros(num_envs, dtype=np.int64)
+        self._paddle = np.zeros(num_envs, dtype=np.int64)
+        self._stack = np.zeros((num_envs, 4, FRAME_SIDE, FRAME_SIDE), dtype=np.uint8)
+
+    @property
+    def num_envs(self) -> int:
+        """E."""
+        return self._num_envs
+
+    @property
+    def num_actions(self) -> int:
+        """Left, stay, right."""
+        return num_actions(CATCH)
+
+    def protocol(self) -> dict[str, Any]:
+        """Says how the game is played."""
+        return {"game": CATCH, "screen": "84x84 grey, stack 4", "episode": f"{CELLS - 1} steps"}
+
+    def reset(self, seed: int) -> Observations:
+        """Starts every game anew; the seed is of all games together."""
+        self._random = np.random.default_rng(seed)
+        self._begin(np.ones(self._num_envs, dtype=bool))
+        return self._stack.copy()
+
+    def step(self, actions: npt.NDArray[np.int64]) -> Step:
+        """Plays one step in every game."""
+        check_actions(actions, self._num_envs, self.num_actions)
+        self._paddle = np.clip(self._paddle + actions - 1, 0, CELLS - 1)
+        self._row += 1
+        self._see(np.zeros(self._num_envs, dtype=bool))
+        ended = self._row == CELLS - 1
+        caught = np.where(self._paddle == self._column, 1.0, -1.0)
+        final = self._stack.copy() if ended.any() else None
+        self._begin(ended)
+        return Step(
+            observations=self._stack.copy(),
+            rewards=np.where(ended, caught, 0.0).astype(np.float32),
+            terminated=ended,
+            truncated=np.zeros(self._num_envs, dtype=bool),
+            final_observations=final,
+        )
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _begin(self, which: npt.NDArray[np.bool_]) -> None:
+        count = int(which.sum())
+        if not count:
+            return
+        self._row[which] = 0
+        self._column[which] = self._random.integers(CELLS, size=count)
+        self._paddle[which] = self._random.integers(CELLS, size=count)
+        self._see(which, only=which)
+
+    def _see(self, fresh: npt.NDArray[np.bool_], only: npt.NDArray[np.bool_] | None = None) -> None:
+        """Draws a frame onto the stack; fresh games see nothing before it."""
+        games = np.arange(self._num_envs) if only is None else np.flatnonzero(only)
+        cells = np.zeros((len(games), CELLS, CELLS), dtype=np.uint8)
+        each = np.arange(len(games))
+        cells[each, self._row[games], self._column[games]] = 255
+        cells[each, CELLS - 1, self._paddle[games]] = 255
+        frames = cells.repeat(_PIXELS, axis=1).repeat(_PIXELS, axis=2)
+        self._stack[games, :-1] = self._stack[games, 1:]
+        self._stack[np.flatnonzero(fresh), :-1] = 0
+        self._stack[games, -1] = frames

@@ -1,0 +1,82 @@
+"""The policy and value network: the classic convolutional actor-critic (Mnih et al. 2015, 2016).
+
+Input normalisation is part of the network: the statistics are buffers, so they travel with the
+weights and lie in the checkpoint. On Pong they are worth more than every other choice together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from asyncade_proto.messages import STACK
+from asyncade_rl.games import FRAME_SIDE
+from asyncade_rl.shapes import NETWORKS, Shape
+
+
+class ActorCritic(nn.Module):
+    """Frames to a policy and a value.
+
+    Attributes:
+        frame_mean: float32 [84, 84], subtracted from every frame. Zero until calibrated.
+        frame_scale: float32 [], divides the difference. 255 until calibrated.
+    """
+
+    frame_mean: Tensor
+    frame_scale: Tensor
+
+    def __init__(self, num_actions: int, shape: Shape) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        layers: list[nn.Module] = []
+        channels, side = STACK, FRAME_SIDE
+        for outputs, kernel, stride in shape.convolutions:
+            layers += [nn.Conv2d(channels, outputs, kernel, stride), nn.ReLU()]
+            channels, side = outputs, (side - kernel) // stride + 1
+        layers += [nn.Flatten(), nn.Linear(channels * side * side, shape.hidden), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.policy = nn.Linear(shape.hidden, num_actions)
+        self.value = nn.Linear(shape.hidden, 1)
+        self.register_buffer("frame_mean", torch.zeros(FRAME_SIDE, FRAME_SIDE))
+        self.register_buffer("frame_scale", torch.tensor(255.0))
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits, float32 [N, A], and values, float32 [N].
+
+        Args:
+            frames: uint8 [N, 4, 84, 84], kept so until inside the network: a quarter of the bytes.
+        """
+        hidden = self.body((frames.float() - self.frame_mean) / self.frame_scale)
+        return self.policy(hidden), self.value(hidden).squeeze(-1)
+
+
+def make_network(num_actions: int, name: str, seed: int | None = None) -> ActorCritic:
+    """Returns a network with orthogonal weights (Saxe et al. 2014) and zero biases.
+
+    The policy's last layer is scaled by 0.01, so that the first policy is nearly uniform
+    (Andrychowicz et al. 2021, "What matters in on-policy reinforcement learning?").
+
+    Args:
+        num_actions: A.
+        name: a key of `NETWORKS`.
+        seed: of the weights; None leaves torch's defaults, for a network whose weights are loaded.
+
+    Raises:
+        ValueError: no network has this name.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; use one of {', '.join(NETWORKS)}")
+    network = ActorCritic(num_actions, NETWORKS[name])
+    if seed is None:
+        return network
+    generator = torch.Generator().manual_seed(seed)
+    gains: dict[nn.Module, float] = {network.policy: 0.01, network.value: 1.0}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            gain = gains.get(module, math.sqrt(2))
+            nn.init.orthogonal_(module.weight, gain, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network

@@ -1,0 +1,127 @@
+"""From a batch to gradients. Learner (data mode) and actor (gradient mode) both go this way.
+
+samples = prepare(network, batch, objective)           V-trace, once per batch
+for minibatch in minibatches(samples, ...):             `passes` times over the samples
+losses = backpropagate(network, minibatch, ...)    then one optimiser step, here or afar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from asyncade_proto.messages import Objective
+from asyncade_rl.batch import Batch
+from asyncade_rl.losses import Losses, action_log_probs, actor_critic_loss, normalise
+from asyncade_rl.network import ActorCritic
+from asyncade_rl.vtrace import vtrace
+
+_FORWARD_CHUNK: Final = 1024
+"""Frames per forward pass in `prepare`: bounds its memory, whatever the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """N steps, no longer in order, each with what the loss wants of it.
+
+    Attributes:
+        frames: uint8 [N, 4, H, W].
+        actions: int64 [N].
+        proximal_log_probs: float32 [N], of the policy at the start of the update.
+        advantages: float32 [N], V-trace's.
+        value_targets: float32 [N], V-trace's vs.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    proximal_log_probs: Tensor
+    advantages: Tensor
+    value_targets: Tensor
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.actions)
+
+    def rows(self, index: Tensor) -> Samples:
+        """Returns some of the samples: int64 [M]."""
+        return Samples(
+            self.frames[index],
+            self.actions[index],
+            self.proximal_log_probs[index],
+            self.advantages[index],
+            self.value_targets[index],
+        )
+
+
+def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples:
+    """Returns the batch's T x B samples with targets and advantages.
+
+    The network's present policy becomes the proximal policy of the clipped surrogate; V-trace
+    corrects for the behaviour policy having been another one (Hilton et al. 2021 decouple the two
+    in the same way). With fresh data and one pass it is all n-step A2C / GAE.
+    """
+    steps, envs = batch.actions.shape
+    flat = batch.frames.flatten(0, 1)
+    with torch.no_grad():
+        outputs = [network(chunk) for chunk in torch.split(flat, _FORWARD_CHUNK)]
+    logits = torch.cat([logits for logits, _ in outputs]).view(steps + 1, envs, -1)
+    values = torch.cat([values for _, values in outputs]).view(steps + 1, envs)
+    log_probs = action_log_probs(logits[:-1], batch.actions)
+    corrected = vtrace(
+        batch.behaviour_log_probs,
+        log_probs,
+        batch.rewards,
+        batch.discounts,
+        values[:-1],
+        values[-1],
+        lambda_=objective.lambda_,
+        rho_clip=objective.rho_clip,
+        c_clip=objective.rho_clip,
+    )
+    return Samples(
+        frames=flat[: steps * envs],
+        actions=batch.actions.flatten(),
+        proximal_log_probs=log_probs.flatten(),
+        advantages=corrected.pg_advantages.flatten(),
+        value_targets=corrected.vs.flatten(),
+    )
+
+
+def minibatches(
+    samples: Samples, objective: Objective, generator: torch.Generator
+) -> Iterator[Samples]:
+    """Yields the samples `passes` times over, each time cut anew at random into minibatches.
+
+    They are equally large, and as near to `minibatch_size` as that allows.
+    """
+    count = max(1, round(len(samples) / objective.minibatch_size))
+    for _ in range(objective.passes):
+        order = torch.randperm(len(samples), generator=generator)
+        for index in order.tensor_split(count):
+            yield samples.rows(index.to(samples.actions.device))
+
+
+def backpropagate(network: ActorCritic, samples: Samples, objective: Objective) -> Losses:
+    """Leaves the gradient of the loss on these samples in the parameters' ``grad``."""
+    advantages = samples.advantages
+    if objective.normalise_advantages:
+        advantages = normalise(advantages)
+    network.zero_grad(set_to_none=True)
+    logits, values = network(samples.frames)
+    losses = actor_critic_loss(
+        logits,
+        values,
+        samples.actions,
+        samples.proximal_log_probs,
+        advantages,
+        samples.value_targets,
+        clip=objective.clip,
+        entropy_cost=objective.entropy_cost,
+        value_cost=objective.value_cost,
+    )
+    torch.autograd.backward(losses.total)
+    return losses

@@ -1,0 +1,50 @@
+"""The one place where parameters change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Optimiser:
+    """Adam (Kingma & Ba 2015) behind a clip of the gradient's global norm."""
+
+    def __init__(self, network: nn.Module, *, max_gradient_norm: float, epsilon: float) -> None:
+        self._names = [name for name, _ in network.named_parameters()]
+        self._parameters = list(network.parameters())
+        self._max_gradient_norm = max_gradient_norm
+        self._adam = torch.optim.Adam(self._parameters, lr=0.0, eps=epsilon, fused=True)
+
+    def step(self, learning_rate: float) -> float | None:
+        """Moves the parameters by the gradients they hold.
+
+        Returns:
+            The gradient's norm before the clip; None if it was not finite. Nothing changed then:
+            one bad batch must not cost the run.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm))
+        if not math.isfinite(norm):
+            return None
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.step()
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns Adam's moments and step counts as named tensors, for a checkpoint."""
+        return {
+            f"{kind}.{name}": tensor.clone()
+            for name, parameter in zip(self._names, self._parameters, strict=True)
+            for kind, tensor in self._adam.state[parameter].items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes up where `state` was taken."""
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            suffix = f".{name}"
+            kinds = {k.removesuffix(suffix): t for k, t in state.items() if k.endswith(suffix)}
+            if kinds:
+                self._adam.state[parameter] = {kind: t.clone() for kind, t in kinds.items()}

@@ -1,0 +1,98 @@
+"""Parameters and gradients between torch and the wire."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+NamedArrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+class ModelMismatchError(ValueError):
+    """Tensors that do not belong to this network."""
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Returns 16 hexadecimal digits of the names, shapes and dtypes of the network's state."""
+    lines = [f"{n} {t.dtype} {list(t.shape)}" for n, t in sorted(network.state_dict().items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def to_safetensors(network: nn.Module) -> bytes:
+    """Returns parameters and buffers in the safetensors format."""
+    return safetensors.torch.save({n: t.contiguous() for n, t in network.state_dict().items()})
+
+
+def load_safetensors(network: nn.Module, blob: bytes) -> None:
+    """Writes parameters and buffers into the network in place, so that its tensors stay themselves.
+
+    Raises:
+        ModelMismatchError: the bytes are no safetensors, or of another network.
+    """
+    try:
+        tensors = safetensors.torch.load(blob)
+    except Exception as error:  # the library raises several kinds of its own
+        raise ModelMismatchError(f"no safetensors: {error}") from error
+    copy_into(network.state_dict(), tensors)
+
+
+def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copies tensors onto those of the same name.
+
+    Raises:
+        ModelMismatchError: names or shapes differ; nothing is written then.
+    """
+    if state.keys() != tensors.keys():
+        odd = sorted(state.keys() ^ tensors.keys())
+        raise ModelMismatchError(f"tensors on one side only: {', '.join(odd)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise ModelMismatchError(
+                f"{name} is {list(tensor.shape)}, this network's {list(state[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+
+
+def gradients_of(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns a copy of the gradient of every parameter; zeros where there is none."""
+    return {
+        name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy(force=True).copy()
+        for name, p in network.named_parameters()
+    }
+
+
+def average(gradients: Sequence[tuple[NamedArrays, int]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns the mean of gradients, each weighted by the samples that it is a mean over.
+
+    So that the average over several actors is the gradient of all their samples together.
+    """
+    total = sum(samples for _, samples in gradients)
+    names = gradients[0][0]
+    return {
+        name: np.sum(
+            [np.float32(samples / total) * tensors[name] for tensors, samples in gradients], axis=0
+        ).astype(np.float32)
+        for name in names
+    }
+
+
+def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:
+    """Makes these the gradients of the network's parameters.
+
+    Raises:
+        ModelMismatchError: names or shapes differ.
+    """
+    parameters = dict(network.named_parameters())
+    tensors = {n: torch.from_numpy(np.array(g, dtype=np.float32)) for n, g in gradients.items()}
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.grad = torch.empty_like(parameter)
+    copy_into({n: p.grad for n, p in parameters.items() if p.grad is not None}, tensors)

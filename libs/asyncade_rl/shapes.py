@@ -1,0 +1,26 @@
+"""The networks there are, by name. Without torch: settings name them before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Layers of a network.
+
+    Attributes:
+        convolutions: (channels, kernel, stride) of each.
+        hidden: units of the dense layer.
+    """
+
+    convolutions: tuple[tuple[int, int, int], ...]
+    hidden: int
+
+
+NETWORKS: Final = {
+    "small": Shape(convolutions=((16, 8, 4), (32, 4, 2)), hidden=256),  # A3C's: Mnih et al. 2016
+    "nature": Shape(convolutions=((32, 8, 4), (64, 4, 2), (64, 3, 1)), hidden=512),  # DQN's: 2015
+}
+"""Name to shape."""

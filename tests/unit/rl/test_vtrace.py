@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncade_rl.returns import gae, n_step_returns
+from asyncade_rl.vtrace import vtrace
+
+Array = npt.NDArray[np.float64]
+
+T, B = 9, 4
+# Apart from each other and from 1, so that no threshold can stand in for another.
+RHO_CLIP, C_CLIP = 1.6, 0.7
+
+
+def unroll(seed: int = 0) -> dict[str, Array]:
+    """An unroll off-policy enough for both thresholds, with episodes ending in it."""
+    rng = np.random.default_rng(seed)
+    discounts = np.full((T, B), 0.9)
+    discounts[3, 0] = 0.0  # in the middle
+    discounts[0, 1] = discounts[5, 1] = discounts[6, 1] = 0.0  # at once, and twice running
+    discounts[T - 1, 2] = 0.0  # at the very end: the bootstrap value must not be used
+    behaviour = rng.normal(size=(T, B)) - 2.0
+    return {
+        "behaviour_log_probs": behaviour,
+        "target_log_probs": behaviour + rng.normal(size=(T, B)),
+        "rewards": rng.normal(size=(T, B)),
+        "discounts": discounts,
+        "values": rng.normal(size=(T, B)),
+        "bootstrap_values": rng.normal(size=B),
+    }
+
+
+def tensors(data: dict[str, Array]) -> dict[str, Any]:
+    return {name: torch.from_numpy(array) for name, array in data.items()}
+
+
+def on_policy() -> dict[str, Any]:
+    inputs = tensors(unroll())
+    return inputs | {"target_log_probs": inputs["behaviour_log_probs"]}
+
+
+def oracle(
+    behaviour_log_probs: Array,
+    target_log_probs: Array,
+    rewards: Array,
+    discounts: Array,
+    values: Array,
+    bootstrap_values: Array,
+    lambda_: float,
+    rho_clip: float,
+    c_clip: float,
+) -> tuple[Array, Array]:
+    """Espeholt et al.'s eq. 1 as printed: a sum over t >= s with every product of c's anew.
+
+    Inefficient on purpose: the code's backward recurrence is the paper's remark 1, this is not.
+    """
+    pi_over_mu = np.exp(target_log_probs) / np.exp(behaviour_log_probs)
+    rho = np.minimum(rho_clip, pi_over_mu)
+    c = lambda_ * np.minimum(c_clip, pi_over_mu)
+    extended_values = np.vstack([values, bootstrap_values[None]])
+    vs = extended_values.copy()  # v_T is the bootstrap value
+    for b in range(B):
+        for s in range(T):
+            for t in range(s, T):
+                delta = rho[t, b] * (
+                    rewards[t, b]
+                    + discounts[t, b] * extended_values[t + 1, b]
+                    - extended_values[t, b]
+                )
+                vs[s, b] += np.prod(discounts[s:t, b]) * np.prod(c[s:t, b]) * delta
+    advantages = np.zeros((T, B))
+    for b in range(B):
+        for s in range(T):
+            ahead = lambda_ * vs[s + 1, b] + (1 - lambda_) * extended_values[s + 1, b]
+            q = rewards[s, b] + discounts[s, b] * ahead
+            advantages[s, b] = rho[s, b] * (q - values[s, b])
+    return vs[:T], advantages
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(
+    ("rho_clip", "c_clip"), [(RHO_CLIP, C_CLIP), (1.0, 1.0), (math.inf, math.inf)]
+)
+def test_vtrace_matches_the_paper(lambda_: float, rho_clip: float, c_clip: float) -> None:
+    data = unroll()
+    actual = vtrace(**tensors(data), lambda_=lambda_, rho_clip=rho_clip, c_clip=c_clip)
+    vs, advantages = oracle(**data, lambda_=lambda_, rho_clip=rho_clip, c_clip=c_clip)
+    np.testing.assert_allclose(actual.vs.numpy(), vs, atol=1e-12)
+    np.testing.assert_allclose(actual.pg_advantages.numpy(), advantages, atol=1e-12)
+
+
+def test_the_data_span_both_thresholds() -> None:
+    """Without this, the test above could pass with a threshold that is never met."""
+    data = unroll()
+    rhos = vtrace(**tensors(data)).rhos
+    np.testing.assert_allclose(
+        rhos.numpy(), np.exp(data["target_log_probs"]) / np.exp(data["behaviour_log_probs"])
+    )
+    for low, high in [(0.0, C_CLIP), (C_CLIP, 1.0), (1.0, RHO_CLIP), (RHO_CLIP, math.inf)]:
+        assert ((rhos > low) & (rhos < high)).sum() >= 3
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5, 0.95, 1.0])
+def test_on_policy_the_advantages_are_gae(lambda_: float) -> None:
+    inputs = on_policy()
+    actual = vtrace(**inputs, lambda_=lambda_)
+    expected = gae(
+        inputs["rewards"],
+        inputs["discounts"],
+        inputs["values"],
+        inputs["bootstrap_values"],
+        lambda_,
+    )
+    torch.testing.assert_close(actual.pg_advantages, expected)
+    torch.testing.assert_close(actual.vs, inputs["values"] + expected)
+    assert torch.equal(actual.rhos, torch.ones(T, B, dtype=torch.float64))
+
+
+def test_on_policy_with_lambda_one_the_targets_are_n_step_returns() -> None:
+    inputs = on_policy()
+    torch.testing.assert_close(
+        vtrace(**inputs).vs,
+        n_step_returns(inputs["rewards"], inputs["discounts"], inputs["bootstrap_values"]),
+    )
+
+
+def test_with_lambda_zero_each_step_sees_only_its_own_td_error() -> None:
+    inputs = tensors(unroll())
+    actual = vtrace(**inputs, lambda_=0.0, rho_clip=RHO_CLIP)
+    next_values = torch.cat([inputs["values"][1:], inputs["bootstrap_values"][None]])
+    td_errors = inputs["rewards"] + inputs["discounts"] * next_values - inputs["values"]
+    expected = actual.rhos.clamp(max=RHO_CLIP) * td_errors
+    torch.testing.assert_close(actual.pg_advantages, expected)
+    torch.testing.assert_close(actual.vs, inputs["values"] + expected)
+
+
+def test_an_action_the_learner_would_never_take_teaches_nothing() -> None:
+    inputs = tensors(unroll())
+    inputs["target_log_probs"][4] = -math.inf
+    actual = vtrace(**inputs)
+    assert torch.equal(actual.vs[4], inputs["values"][4])
+    assert torch.equal(actual.pg_advantages[4], torch.zeros(B, dtype=torch.float64))
+
+
+def test_the_results_carry_no_gradient() -> None:
+    inputs = tensors(unroll())
+    for name in ("target_log_probs", "values", "bootstrap_values"):
+        inputs[name].requires_grad_()
+    assert not any(field.requires_grad for field in vtrace(**inputs))
+
+
+@pytest.mark.parametrize("name", sorted(unroll()))
+def test_wrong_shapes_are_refused(name: str) -> None:
+    inputs = tensors(unroll())
+    good = inputs[name]
+    for bad in (good.unsqueeze(-1), good[..., :1], good[:-1]):
+        with pytest.raises(ValueError, match="has shape"):
+            vtrace(**inputs | {name: bad})
+
+
+def test_tensors_that_agree_on_a_wrong_rank_are_refused() -> None:
+    inputs = {name: tensor.unsqueeze(-1) for name, tensor in tensors(unroll()).items()}
+    with pytest.raises(ValueError, match=r"^behaviour_log_probs has shape \[9, 4, 1\], expected"):
+        vtrace(**inputs)
+
+
+log_probs = st.floats(-200.0, 0.0, width=32)
+numbers = st.floats(-1e3, 1e3, width=32)
+steps = st.tuples(log_probs, log_probs, numbers, st.sampled_from([0.0, 0.99, 1.0]), numbers)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    unrolled=st.lists(steps, min_size=1, max_size=8), bootstrap=numbers, lambda_=st.floats(0.0, 1.0)
+)
+def test_truncation_bounds_the_targets_whatever_the_ratios(
+    unrolled: list[tuple[float, ...]], bootstrap: float, lambda_: float
+) -> None:
+    """In float32 a ratio of e^200 is infinite; what is learnt from it must not be.
+
+    With both thresholds 1, a target is off its value by at most one TD error per step left.
+    """
+    columns = [torch.tensor(column).unsqueeze(-1) for column in zip(*unrolled, strict=True)]
+    inputs: dict[str, Any] = dict(zip(unroll(), [*columns, torch.tensor([bootstrap])], strict=True))
+    actual = vtrace(**inputs, lambda_=lambda_)
+    bound = 3e3 * len(unrolled) + 1.0
+    assert ((actual.vs - inputs["values"]).abs() <= bound).all()
+    assert (actual.pg_advantages.abs() <= bound).all()
