@@ -1,0 +1,1 @@
+"""The actor: plays games by the newest weights and tells the learner what happened."""

@@ -1,0 +1,80 @@
+"""The actor as a process: settings in, objects together, run until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from asyncade_actor.settings import ActorSettings
+from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
+from asyncade_runtime.logs import configure, get_logger
+from asyncade_runtime.settings import SettingsError, load
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs an actor; returns the exit code."""
+    try:
+        settings = load(ActorSettings, sys.argv[1:] if argv is None else argv, os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    set_thread_environment(settings.torch_threads, os.environ)
+    actor_id = settings.actor_id or f"{socket.gethostname()}-{os.getpid()}"
+    configure("actor", actor_id, settings.log_format, settings.log_level, sys.stderr)
+    try:
+        run(settings, actor_id)
+    except (SocketAddressError, HttpAddressError) as error:
+        get_logger().error("cannot start", detail=str(error))
+        return 2
+    return 0
+
+
+def run(settings: ActorSettings, actor_id: str) -> None:
+    """Puts the actor together and steps it until SIGTERM or SIGINT."""
+    import torch  # only now: the number of threads is read when it is loaded
+    import zmq
+    from prometheus_client import CollectorRegistry
+
+    from asyncade_actor.actor import Actor
+    from asyncade_actor.metrics import ActorMetrics
+    from asyncade_proto.limits import MAX_MESSAGE_BYTES
+    from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
+
+    torch.set_num_threads(settings.torch_threads)
+    stop = stop_on_signals()
+    log = get_logger()
+    registry = CollectorRegistry()
+    health = Health(settings.stall_seconds)
+    context = zmq.Context()
+    outbox = ZmqOutbox(context, settings.upstream_address)
+    subscriber = ZmqSubscriber(
+        context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES
+    )
+    with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
+        log.info("up", metrics_port=http.port, learner=settings.upstream_address)
+        actor = Actor(
+            actor_id=actor_id,
+            envs=settings.envs,
+            env_threads=settings.env_threads,
+            outbox=outbox,
+            subscriber=subscriber,
+            metrics=ActorMetrics(registry),
+            health=health,
+            log=log,
+        )
+        try:
+            actor.run(stop)
+        finally:
+            actor.close()
+            outbox.close()
+            subscriber.close()
+            context.term()
+    log.info("down")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The actor's loop: take the newest weights, make one message by them, send it.
+
+An actor keeps nothing that matters. It may start before the learner or long after, it may be killed
+at any instant (only the message in the making is lost), and it outlives any number of learners.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import structlog
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.reporters import Header, Reporter, make_reporter
+from asyncade_actor.unroll import Player
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.errors import DecodeError
+from asyncade_proto.messages import Assignment, Upstream, Weights
+from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.games import UnknownGameError
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
+from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.roles import Outbox, Subscriber
+
+WAIT_S: Final = 0.25
+"""How long one step may block on a socket: what a SIGTERM waits for at most."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What follows from an assignment; made anew when the learner asks for something else."""
+
+    assignment: Assignment
+    network: ActorCritic
+    model: str
+    player: Player
+    reporter: Reporter
+
+
+class Actor:
+    """Plays and reports.
+
+    Args:
+        actor_id: unique among the living.
+        envs: E, games played at once.
+        env_threads: threads that step the emulators.
+        outbox: to the learner.
+        subscriber: weights from the learner.
+        metrics: told what happens.
+        health: ticked every step; ready once there are weights.
+        log: told what a person should know.
+        make_environments: for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        actor_id: str,
+        envs: int,
+        env_threads: int,
+        outbox: Outbox,
+        subscriber: Subscriber,
+        metrics: ActorMetrics,
+        health: Health,
+        log: Any = None,
+        make_environments: Callable[..., Environments] = make_environments,
+    ) -> None:
+        self._actor_id = actor_id
+        self._envs = envs
+        self._env_threads = env_threads
+        self._outbox = outbox
+        self._subscriber = subscriber
+        self._metrics = metrics
+        self._health = health
+        self._log = log or structlog.get_logger()
+        self._make_environments = make_environments
+        self._work: _Work | None = None
+        self._run: int | None = None
+        self._policy_version = 0
+        self._sequence = 0
+        self._received = 0
+        self._unsent: tuple[Upstream, bytes] | None = None
+        health.waiting_for = "weights from the learner"
+
+    def run(self, stop: threading.Event) -> None:
+        """Steps until told to stop."""
+        while not stop.is_set():
+            self.step()
+
+    def step(self) -> None:
+        """Takes the newest weights, and makes and sends one message if it may.
+
+        It may not when there are no weights yet, when as many of its messages are on their way as
+        the learner allows, or when the last one is still to be sent. Then it waits, at most
+        `WAIT_S`, for the thing that is missing.
+        """
+        self._health.tick()
+        self._note_connections()
+        if self._unsent is not None:
+            self._send(*self._unsent)
+            return
+        self._metrics.stages.enter("wait")
+        self._take_weights(timeout_s=0.0 if self._may_report() else WAIT_S)
+        if self._work is None or not self._may_report():
+            return
+        message = self._report(self._work)
+        self._metrics.stages.enter("encode")
+        self._send(message, encode(message))
+
+    def close(self) -> None:
+        """Ends the games."""
+        if self._work is not None:
+            self._work.player.close()
+
+    def _may_report(self) -> bool:
+        """Whether fewer messages are on their way than the learner allows.
+
+        The count only falls when weights tell of messages received, so it bounds what is made from
+        one weights version too.
+        """
+        if self._work is None:
+            return False
+        return self._sequence - self._received < self._work.assignment.messages_in_flight
+
+    def _report(self, work: _Work) -> Upstream:
+        header = Header(
+            actor_id=self._actor_id,
+            sequence=self._sequence,
+            policy_version=self._policy_version,
+            model=work.model,
+        )
+        message = work.reporter.report(work.player, work.network, work.assignment, header)
+        self._sequence += 1
+        self._metrics.env_steps.inc(message.env_steps)
+        if len(message.episodes.returns):
+            self._metrics.episodes.inc(len(message.episodes.returns))
+            self._metrics.last_return.set(float(message.episodes.returns[-1]))
+        return message
+
+    def _send(self, message: Upstream, frame: bytes) -> None:
+        """Sends, or keeps the message for the next step: connection trouble is never fatal."""
+        self._metrics.stages.enter("send")
+        if self._outbox.send(frame, timeout_s=WAIT_S):
+            self._unsent = None
+            self._metrics.messages.labels(kind=type(message).__name__.lower()).inc()
+            self._metrics.bytes_sent.inc(len(frame))
+            return
+        if self._unsent is None:
+            self._log.info("nobody takes the message; trying on", sequence=message.sequence)
+        self._unsent = (message, frame)
+        self._metrics.send_timeouts.inc()
+
+    def _take_weights(self, timeout_s: float) -> None:
+        frame = self._subscriber.latest(timeout_s)
+        if frame is None:
+            return
+        try:
+            weights = decode(frame)
+        except DecodeError as error:
+            self._refuse(error.reason, str(error))
+            return
+        if not isinstance(weights, Weights):
+            self._refuse("malformed", f"a {type(weights).__name__} on the weights socket")
+            return
+        if weights.run == self._run and weights.policy_version <= self._policy_version:
+            return  # sent again for somebody who joined
+        try:
+            self._apply(weights)
+        except (ModelMismatchError, UnknownGameError, ValueError) as error:
+            self._refuse("model", str(error))
+
+    def _apply(self, weights: Weights) -> None:
+        if self._work is None or not _same_work(self._work.assignment, weights.assignment):
+            self._work = self._begin(weights)
+        if weights.model != self._work.model:
+            raise ModelMismatchError(
+                f"the learner's network is {weights.model}, this actor's {self._work.model}: "
+                "run the same release on both ends"
+            )
+        load_safetensors(self._work.network, weights.safetensors)
+        if weights.run != self._run:
+            self._log.info("a learner", run=f"{weights.run:016x}", version=weights.policy_version)
+        self._work.assignment = weights.assignment
+        self._run = weights.run
+        self._policy_version = weights.policy_version
+        # An actor that is not mentioned has nothing on its way: it is new to this learner, or what
+        # it sent is lost. A number above its own count is that of a dead actor of the same name.
+        received = weights.received.get(self._actor_id, self._sequence)
+        self._received = min(received, self._sequence)
+        self._health.ready = True
+        self._metrics.weights_received.inc()
+        self._metrics.weights_timestamp.set(time.time())
+        self._metrics.policy_version.set(weights.policy_version)
+
+    def _begin(self, weights: Weights) -> _Work:
+        """Sets up for an assignment; a player goes on if only the kind of message has changed."""
+        assignment, old = weights.assignment, self._work
+        # A restarted actor has its old name: the version keeps it from repeating its old games.
+        name = zlib.crc32(self._actor_id.encode())
+        entropy = np.random.SeedSequence([assignment.seed, name, weights.policy_version])
+        seed = int(entropy.generate_state(1)[0])
+        if old is not None and _same_game(old.assignment, assignment):
+            player, network = old.player, old.network
+        else:
+            self.close()
+            environments = self._make_environments(
+                assignment.game,
+                self._envs,
+                repeat_action_probability=assignment.repeat_action_probability,
+                num_threads=self._env_threads,
+            )
+            network = make_network(environments.num_actions, assignment.network)
+            player = Player(environments, seed, self._metrics.stages)
+            self._log.info("environment protocol", envs=self._envs, **environments.protocol())
+        self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)
+        reporter = make_reporter(assignment.request, self._metrics.stages, seed)
+        return _Work(assignment, network, fingerprint(network), player, reporter)
+
+    def _refuse(self, reason: str, detail: str) -> None:
+        self._metrics.weights_refused.labels(reason=reason).inc()
+        self._log.warning("weights refused", reason=reason, detail=detail)
+
+    def _note_connections(self) -> None:
+        for name, role in (("upstream", self._outbox), ("weights", self._subscriber)):
+            for event in role.events():
+                self._metrics.connection_events.labels(socket=name, event=event.kind).inc()
+                level = "debug" if event.kind == "retried" else "info"
+                getattr(self._log, level)(
+                    f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
+                )
+
+
+def _same_game(one: Assignment, other: Assignment) -> bool:
+    return (one.game, one.repeat_action_probability, one.network) == (
+        other.game,
+        other.repeat_action_probability,
+        other.network,
+    )
+
+
+def _same_work(one: Assignment, other: Assignment) -> bool:
+    return _same_game(one, other) and one.request == other.request

@@ -1,0 +1,46 @@
+"""All metrics of an actor. Documented in services/actor/README.md, which is tested against this."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
+from asyncade_runtime.stages import Stages
+
+STAGES: Final = ("wait", "environment", "inference", "gradient", "encode", "send")
+
+
+class ActorMetrics:
+    """The metrics, registered where the caller wants them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"asyncade_actor_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"asyncade_actor_{name}", text, registry=registry)
+
+        ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_cpu_seconds
+        self.env_steps = counter("env_steps_total", "Env steps played.")
+        self.episodes = counter("episodes_total", "Games finished.")
+        self.last_return = gauge("episode_return_last", "Return of the last finished game.")
+        self.messages = counter("messages_sent_total", "Messages handed to ZeroMQ.", ("kind",))
+        self.bytes_sent = counter("sent_bytes_total", "Bytes of those messages.")
+        self.send_timeouts = counter(
+            "send_timeouts_total", "Attempts to send that no learner took in time."
+        )
+        self.weights_received = counter("weights_received_total", "Weights taken.")
+        self.weights_refused = counter(
+            "weights_refused_total", "Weights that could not be used.", ("reason",)
+        )
+        self.weights_timestamp = gauge(
+            "weights_last_received_timestamp_seconds", "Unix time of the last weights taken."
+        )
+        self.policy_version = gauge("policy_version", "Version of the weights in use.")
+        self.connection_events = counter(
+            "connection_events_total", "Connects, disconnects, retries.", ("socket", "event")
+        )
+        self.stages = Stages(
+            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
+        )

@@ -1,0 +1,119 @@
+"""The two kinds of parallelism, seen from the actor: what it makes of what it plays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from asyncade_actor.unroll import Player
+from asyncade_proto.messages import (
+    Assignment,
+    Episodes,
+    Gradients,
+    Request,
+    Trajectory,
+    Upstream,
+)
+from asyncade_rl.batch import batch_of
+from asyncade_rl.network import ActorCritic
+from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
+from asyncade_rl.params import gradients_of
+from asyncade_runtime.stages import Stages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What every message up begins with; fields as in `asyncade_proto.messages.Trajectory`."""
+
+    actor_id: str
+    sequence: int
+    policy_version: int
+    model: str
+
+
+class Reporter(Protocol):
+    """Makes the actor's next message."""
+
+    def report(
+        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+    ) -> Upstream:
+        """Returns the next message, by the weights that the network holds now."""
+        ...
+
+
+class TrajectoryReporter:
+    """Data parallelism: every message is one unroll; the learner computes the gradients."""
+
+    def report(
+        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+    ) -> Trajectory:
+        """Plays an unroll and returns it."""
+        unroll = player.play(network, assignment.unroll_length)
+        return Trajectory(
+            **asdict(header),
+            frames=unroll.frames,
+            actions=unroll.actions,
+            behaviour_log_probs=unroll.behaviour_log_probs,
+            rewards=unroll.rewards,
+            ends=unroll.ends,
+            bootstrap_values=unroll.bootstrap_values,
+            episodes=unroll.episodes,
+        )
+
+
+class GradientReporter:
+    """Gradient parallelism: an unroll is used for several messages, one minibatch each.
+
+    Between them the network takes the newest weights, so each gradient is taken where the policy
+    stands now, as in the learner's own passes over a batch.
+
+    Args:
+        stages: told what the time goes into.
+        seed: of the cut into minibatches.
+    """
+
+    def __init__(self, stages: Stages, seed: int) -> None:
+        self._stages = stages
+        self._generator = torch.Generator().manual_seed(seed)
+        self._trajectories = TrajectoryReporter()
+        self._minibatches: Iterator[Samples] = iter(())
+
+    def report(
+        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+    ) -> Gradients:
+        """Returns the gradient of the next minibatch, playing a new unroll when all are used."""
+        played = None
+        minibatch = next(self._minibatches, None)
+        if minibatch is None:
+            played = self._trajectories.report(player, network, assignment, header)
+            self._stages.enter("gradient")
+            batch = batch_of([played], assignment.objective.discount)
+            samples = prepare(network, batch, assignment.objective)
+            self._minibatches = minibatches(samples, assignment.objective, self._generator)
+            minibatch = next(self._minibatches)
+        self._stages.enter("gradient")
+        losses = backpropagate(network, minibatch, assignment.objective)
+        return Gradients(
+            **asdict(header),
+            samples=len(minibatch),
+            env_steps=played.env_steps if played else 0,
+            tensors=gradients_of(network),
+            losses=losses.as_numbers(),
+            episodes=played.episodes if played else _NO_EPISODES,
+        )
+
+
+_NO_EPISODES = Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32))
+
+
+def make_reporter(request: Request, stages: Stages, seed: int) -> Reporter:
+    """Returns what the learner asks for."""
+    match request:
+        case "trajectories":
+            return TrajectoryReporter()
+        case "gradients":
+            return GradientReporter(stages, seed)

@@ -1,0 +1,1 @@
+"""The learner: takes in what actors send, trains, publishes weights, keeps checkpoints."""

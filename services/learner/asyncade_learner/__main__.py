@@ -1,0 +1,105 @@
+"""The learner as a process: settings in, objects together, run until done or SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from asyncade_learner.settings import LearnerSettings
+from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.cores import available_cores, set_thread_environment
+from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
+from asyncade_runtime.logs import configure, get_logger
+from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
+from asyncade_runtime.settings import SettingsError, load
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a learner; returns the exit code."""
+    started = time.monotonic()
+    try:
+        settings = load(LearnerSettings, sys.argv[1:] if argv is None else argv, os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure("learner", "learner", settings.log_format, settings.log_level, sys.stderr)
+    threads = settings.torch_threads or max(1, available_cores() // 2)
+    set_thread_environment(threads, os.environ)
+    from asyncade_learner.checkpoint import CheckpointError  # loads torch
+
+    try:
+        run(settings, threads, started)
+    except (SocketAddressError, HttpAddressError, RunFolderError, CheckpointError) as error:
+        get_logger().error("cannot start", detail=str(error))
+        return 2
+    return 0
+
+
+def run(settings: LearnerSettings, threads: int, started: float) -> None:
+    """Puts the learner together and steps it until it is done, SIGTERM or SIGINT."""
+    import torch
+    import zmq
+    from prometheus_client import CollectorRegistry
+
+    from asyncade_learner.learner import Learner
+    from asyncade_learner.metrics import LearnerMetrics
+    from asyncade_learner.reporting import summary
+    from asyncade_proto.limits import MAX_MESSAGE_BYTES
+    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
+
+    torch.set_num_threads(threads)
+    stop = stop_on_signals()
+    log = get_logger()
+    folder = RunFolder(settings.run_dir)
+    folder.remove_endpoints()
+    registry = CollectorRegistry()
+    health = Health(settings.stall_seconds)
+    context = zmq.Context()
+    inbox = ZmqInbox(context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES)
+    publisher = ZmqPublisher(context, settings.weights_address)
+    try:
+        with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
+            learner = Learner(
+                settings,
+                inbox=inbox,
+                publisher=publisher,
+                folder=folder,
+                metrics=LearnerMetrics(registry),
+                health=health,
+                log=log,
+                started=started,
+            )
+            about = {
+                "mode": settings.mode,
+                "game": settings.game,
+                "seed": settings.seed,
+                "commit": source_commit(),
+                "cores": available_cores(),
+                "torch_threads": threads,
+            }
+            folder.remove_summary()
+            folder.write_config("learner", settings.model_dump(mode="json") | about)
+            folder.write_endpoints(
+                {
+                    "upstream": inbox.endpoint,
+                    "weights": publisher.endpoint,
+                    "metrics": f"http://{settings.metrics_host}:{http.port}/metrics",
+                }
+            )
+            log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
+            ended = learner.run(stop)
+            folder.write_summary(
+                summary(learner.progress, target=settings.target, ended_by=ended, about=about)
+            )
+            log.info("ended", by=ended, env_steps=learner.progress.env_steps)
+    finally:
+        folder.remove_endpoints()
+        inbox.close()
+        publisher.close()
+        context.term()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""What the learner does with accepted messages: calibrate first, then one of two kinds of learning.
+
+Each phase says which kind of message it wants, gathers until it is ready, and improves the network.
+Data and gradient parallelism meet in `Trainer.step`: one optimiser, one step-size schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto.messages import STACK, Gradients, Request, Trajectory, Upstream
+from asyncade_rl.batch import batch_of
+from asyncade_rl.network import ActorCritic
+from asyncade_rl.normalisation import FrameStatistics
+from asyncade_rl.objective import backpropagate, minibatches, prepare
+from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.params import average, set_gradients
+from asyncade_runtime.stages import Stages
+
+
+@dataclass(slots=True)
+class Improvement:
+    """What one improvement of the policy consisted of.
+
+    Attributes:
+        updates: optimiser steps made.
+        non_finite: optimiser steps refused because the gradient was not finite.
+        samples: samples in all its gradients.
+        losses: name to mean over the gradients.
+        gradient_norm: of the last one, before the clip.
+        learning_rate: of the last one.
+    """
+
+    updates: int = 0
+    non_finite: int = 0
+    samples: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    gradient_norm: float = 0.0
+    learning_rate: float = 0.0
+
+    def count(self, losses: Mapping[str, float], samples: int) -> None:
+        """Takes in the losses of one gradient, weighted by its samples."""
+        self.samples += samples
+        for name, value in losses.items():
+            mean = self.losses.get(name, 0.0)
+            self.losses[name] = mean + (value - mean) * samples / self.samples
+
+
+def share_of(actors: int) -> int:
+    """Returns how many messages to use at once, where the settings leave it open.
+
+    One of every second actor, so that policy lag, in versions, is the same for any number of them.
+    """
+    return max(1, actors // 2)
+
+
+class Phase(Protocol):
+    """A way of using messages."""
+
+    @property
+    def request(self) -> Request:
+        """The kind of message wanted from actors."""
+        ...
+
+    @property
+    def gathered(self) -> int:
+        """Messages that wait to be used."""
+        ...
+
+    def enough(self, actors: int) -> bool:
+        """Whether to improve now, given how many actors there are."""
+        ...
+
+    def add(self, message: Upstream) -> None:
+        """Takes an accepted message of the kind requested."""
+        ...
+
+    def improve(self, env_steps: int) -> Improvement:
+        """Uses up what was gathered."""
+        ...
+
+
+class Trainer:
+    """The network, its optimiser, and the step that both kinds of learning share."""
+
+    def __init__(self, network: ActorCritic, settings: LearnerSettings, stages: Stages) -> None:
+        self.network = network
+        self.settings = settings
+        self.stages = stages
+        self.optimiser = Optimiser(
+            network,
+            max_gradient_norm=settings.max_gradient_norm,
+            epsilon=settings.adam_epsilon,
+        )
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def step(self, env_steps: int, improvement: Improvement) -> None:
+        """Moves the parameters by the gradients they hold, and counts it."""
+        self.stages.enter("optimise")
+        improvement.learning_rate = self.settings.learning_rate_at(env_steps)
+        norm = self.optimiser.step(improvement.learning_rate)
+        if norm is None:
+            improvement.non_finite += 1
+        else:
+            improvement.updates += 1
+            improvement.gradient_norm = norm
+
+
+class Calibration:
+    """Sets the input normalisation from the first trajectories, which nearly random play makes."""
+
+    request: Request = "trajectories"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._statistics = FrameStatistics()
+        self.gathered = 0
+
+    def enough(self, actors: int) -> bool:
+        """Whether enough frames were seen."""
+        return self._statistics.count >= self._trainer.settings.calibration_env_steps
+
+    def add(self, message: Upstream) -> None:
+        """Takes a trajectory's new frames (its first stack was in the one before, or is padded)."""
+        assert isinstance(message, Trajectory)
+        self._statistics.add(message.frames[:, STACK:])
+        self.gathered += 1
+
+    def improve(self, env_steps: int) -> Improvement:
+        """Writes the statistics into the network."""
+        if self._statistics.count:
+            self._statistics.apply_to(self._trainer.network)
+        return Improvement()
+
+
+class DataParallel:
+    """Computes the gradients here, from trajectories."""
+
+    request: Request = "trajectories"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._trajectories: list[Trajectory] = []
+
+    @property
+    def gathered(self) -> int:
+        """Trajectories that wait."""
+        return len(self._trajectories)
+
+    def enough(self, actors: int) -> bool:
+        """Whether a batch is together."""
+        return self.gathered >= (self._trainer.settings.batch_unrolls or share_of(actors))
+
+    def add(self, message: Upstream) -> None:
+        """Takes a trajectory."""
+        assert isinstance(message, Trajectory)
+        self._trajectories.append(message)
+
+    def improve(self, env_steps: int) -> Improvement:
+        """Goes over the batch `passes` times, a step per minibatch."""
+        trainer, stages = self._trainer, self._trainer.stages
+        objective = trainer.settings.objective_at(env_steps)
+        stages.enter("prepare")
+        batch = batch_of(self._trajectories, objective.discount)
+        samples = prepare(trainer.network, batch, objective)
+        self._trajectories = []
+        improvement = Improvement()
+        for minibatch in minibatches(samples, objective, trainer.generator):
+            stages.enter("forward_backward")
+            losses = backpropagate(trainer.network, minibatch, objective)
+            improvement.count(losses.as_numbers(), len(minibatch))
+            trainer.step(env_steps, improvement)
+        return improvement
+
+
+class GradientParallel:
+    """Averages the gradients that actors computed."""
+
+    request: Request = "gradients"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._gradients: list[Gradients] = []
+
+    @property
+    def gathered(self) -> int:
+        """Gradients that wait."""
+        return len(self._gradients)
+
+    def enough(self, actors: int) -> bool:
+        """Whether the gradients of an update are together."""
+        return self.gathered >= (self._trainer.settings.gradients_per_update or share_of(actors))
+
+    def add(self, message: Upstream) -> None:
+        """Takes a gradient."""
+        assert isinstance(message, Gradients)
+        self._gradients.append(message)
+
+    def improve(self, env_steps: int) -> Improvement:
+        """Makes one step by the average, weighted by samples."""
+        improvement = Improvement()
+        for message in self._gradients:
+            improvement.count(message.losses, message.samples)
+        averaged = average([(message.tensors, message.samples) for message in self._gradients])
+        self._gradients = []
+        set_gradients(self._trainer.network, averaged)
+        self._trainer.step(env_steps, improvement)
+        return improvement
+
+
+def learning_phase(trainer: Trainer) -> Phase:
+    """Returns the phase of the settings' mode."""
+    match trainer.settings.mode:
+        case "data":
+            return DataParallel(trainer)
+        case "gradients":
+            return GradientParallel(trainer)

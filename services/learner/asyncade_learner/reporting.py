@@ -1,0 +1,119 @@
+"""Reports of a run: metrics.jsonl and TensorBoard events from the same row, and the summary."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from tensorboardX import SummaryWriter
+
+from asyncade_learner.progress import Progress
+from asyncade_runtime.run_folder import RunFolder
+
+EndedBy: TypeAlias = Literal["target", "max_env_steps", "max_minutes", "signal"]
+
+Row: TypeAlias = dict[str, Any]
+
+
+class Reporter:
+    """Writes a row every few seconds.
+
+    Args:
+        folder: the run's.
+        progress: read at every report.
+    """
+
+    def __init__(self, folder: RunFolder, progress: Progress) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10)
+        self._last_seconds = progress.seconds
+        self._last_env_steps = progress.env_steps
+        self._lags: list[int] = []
+        self._losses: dict[str, float] = {}
+        self._dropped = 0
+        self._lost = 0
+
+    def note_lag(self, policy_lag: int) -> None:
+        """Counts a used message's policy lag into the next row's mean."""
+        self._lags.append(policy_lag)
+
+    def note_dropped(self) -> None:
+        """Counts a message that was not used."""
+        self._dropped += 1
+
+    def note_lost(self, count: int) -> None:
+        """Counts messages that never arrived."""
+        self._lost += count
+
+    def note_losses(self, losses: dict[str, float]) -> None:
+        """Takes the losses for the next row."""
+        self._losses = losses
+
+    def report(self, *, active_actors: int, stage_seconds: dict[str, float]) -> Row:
+        """Writes a row to metrics.jsonl and TensorBoard, and returns it."""
+        progress = self._progress
+        elapsed = progress.seconds - self._last_seconds
+        steps = progress.env_steps - self._last_env_steps
+        total = sum(stage_seconds.values())
+        row: Row = {
+            "seconds": round(progress.seconds, 2),
+            "env_steps": progress.env_steps,
+            "updates": progress.updates,
+            "episodes": progress.episodes,
+            "policy_version": progress.policy_version,
+            "mean_return_100": _rounded(progress.mean_return(), 3),
+            "env_steps_per_second": round(steps / elapsed, 1) if elapsed > 0 else 0.0,
+            "policy_lag_mean": _rounded(sum(self._lags) / len(self._lags), 3)
+            if self._lags
+            else None,
+            "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
+            "active_actors": active_actors,
+            "messages_dropped": self._dropped,
+            "messages_lost": self._lost,
+            **{f"loss_{name}": _rounded(value, 6) for name, value in self._losses.items()},
+            "stage_shares": {
+                name: round(seconds / total, 4) for name, seconds in stage_seconds.items()
+            }
+            if total
+            else {},
+        }
+        self._folder.append_metrics(row)
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                self._events.add_scalar(name, value, global_step=progress.env_steps)
+        self._last_seconds, self._last_env_steps = progress.seconds, progress.env_steps
+        self._lags = []
+        return row
+
+    def close(self) -> None:
+        """Flushes the event file."""
+        self._events.close()
+
+
+def summary(
+    progress: Progress, *, target: float | None, ended_by: str, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what summary.json says.
+
+    Args:
+        progress: at the end.
+        target: mean return that was to be passed, if any.
+        ended_by: what ended the run.
+        about: mode, game, seed, commit, cores.
+    """
+    return {
+        **about,
+        "target": target,
+        "reached_target": target is not None and progress.reached(target),
+        "env_steps": progress.env_steps,
+        "seconds": round(progress.seconds, 2),
+        "updates": progress.updates,
+        "episodes": progress.episodes,
+        "mean_return_100": _rounded(progress.mean_return(), 3),
+        "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
+        "ended_by": ended_by,
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

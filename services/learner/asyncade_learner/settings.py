@@ -1,0 +1,172 @@
+"""Everything a training run can be told. Actors learn from the weights what they need of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from asyncade_proto import ports
+from asyncade_proto.messages import Assignment, Objective, Request
+from asyncade_rl.games import num_actions
+from asyncade_rl.schedule import annealed
+from asyncade_rl.shapes import NETWORKS
+from asyncade_runtime.settings import Settings, SettingsConfigDict
+
+Mode = Literal["data", "gradients"]
+
+
+class LearnerSettings(Settings):
+    """Trains on what actors send and publishes weights to them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_LEARNER_", cli_prog_name="asyncade learner"
+    )
+
+    # What is learned, and until when
+    mode: Mode = Field("data", description="what actors send: unrolls (data) or gradients")
+    game: str = Field("pong", description="ALE game id, or catch (a toy)")
+    repeat_action_probability: float = Field(
+        0.0, ge=0, lt=1, description="sticky actions; 0.25 is Machado et al.'s protocol"
+    )
+    network: str = Field("small", description=f"shape of the network: {' or '.join(NETWORKS)}")
+    seed: int = Field(1, ge=0, lt=2**31, description="of weights, games and minibatches")
+    target: float | None = Field(
+        None, description="end when the mean return of the last 100 games is above this"
+    )
+    max_env_steps: int | None = Field(None, gt=0, description="end after so many env steps")
+    max_minutes: float | None = Field(
+        None, gt=0, description="end after so many minutes of this process [minutes]"
+    )
+
+    # Files
+    run_dir: Path = Field(Path("runs/learner"), description="the run's folder")
+    resume: Literal["auto", "must", "never"] = Field(
+        "auto",
+        description="continue from the folder's checkpoint: if there is one, or fail, or start anew"
+        " (and fail if there is one)",
+    )
+    checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints [seconds]")
+    checkpoints_kept: int = Field(3, ge=1, description="older checkpoints are removed")
+    report_seconds: float = Field(2.0, gt=0, description="time between reports [seconds]")
+
+    # Network
+    upstream_address: str = Field(
+        f"tcp://127.0.0.1:{ports.UPSTREAM}", description="where trajectories and gradients come in"
+    )
+    weights_address: str = Field(
+        f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where weights are published"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
+    metrics_port: int = Field(
+        ports.LEARNER_HTTP, ge=0, le=65535, description="their port; 0 takes a free one"
+    )
+    stall_seconds: float = Field(
+        120.0, gt=0, description="a main loop that stands still this long is unhealthy [seconds]"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="form of the log lines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
+    torch_threads: int | None = Field(
+        None, ge=1, description="threads of torch; default: half of this container's cores"
+    )
+
+    # How data is gathered
+    unroll_length: int = Field(32, ge=1, le=1024, description="steps per environment and unroll")
+    messages_in_flight: int = Field(
+        2,
+        ge=1,
+        le=1024,
+        description="messages of one actor that may wait to be used; 1: it waits for each",
+    )
+    max_policy_lag: int = Field(
+        16, ge=0, description="messages made this many versions ago are still used, older ones not"
+    )
+    batch_unrolls: int | None = Field(
+        None, ge=1, description="unrolls in a batch (data mode); default: half as many as actors"
+    )
+    gradients_per_update: int | None = Field(
+        None,
+        ge=1,
+        description="gradients averaged for one update (gradient mode); default: half as many as"
+        " actors",
+    )
+    patience_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="after so long without enough data, use what there is, or publish again so that"
+        " lost messages cannot stop the actors [seconds]",
+    )
+    calibration_env_steps: int = Field(
+        4096, ge=0, description="first env steps: they set the input normalisation; 0 for /255"
+    )
+
+    # How it is learned from
+    discount: float = Field(0.99, ge=0, le=1, description="gamma")
+    lambda_: float = Field(0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)")
+    rho_clip: float = Field(1.0, gt=0, description="V-trace's truncation of importance ratios")
+    clip: float | None = Field(
+        0.1, gt=0, description="clipped surrogate's range; null: plain policy gradient"
+    )
+    passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
+    minibatch_size: int = Field(128, ge=1, le=2**20, description="samples per gradient")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+    entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
+    anneal_env_steps: int = Field(
+        400_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
+    )
+    anneal_to: float = Field(
+        0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
+    )
+    value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
+    normalise_advantages: bool = Field(True, description="per minibatch: mean 0, deviation 1")
+    max_gradient_norm: float = Field(0.5, gt=0, description="clip of the gradient's global norm")
+    adam_epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon")
+
+    @field_validator("game")
+    @classmethod
+    def _game_exists(cls, game: str) -> str:
+        num_actions(game)  # UnknownGameError is a ValueError that names the nearest games
+        return game
+
+    @field_validator("network")
+    @classmethod
+    def _network_exists(cls, network: str) -> str:
+        if network not in NETWORKS:
+            raise ValueError(f"choose one of {', '.join(NETWORKS)}")
+        return network
+
+    def learning_rate_at(self, env_steps: int) -> float:
+        """Returns the step size after so many env steps."""
+        return annealed(self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to)
+
+    def objective_at(self, env_steps: int) -> Objective:
+        """Returns the loss after so many env steps."""
+        return Objective(
+            discount=self.discount,
+            lambda_=self.lambda_,
+            rho_clip=self.rho_clip,
+            clip=self.clip,
+            passes=self.passes,
+            minibatch_size=self.minibatch_size,
+            entropy_cost=annealed(
+                self.entropy_cost, env_steps, self.anneal_env_steps, self.anneal_to
+            ),
+            value_cost=self.value_cost,
+            normalise_advantages=self.normalise_advantages,
+        )
+
+    def assignment(self, request: Request, env_steps: int) -> Assignment:
+        """Returns what actors are asked to do."""
+        return Assignment(
+            request=request,
+            game=self.game,
+            repeat_action_probability=self.repeat_action_probability,
+            network=self.network,
+            unroll_length=self.unroll_length,
+            messages_in_flight=self.messages_in_flight,
+            seed=self.seed,
+            objective=self.objective_at(env_steps),
+        )
