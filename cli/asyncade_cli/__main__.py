@@ -1,0 +1,87 @@
+"""``asyncade COMMAND``: train, eval, learner, actor."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from asyncade_runtime.cores import available_cores, set_thread_environment
+from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.settings import SettingsError, load
+
+USAGE: Final = """usage: asyncade COMMAND [options]
+
+  train        start a learner and actors on this machine and train until done
+  eval RUN     play games with a trained model and report their returns
+  learner      one learner service
+  actor        one actor service
+
+asyncade COMMAND --help says what a command can be told."""
+
+USAGE_ERROR: Final = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "eval": _evaluate,
+        "learner": _learner,
+        "actor": _actor,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else USAGE_ERROR
+    command = commands.get(arguments[0])
+    if command is None:
+        print(f"there is no command {arguments[0]!r}\n\n{USAGE}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        return command(arguments[1:])
+    except (SettingsError, RunFolderError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _train(arguments: list[str]) -> int:
+    from asyncade_cli.settings import TrainSettings
+    from asyncade_cli.train import train
+
+    return train(load(TrainSettings, arguments, os.environ), os.environ)
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from asyncade_cli.settings import EvalSettings
+
+    if not arguments or arguments[0].startswith("-"):
+        if "--help" in arguments or "-h" in arguments:
+            load(EvalSettings, ["--help"], os.environ)
+        print("name the run's folder: asyncade eval RUN [options]", file=sys.stderr)
+        return USAGE_ERROR
+    settings = load(EvalSettings, arguments[1:], os.environ)
+    set_thread_environment(available_cores(), os.environ)
+    from asyncade_cli.evaluate import evaluate  # loads torch
+
+    print(json.dumps(evaluate(Path(arguments[0]), settings), indent=2))
+    return 0
+
+
+def _learner(arguments: list[str]) -> int:
+    from asyncade_learner.__main__ import main as run_learner
+
+    return run_learner(arguments)
+
+
+def _actor(arguments: list[str]) -> int:
+    from asyncade_actor.__main__ import main as run_actor
+
+    return run_actor(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

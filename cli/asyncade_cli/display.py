@@ -1,0 +1,110 @@
+"""What a person sees during a run: a live table on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+_SECONDS_BETWEEN_LINES: Final = 10.0
+_MESSAGES_SHOWN: Final = 6
+
+
+class Display(Protocol):
+    """Shows a run."""
+
+    def say(self, message: str) -> None:
+        """Shows an event."""
+        ...
+
+    def show(self, row: Mapping[str, Any], actors: int) -> None:
+        """Shows the newest row of metrics.jsonl and how many actor processes are alive."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the screen as it is."""
+        ...
+
+
+def make_display(kind: str, console: Console, title: str) -> Display:
+    """Returns a live display, or lines where there is no terminal and `kind` is ``auto``."""
+    if kind == "live" or (kind == "auto" and console.is_terminal):
+        return LiveDisplay(console, title)
+    return LineDisplay(console)
+
+
+class LineDisplay:
+    """A line every ten seconds, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = float("-inf")
+
+    def say(self, message: str) -> None:
+        """Prints an event."""
+        self._console.print(message, highlight=False, soft_wrap=True)
+
+    def show(self, row: Mapping[str, Any], actors: int) -> None:
+        """Prints the row, if it is time."""
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            facts = "  ".join(f"{name} {value}" for name, value in _facts(row, actors).items())
+            self._console.print(facts, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class LiveDisplay:
+    """A table that is drawn anew in place."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._title = title
+        self._messages: list[str] = []
+        self._facts: dict[str, str] = {}
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def say(self, message: str) -> None:
+        """Adds an event below the table."""
+        self._messages = [*self._messages, message][-_MESSAGES_SHOWN:]
+        self._draw()
+
+    def show(self, row: Mapping[str, Any], actors: int) -> None:
+        """Draws the row."""
+        self._facts = _facts(row, actors)
+        self._draw()
+
+    def close(self) -> None:
+        """Leaves the last picture standing."""
+        self._live.stop()
+
+    def _draw(self) -> None:
+        table = Table(title=self._title, show_header=False, min_width=60)
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column()
+        for name, value in self._facts.items():
+            table.add_row(name, value)
+        for message in self._messages:
+            table.add_row("", message)
+        self._live.update(table, refresh=True)
+
+
+def _facts(row: Mapping[str, Any], actors: int) -> dict[str, str]:
+    minutes, seconds = divmod(int(row.get("seconds", 0)), 60)
+    mean = row.get("mean_return_100")
+    lag = row.get("policy_lag_mean")
+    return {
+        "elapsed": f"{minutes}:{seconds:02d}",
+        "return": "-" if mean is None else f"{mean:.1f} ({row.get('episodes', 0)} games)",
+        "env steps": f"{row.get('env_steps', 0):,}",
+        "env steps/s": f"{row.get('env_steps_per_second', 0):.0f}",
+        "policy lag": "-" if lag is None else f"{lag:.1f}",
+        "dropped": str(row.get("messages_dropped", 0)),
+        "actors": str(actors),
+    }

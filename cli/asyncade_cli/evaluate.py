@@ -1,0 +1,125 @@
+"""``asyncade eval``: how good a trained model is, over whole games of its own."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from asyncade_cli.settings import EvalSettings
+from asyncade_learner import checkpoint
+from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.games import num_actions
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.params import copy_into
+from asyncade_runtime.run_folder import RunFolder, RunFolderError
+
+
+def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
+    """Plays and returns the report, after writing the video if one is asked for.
+
+    Raises:
+        RunFolderError: there is no run, or no checkpoint in it.
+    """
+    folder = RunFolder.existing(run)
+    paths = checkpoint.found(folder.checkpoints)
+    if not paths:
+        raise RunFolderError(f"{run} has no checkpoint yet; train it first")
+    found = checkpoint.load(paths[0])
+    game = str(found.about["game"])
+    network = make_network(num_actions(game), str(found.about["network"]))
+    copy_into(network.state_dict(), found.model)
+    sticky = float(folder.read_config().get("learner", {}).get("repeat_action_probability", 0.0))
+    player = Evaluator(network, settings)
+    envs = min(settings.envs, settings.episodes)
+    environments = make_environments(game, envs, repeat_action_probability=sticky)
+    returns, lengths = player.play(environments, settings.episodes)
+    environments.close()
+    if settings.video is not None:
+        single = make_environments(game, 1, repeat_action_probability=sticky)
+        _write_gif(player.film(single), settings.video)
+        single.close()
+    return {
+        "run": str(run),
+        "checkpoint": paths[0].name,
+        "env_steps": found.progress.env_steps,
+        "protocol": environments.protocol(),
+        "policy": settings.policy,
+        "episodes": len(returns),
+        "mean": round(statistics.fmean(returns), 3),
+        "median": statistics.median(returns),
+        "standard_deviation": round(statistics.pstdev(returns), 3),
+        "min": min(returns),
+        "max": max(returns),
+        "mean_length": round(statistics.fmean(lengths), 1),
+    }
+
+
+class Evaluator:
+    """Plays by a network that no longer changes."""
+
+    def __init__(self, network: ActorCritic, settings: EvalSettings) -> None:
+        self._network = network
+        self._settings = settings
+        self._generator = torch.Generator().manual_seed(settings.seed)
+
+    def play(self, environments: Environments, episodes: int) -> tuple[list[float], list[int]]:
+        """Returns the returns and lengths [env steps] of so many games.
+
+        Every environment plays its share: were the first ones to finish counted, short games would
+        be counted more often than long ones.
+        """
+        envs = environments.num_envs
+        share = [episodes // envs + (i < episodes % envs) for i in range(envs)]
+        observations = environments.reset(self._settings.seed)
+        score, length = np.zeros(envs), np.zeros(envs, dtype=np.int64)
+        returns: list[float] = []
+        lengths: list[int] = []
+        while any(share):
+            step = environments.step(self._choose(observations))
+            observations = step.observations
+            score += step.rewards
+            length += 1
+            for env in np.flatnonzero(step.terminated | step.truncated):
+                if share[env]:
+                    share[env] -= 1
+                    returns.append(float(score[env]))
+                    lengths.append(int(length[env]))
+                score[env] = length[env] = 0
+        return returns, lengths
+
+    def film(self, environments: Environments) -> list[npt.NDArray[np.uint8]]:
+        """Returns the frames of one game, uint8 [84, 84] each, as the network sees them."""
+        observations = environments.reset(self._settings.seed)
+        frames = [observations[0, -1]]
+        while True:
+            step = environments.step(self._choose(observations))
+            if step.terminated[0] or step.truncated[0]:
+                return frames
+            observations = step.observations
+            frames.append(observations[0, -1])
+
+    def _choose(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        with torch.inference_mode():
+            logits, _ = self._network(torch.from_numpy(observations))
+            if self._settings.policy == "greedy":
+                return np.asarray(logits.argmax(-1).numpy())
+            drawn = torch.multinomial(logits.softmax(-1), 1, generator=self._generator)
+            return np.asarray(drawn.squeeze(1).numpy())
+
+
+def _write_gif(frames: list[npt.NDArray[np.uint8]], path: Path) -> None:
+    """Writes frames as a GIF, three times as large, at 15 frames per second (real time)."""
+    from PIL import Image
+
+    images = [
+        Image.fromarray(frame).resize((252, 252), Image.Resampling.NEAREST) for frame in frames
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=1000 // 15, loop=0, optimize=False
+    )

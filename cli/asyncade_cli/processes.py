@@ -1,0 +1,102 @@
+"""Services as child processes: started, watched, stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
+
+
+class Service:
+    """One service process and its log file.
+
+    Args:
+        name: for messages, such as ``actor-1``.
+        module: run as ``python -m``.
+        arguments: command line.
+        log: its output is appended to this file.
+        environ: its environment.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        log: Path,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._environ = dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the process, in a session of its own: Ctrl-C reaches only the one who watches."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process number, once started."""
+        return self._process.pid if self._process else None
+
+    def exit_code(self) -> int | None:
+        """Returns the exit code, negative for a signal; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def how_it_ended(self) -> str:
+        """Says it for a person."""
+        code = self.exit_code()
+        if code is None:
+            return "is running"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def last_lines(self, count: int = 5) -> str:
+        """Returns the end of its log."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-count:])
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for its end; kills it when the time is over."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """In the child, before exec: be asked to end when the parent dies, however it dies."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,277 @@
+"""``asyncade train``: a learner and actors as processes on this machine, watched by this one."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from asyncade_cli.curve import draw_curve
+from asyncade_cli.display import Display, make_display
+from asyncade_cli.processes import Service
+from asyncade_cli.settings import TrainSettings
+from asyncade_runtime.lifecycle import stop_on_signals
+from asyncade_runtime.run_folder import RunFolder, RunFolderError
+
+RUNS: Final = Path("runs")
+EXIT_DONE: Final = 0
+EXIT_DIED: Final = 1
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
+_START_TIMEOUT_S: Final = 120.0
+_STOP_TIMEOUT_S: Final = 30.0
+_RESTART_AFTER_S: Final = (0.5, 2.0, 10.0, 30.0)
+"""Pauses before an actor that keeps dying is started again."""
+
+
+def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
+    """Runs a training to its end; returns the exit code.
+
+    Raises:
+        RunFolderError: the run folder is not fit for what is asked.
+    """
+    folder = choose_folder(settings)
+    settings = resumed_settings(settings, folder) if settings.resume else settings
+    folder.write_config("train", settings.model_dump(mode="json"))
+    console = Console()
+    title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, {folder.root}"
+    display = make_display(settings.display, console, title)
+    try:
+        code = Training(settings, folder, display, environ).run()
+    finally:
+        display.close()
+    _finish(settings, folder, console)
+    return code
+
+
+def choose_folder(settings: TrainSettings) -> RunFolder:
+    """Returns the run's folder, new or to be resumed.
+
+    Raises:
+        RunFolderError: there is nothing to resume, or a run that would be overwritten.
+    """
+    if settings.resume:
+        root = settings.run_dir or _newest_run()
+        folder = RunFolder.existing(root)
+        if not any(folder.checkpoints.glob("*.safetensors")):
+            raise RunFolderError(
+                f"{root} has no checkpoint to resume from; start anew without --resume"
+            )
+        return folder
+    time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
+    if (root / "config.json").exists():
+        raise RunFolderError(
+            f"{root} holds a run already: add --resume to continue it, or choose another --run-dir"
+        )
+    return RunFolder(root)
+
+
+def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSettings:
+    """Returns the settings of the run, with those that were given now in their place.
+
+    Limits are of one sitting: they are not taken over.
+    """
+    before = folder.read_config().get("train", {})
+    kept = {
+        name: value
+        for name, value in before.items()
+        if name in TrainSettings.model_fields and name not in ("max_minutes", "max_env_steps")
+    }
+    given = settings.model_dump(mode="json", include=settings.model_fields_set)
+    return TrainSettings(**{**kept, **given, "resume": True, "run_dir": folder.root})
+
+
+def _newest_run() -> Path:
+    runs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise RunFolderError("there is no run in runs/; name one with --run-dir")
+    return runs[-1].parent
+
+
+class Training:
+    """The processes of one run.
+
+    Args:
+        settings: complete.
+        folder: the run's.
+        display: told what happens.
+        environ: for the processes.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: RunFolder,
+        display: Display,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._display = display
+        self._environ = dict(environ)
+        self._learner = Service(
+            "learner",
+            "asyncade_learner",
+            self._learner_arguments(),
+            folder.logs / "learner.log",
+            environ,
+        )
+        self._actors: list[Service] = []
+        self._deaths: dict[str, list[float]] = {}
+        self._stop = stop_on_signals()
+
+    def run(self) -> int:
+        """Starts everything, watches it, ends everything; returns the exit code."""
+        self._folder.remove_summary()
+        self._folder.remove_endpoints()
+        try:
+            self._learner.start()
+            self._display.say(f"learner started; log: {self._learner.log}")
+            if self._wait_for_endpoints():
+                self._start_actors()
+                self._watch()
+            if self._stop.is_set() and self._learner.exit_code() is None:
+                self._display.say("stopping: the learner keeps a checkpoint")
+                self._learner.terminate()
+                self._learner.wait(_STOP_TIMEOUT_S)
+                return EXIT_INTERRUPTED
+            return self._judge_learner()
+        finally:
+            for service in (self._learner, *self._actors):
+                service.terminate()
+            for service in (self._learner, *self._actors):
+                service.wait(_STOP_TIMEOUT_S)
+
+    def _learner_arguments(self) -> list[str]:
+        settings = self._settings
+        arguments = {
+            "--mode": settings.mode,
+            "--game": settings.game,
+            "--seed": settings.seed,
+            "--run-dir": self._folder.root,
+            "--resume": "must" if settings.resume else "never",
+            "--upstream-address": "tcp://127.0.0.1:*",
+            "--weights-address": "tcp://127.0.0.1:*",
+            "--metrics-port": 0,
+            "--target": settings.target_of_the_game(),
+            "--max-minutes": settings.max_minutes,
+            "--max-env-steps": settings.max_env_steps,
+        }
+        given = {flag: value for flag, value in arguments.items() if value is not None}
+        return [f"{flag}={value}" for flag, value in given.items()]
+
+    def _wait_for_endpoints(self) -> bool:
+        """Waits until the learner listens; False if it ended, or a signal came, before that."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._stop.is_set() and self._learner.exit_code() is None:
+            if self._folder.read_endpoints() is not None:
+                return True
+            if time.monotonic() > deadline:
+                self._display.say(f"the learner did not come up; see {self._learner.log}")
+                return False
+            self._stop.wait(0.05)
+        return False
+
+    def _start_actors(self) -> None:
+        endpoints = self._folder.read_endpoints() or {}
+        for number in range(self._settings.actors):
+            name = f"actor-{number}"
+            arguments = [
+                f"--actor-id={name}",
+                f"--envs={self._settings.envs}",
+                f"--upstream-address={endpoints['upstream']}",
+                f"--weights-address={endpoints['weights']}",
+                "--metrics-port=0",
+            ]
+            log = self._folder.logs / f"{name}.log"
+            actor = Service(name, "asyncade_actor", arguments, log, self._environ)
+            actor.start()
+            self._actors.append(actor)
+        self._display.say(f"{len(self._actors)} actors started; logs: {self._folder.logs}")
+
+    def _watch(self) -> None:
+        """Looks after the processes until the learner has ended or a signal came."""
+        while not self._stop.is_set() and self._learner.exit_code() is None:
+            self._restart_dead_actors()
+            rows = self._folder.read_metrics()
+            alive = sum(actor.exit_code() is None for actor in self._actors)
+            self._display.show(rows[-1] if rows else {}, alive)
+            self._stop.wait(0.5)
+        rows = self._folder.read_metrics()
+        if rows:
+            self._display.show(rows[-1], len(self._actors))
+
+    def _restart_dead_actors(self) -> None:
+        now = time.monotonic()
+        for actor in self._actors:
+            if actor.exit_code() is None:
+                continue
+            deaths = self._deaths.setdefault(actor.name, [])
+            if not deaths or deaths[-1] < 0:
+                deaths.append(now)
+                pause = _RESTART_AFTER_S[min(len(deaths), len(_RESTART_AFTER_S)) - 1]
+                self._display.say(
+                    f"{actor.name} {actor.how_it_ended()}; log: {actor.log}; "
+                    f"it is started again in {pause:g} s"
+                )
+            pause = _RESTART_AFTER_S[min(len(deaths), len(_RESTART_AFTER_S)) - 1]
+            if now - deaths[-1] >= pause:
+                deaths[-1] = -deaths[-1]
+                actor.start()
+
+    def _judge_learner(self) -> int:
+        if self._learner.exit_code() == 0:
+            return EXIT_DONE
+        self._display.say(
+            f"the learner {self._learner.how_it_ended()}; log: {self._learner.log}\n"
+            f"{self._learner.last_lines()}"
+        )
+        if any(self._folder.checkpoints.glob("*.safetensors")):
+            self._display.say(
+                f"continue with: asyncade train --resume --run-dir {self._folder.root}"
+            )
+        return EXIT_DIED
+
+
+def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
+    """Completes the run folder, however the run ended, and says what came of it."""
+    rows = folder.read_metrics()
+    summary = folder.read_summary() or _summary_of_the_dead(folder, rows)
+    summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
+    folder.write_summary(summary)
+    title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
+    draw_curve(rows, title, folder.curve)
+    reached = "reached" if summary.get("reached_target") else "not reached"
+    target = summary.get("target")
+    lines = [
+        f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
+        f"{summary.get('env_steps', 0):,} env steps, {summary.get('episodes', 0)} games, "
+        f"{summary.get('updates', 0):,} updates",
+        f"mean return of the last 100 games: {summary.get('mean_return_100')}"
+        + (f" (target {target:g} {reached})" if target is not None else ""),
+        f"bytes on the wire per env step: {summary.get('bytes_per_env_step')}",
+        f"run folder: {folder.root} (try: asyncade eval {folder.root})",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a summary for a learner that could not write one: what it last reported."""
+    last = rows[-1] if rows else {}
+    config = folder.read_config()
+    learner = config.get("learner", config.get("train", {}))
+    named = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
+    counted = ("env_steps", "seconds", "updates", "episodes", "mean_return_100")
+    return {
+        **{name: learner.get(name) for name in named},
+        "reached_target": False,
+        **{name: last.get(name, 0) for name in counted},
+        "bytes_per_env_step": last.get("bytes_per_env_step"),
+        "ended_by": "learner_died",
+    }
