@@ -10,7 +10,7 @@ SETUP := $(VENV)/.complete
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test check format clean
+.PHONY: help setup train test check docs format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,9 +31,13 @@ check: setup  ## lint, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/tables.py --check
 
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: setup  ## write the tables of settings and metrics into the READMEs
+	$(BIN)/python docs/tables.py
 
 format: setup  ## mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -76,10 +76,11 @@ class LearnerSettings(Settings):
     # How data is gathered
     unroll_length: int = Field(32, ge=1, le=1024, description="steps per environment and unroll")
     messages_in_flight: int = Field(
-        2,
+        1,
         ge=1,
         le=1024,
-        description="messages of one actor that may wait to be used; 1: it waits for each",
+        description="messages that an actor may have on their way; more hides a slow network, and adds"
+        " policy lag",
     )
     max_policy_lag: int = Field(
         16, ge=0, description="messages made this many versions ago are still used, older ones not"
@@ -105,7 +106,7 @@ class LearnerSettings(Settings):
 
     # How it is learned from
     discount: float = Field(0.99, ge=0, le=1, description="gamma")
-    lambda_: float = Field(0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)")
     rho_clip: float = Field(1.0, gt=0, description="V-trace's truncation of importance ratios")
     clip: float | None = Field(
         0.1, gt=0, description="clipped surrogate's range; null: plain policy gradient"
@@ -146,7 +147,7 @@ class LearnerSettings(Settings):
         """Returns the loss after so many env steps."""
         return Objective(
             discount=self.discount,
-            lambda_=self.lambda_,
+            lambda_=self.gae_lambda,
             rho_clip=self.rho_clip,
             clip=self.clip,
             passes=self.passes,

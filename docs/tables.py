@@ -1,0 +1,76 @@
+"""Writes the tables of settings and metrics into the READMEs, or checks that they are there.
+
+    python docs/tables.py            write them
+    python docs/tables.py --check    exit with 1 and name the file if one is out of date
+
+The code is the one home of these facts: settings classes say what can be set, metrics classes what
+is measured. A table stands between a line `<!-- table: NAME -->` and a line `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.settings import ActorSettings
+from asyncade_cli.settings import EvalSettings, TrainSettings
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.settings import LearnerSettings
+from asyncade_runtime.settings import settings_table
+from prometheus_client import CollectorRegistry
+
+ROOT = Path(__file__).parents[1]
+FILES = [
+    ROOT / "services/actor/README.md",
+    ROOT / "services/learner/README.md",
+    ROOT / "docs/command-line.md",
+]
+
+
+def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
+    """Returns a Markdown table of the metrics that `make` registers."""
+    registry = CollectorRegistry()
+    make(registry)
+    rows = ["| Metric | Type | Meaning |", "|---|---|---|"]
+    for metric in sorted(registry.collect(), key=lambda m: m.name):
+        if metric.name.startswith("process_"):
+            continue
+        suffix = "_total" if metric.type == "counter" else ""
+        rows.append(f"| `{metric.name}{suffix}` | {metric.type} | {metric.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "actor settings": lambda: settings_table(ActorSettings),
+    "actor metrics": lambda: metrics_table(ActorMetrics),
+    "learner settings": lambda: settings_table(LearnerSettings),
+    "learner metrics": lambda: metrics_table(LearnerMetrics),
+    "train settings": lambda: settings_table(TrainSettings),
+    "eval settings": lambda: settings_table(EvalSettings),
+}
+MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """Returns the text with every marked table as the code has it now."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
+
+
+def main() -> int:
+    """Writes or checks; returns the exit code."""
+    stale = [path for path in FILES if with_tables(path.read_text()) != path.read_text()]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is out of date: run `make docs`", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(with_tables(path.read_text()))
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
