@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
 from asyncade_cli.settings import EvalSettings, TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.settings import settings_table
-from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).parents[1]
 FILES = [

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _MESSAGES_SHOWN: Final = 6
@@ -46,7 +47,7 @@ class LineDisplay:
 
     def say(self, message: str) -> None:
         """Prints an event."""
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, row: Mapping[str, Any], actors: int) -> None:
         """Prints the row, if it is time."""
@@ -91,7 +92,7 @@ class LiveDisplay:
         for name, value in self._facts.items():
             table.add_row(name, value)
         for message in self._messages:
-            table.add_row("", message)
+            table.add_row("", Text(message))  # a log line may hold [brackets]
         self._live.update(table, refresh=True)
 
 

@@ -258,7 +258,7 @@ def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> Non
         f"run folder: {folder.root} (try: asyncade eval {folder.root})",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

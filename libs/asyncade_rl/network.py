@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from asyncade_proto.messages import STACK
 from asyncade_rl.games import FRAME_SIDE
-from asyncade_rl.shapes import NETWORKS, Shape
+from asyncade_rl.shapes import NETWORKS, Precision, Shape
 
 
 class ActorCritic(nn.Module):
@@ -22,6 +22,9 @@ class ActorCritic(nn.Module):
     Attributes:
         frame_mean: float32 [84, 84], subtracted from every frame. Zero until calibrated.
         frame_scale: float32 [], divides the difference. 255 until calibrated.
+        precision: of multiplications. With ``bfloat16`` parameters, gradients, normalisation and
+            results stay float32, and training takes about half the time where the processor
+            multiplies bfloat16 itself.
     """
 
     frame_mean: Tensor
@@ -30,6 +33,7 @@ class ActorCritic(nn.Module):
     def __init__(self, num_actions: int, shape: Shape) -> None:
         super().__init__()
         self.num_actions = num_actions
+        self.precision: Precision = "float32"
         layers: list[nn.Module] = []
         channels, side = STACK, FRAME_SIDE
         for outputs, kernel, stride in shape.convolutions:
@@ -48,8 +52,13 @@ class ActorCritic(nn.Module):
         Args:
             frames: uint8 [N, 4, 84, 84], kept so until inside the network: a quarter of the bytes.
         """
-        hidden = self.body((frames.float() - self.frame_mean) / self.frame_scale)
-        return self.policy(hidden), self.value(hidden).squeeze(-1)
+        normalised = torch.sub(frames, self.frame_mean).div_(self.frame_scale)
+        with torch.autocast(
+            frames.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
+            hidden = self.body(normalised)
+            logits, values = self.policy(hidden), self.value(hidden)
+        return logits.float(), values.float().squeeze(-1)
 
 
 def make_network(num_actions: int, name: str, seed: int | None = None) -> ActorCritic:
@@ -80,3 +89,12 @@ def make_network(num_actions: int, name: str, seed: int | None = None) -> ActorC
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
+
+
+def fastest_precision() -> Precision:
+    """Returns bfloat16 where this processor has instructions for it (AVX512-BF16), else float32.
+
+    Elsewhere bfloat16 is emulated, and slower than float32.
+    """
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if supported() else "float32"

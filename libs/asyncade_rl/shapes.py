@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +24,6 @@ NETWORKS: Final = {
     "nature": Shape(convolutions=((32, 8, 4), (64, 4, 2), (64, 3, 1)), hidden=512),  # DQN's: 2015
 }
 """Name to shape."""
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""Of a network's multiplications."""

@@ -225,7 +225,7 @@ class ZmqSubscriber(ConnectingRole):
 
 
 def _receive(socket: zmq.SyncSocket, timeout_s: float) -> bytes | None:
-    # Not recv() with a timeout: while one actor always has a frame waiting, recv() looks for news of
-    # the others only at every hundredth call (inbound_poll_rate in libzmq's config.hpp), and a busy
-    # learner starves them for minutes. poll() looks every time.
+    # Not recv() with a timeout: while one actor always has a frame waiting, recv() looks for news
+    # of the others only at every hundredth call (inbound_poll_rate in libzmq's config.hpp), and a
+    # busy learner starves them for minutes. poll() looks every time.
     return socket.recv() if socket.poll(milliseconds(timeout_s)) else None

@@ -26,6 +26,7 @@ from asyncade_rl.env import Environments, make_environments
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
+from asyncade_rl.shapes import Precision
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.roles import Outbox, Subscriber
 
@@ -51,6 +52,7 @@ class Actor:
         actor_id: unique among the living.
         envs: E, games played at once.
         env_threads: threads that step the emulators.
+        precision: of the network's multiplications.
         outbox: to the learner.
         subscriber: weights from the learner.
         metrics: told what happens.
@@ -65,6 +67,7 @@ class Actor:
         actor_id: str,
         envs: int,
         env_threads: int,
+        precision: Precision = "float32",
         outbox: Outbox,
         subscriber: Subscriber,
         metrics: ActorMetrics,
@@ -75,6 +78,7 @@ class Actor:
         self._actor_id = actor_id
         self._envs = envs
         self._env_threads = env_threads
+        self._precision = precision
         self._outbox = outbox
         self._subscriber = subscriber
         self._metrics = metrics
@@ -217,6 +221,7 @@ class Actor:
                 num_threads=self._env_threads,
             )
             network = make_network(environments.num_actions, assignment.network)
+            network.precision = self._precision
             player = Player(environments, seed, self._metrics.stages)
             self._log.info("environment protocol", envs=self._envs, **environments.protocol())
         self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)

@@ -28,6 +28,9 @@ class ActorSettings(Settings):
     envs: int = Field(16, ge=1, le=1024, description="games played at once")
     env_threads: int = Field(1, ge=1, le=256, description="threads that step the emulators")
     torch_threads: int = Field(1, ge=1, le=256, description="threads of torch; scale by actors")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's multiplications; auto: what this processor does best"
+    )
     metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
     metrics_port: int = Field(
         ports.ACTOR_HTTP, ge=0, le=65535, description="their port; 0 takes a free one"

@@ -27,7 +27,7 @@ from asyncade_proto.errors import DecodeError
 from asyncade_proto.limits import MAX_SENDERS
 from asyncade_proto.messages import Upstream, Weights
 from asyncade_rl.games import FRAME_SIDE, num_actions
-from asyncade_rl.network import make_network
+from asyncade_rl.network import fastest_precision, make_network
 from asyncade_rl.params import ModelMismatchError, copy_into, fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.roles import Inbox, Publisher
@@ -81,6 +81,9 @@ class Learner:
         self._clock = clock
         self._run = secrets.randbits(63)
         network = make_network(num_actions(settings.game), settings.network, settings.seed)
+        network.precision = (
+            fastest_precision() if settings.precision == "auto" else settings.precision
+        )
         self._trainer = Trainer(network, settings, metrics.stages)
         self._model = fingerprint(network)
         self._progress = self._resumed() or Progress()

@@ -72,6 +72,9 @@ class LearnerSettings(Settings):
     torch_threads: int | None = Field(
         None, ge=1, description="threads of torch; default: half of this container's cores"
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's multiplications; auto: what this processor does best"
+    )
 
     # How data is gathered
     unroll_length: int = Field(32, ge=1, le=1024, description="steps per environment and unroll")
@@ -106,7 +109,9 @@ class LearnerSettings(Settings):
 
     # How it is learned from
     discount: float = Field(0.99, ge=0, le=1, description="gamma")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)")
+    gae_lambda: float = Field(
+        0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)"
+    )
     rho_clip: float = Field(1.0, gt=0, description="V-trace's truncation of importance ratios")
     clip: float | None = Field(
         0.1, gt=0, description="clipped surrogate's range; null: plain policy gradient"
