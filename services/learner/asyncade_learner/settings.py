@@ -82,8 +82,8 @@ class LearnerSettings(Settings):
         1,
         ge=1,
         le=1024,
-        description="messages that an actor may have on their way; more hides a slow network, and adds"
-        " policy lag",
+        description="messages that an actor may have on their way; more hides a slow network, and"
+        " adds policy lag",
     )
     max_policy_lag: int = Field(
         16, ge=0, description="messages made this many versions ago are still used, older ones not"
