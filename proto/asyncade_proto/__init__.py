@@ -1,0 +1,1 @@
+"""The wire between actors and learner. `proto/SPEC.md` is the law, `proto/vectors/` the proof."""

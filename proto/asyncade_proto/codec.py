@@ -1,0 +1,216 @@
+"""Messages to frames and back.
+
+One message is one ZeroMQ frame:
+
+    "A3C" | version: u8 | header length: u32, little-endian | header: msgpack map | buffers
+
+The header holds the scalars, and under ``buffers`` a list that describes the arrays; their bytes
+follow in that order with nothing between. So all that msgpack ever builds is bounded by
+`MAX_HEADER_BYTES`, and the arrays are read in place.
+
+Decoding executes nothing and raises nothing but `DecodeError`, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+
+from asyncade_proto import arrays
+from asyncade_proto.arrays import Buffer, Packed
+from asyncade_proto.buffers import Buffers
+from asyncade_proto.errors import DecodeError
+from asyncade_proto.fields import Fields
+from asyncade_proto.limits import (
+    MAX_ARRAY_BYTES,
+    MAX_BUFFERS,
+    MAX_HEADER_BYTES,
+    MAX_MAP_ENTRIES,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT_LENGTH,
+)
+from asyncade_proto.messages import Episodes, Gradients, Message, Trajectory, Weights
+from asyncade_proto.reading import TENSOR_PREFIX, read_message
+
+MAGIC: Final = b"A3C"
+PROTOCOL_VERSION: Final = 1
+_PREAMBLE: Final = struct.Struct("<3sBI")
+_IDENTITY: Final = struct.Struct("<3sB")  # all that every version of the wire begins with
+
+
+def encode(message: Message, *, bfloat16: bool = False) -> bytes:
+    """Returns the frame of a message.
+
+    Args:
+        message: what to send. Its numbers are not checked: a NaN is the receiver's to refuse and
+            to count.
+        bfloat16: send gradients in half the bytes.
+
+    Raises:
+        ValueError: the message is larger than the wire allows.
+        TypeError: an array of a dtype, or a scalar of a type, that has no place on the wire.
+    """
+    match message:
+        case Trajectory():
+            header, buffers = _trajectory_parts(message)
+        case Gradients():
+            header, buffers = _gradients_parts(message, bfloat16)
+        case Weights():
+            header, buffers = _weights_parts(message)
+    described = [{"name": name} | packed.description for name, packed in buffers.items()]
+    packed_header: bytes = msgpack.packb(header | {"buffers": described})
+    sizes = {
+        "buffers": (len(buffers), MAX_BUFFERS),
+        "bytes of arrays": (sum(p.array_bytes for p in buffers.values()), MAX_ARRAY_BYTES),
+        "bytes of header": (len(packed_header), MAX_HEADER_BYTES),
+        "bytes": (
+            _PREAMBLE.size + len(packed_header) + sum(len(p.data) for p in buffers.values()),
+            MAX_MESSAGE_BYTES,
+        ),
+    }
+    for what, (size, limit) in sizes.items():
+        if size > limit:
+            raise ValueError(
+                f"a {type(message).__name__} of {size} {what} is over the wire's {limit}; "
+                "use fewer environments, a shorter unroll or a smaller network"
+            )
+    preamble = _PREAMBLE.pack(MAGIC, PROTOCOL_VERSION, len(packed_header))
+    return b"".join([preamble, packed_header, *(p.data for p in buffers.values())])
+
+
+def decode(frame: Buffer) -> Message:
+    """Returns the message in a frame. Its arrays are read-only views of the frame where they can.
+
+    Args:
+        frame: as it came from the socket; do not change it afterwards.
+
+    Raises:
+        DecodeError: the frame is no message; see `DecodeError.reason`.
+    """
+    header, body = _split(memoryview(frame))
+    fields = Fields(header)
+    return read_message(fields, Buffers(fields, body))
+
+
+# --- from messages ---------------------------------------------------------------------------
+
+
+def _upstream_header(kind: str, message: Trajectory | Gradients) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "actor_id": message.actor_id,
+        "sequence": message.sequence,
+        "policy_version": message.policy_version,
+        "model": message.model,
+    }
+
+
+def _episode_buffers(episodes: Episodes) -> dict[str, Packed]:
+    return {
+        "episode_returns": arrays.pack(episodes.returns),
+        "episode_lengths": arrays.pack(episodes.lengths),
+    }
+
+
+def _trajectory_parts(message: Trajectory) -> tuple[dict[str, Any], dict[str, Packed]]:
+    buffers = {
+        "frames": arrays.pack(message.frames, compress=True),
+        "actions": arrays.pack(message.actions, compress=True),
+        "behaviour_log_probs": arrays.pack(message.behaviour_log_probs),
+        "rewards": arrays.pack(message.rewards, compress=True),
+        "ends": arrays.pack(message.ends, compress=True),
+        "bootstrap_values": arrays.pack(message.bootstrap_values),
+    }
+    return _upstream_header("trajectory", message), buffers | _episode_buffers(message.episodes)
+
+
+def _gradients_parts(
+    message: Gradients, bfloat16: bool
+) -> tuple[dict[str, Any], dict[str, Packed]]:
+    header = _upstream_header("gradients", message) | {
+        "samples": message.samples,
+        "env_steps": message.env_steps,
+        "losses": dict(message.losses),
+    }
+    tensors = {
+        f"{TENSOR_PREFIX}{name}": arrays.pack(tensor, bfloat16=bfloat16)
+        for name, tensor in message.tensors.items()
+    }
+    return header, tensors | _episode_buffers(message.episodes)
+
+
+def _weights_parts(message: Weights) -> tuple[dict[str, Any], dict[str, Packed]]:
+    header = {
+        "type": "weights",
+        "run": message.run,
+        "policy_version": message.policy_version,
+        "model": message.model,
+        "assignment": asdict(message.assignment),
+        "received": dict(message.received),
+    }
+    blob = np.frombuffer(message.safetensors, dtype=np.uint8)
+    return header, {"safetensors": arrays.pack(blob)}
+
+
+# --- to messages -----------------------------------------------------------------------------
+
+
+def _split(frame: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """Returns the header and what follows it."""
+    if len(frame) < _IDENTITY.size or frame[: len(MAGIC)].tobytes() != MAGIC:
+        raise DecodeError("not_ours", f"a frame of {len(frame)} bytes that begins otherwise")
+    _, version = _IDENTITY.unpack_from(frame)
+    if version != PROTOCOL_VERSION:
+        raise DecodeError(
+            "protocol_version",
+            f"the peer speaks version {version} of the wire, this is {PROTOCOL_VERSION}: "
+            "run the same release on both ends",
+        )
+    if len(frame) > MAX_MESSAGE_BYTES:
+        raise DecodeError("limit", f"a frame of {len(frame)} bytes, over {MAX_MESSAGE_BYTES}")
+    if len(frame) < _PREAMBLE.size:
+        raise DecodeError("malformed", f"a frame of {len(frame)} bytes")
+    _, _, header_bytes = _PREAMBLE.unpack_from(frame)
+    if header_bytes > MAX_HEADER_BYTES:
+        raise DecodeError("limit", f"a header of {header_bytes} bytes, over {MAX_HEADER_BYTES}")
+    end = _PREAMBLE.size + header_bytes
+    if end > len(frame):
+        raise DecodeError(
+            "malformed", f"a header of {header_bytes} bytes in a frame of {len(frame)}"
+        )
+    return _read_header(frame[_PREAMBLE.size : end]), frame[end:]
+
+
+def _read_header(packed: memoryview) -> dict[str, Any]:
+    try:
+        # msgpack allocates a list's declared length before its items, hence max_array_len.
+        header = msgpack.unpackb(
+            packed,
+            object_pairs_hook=_unique,
+            max_array_len=MAX_BUFFERS,
+            max_map_len=MAX_MAP_ENTRIES,
+            max_str_len=4 * MAX_TEXT_LENGTH,  # in bytes of UTF-8
+            max_bin_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        # msgpack has no type of its own for this. Its messages hold numbers, never the payload.
+        over = " exceeds max_" in str(error)
+        raise DecodeError(
+            "limit" if over else "malformed", f"the header: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(header, dict):
+        raise DecodeError("malformed", "the header is no map")
+    return header
+
+
+def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Makes a map of its entries; of two with one key, two readers could believe different ones."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found

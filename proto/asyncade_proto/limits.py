@@ -1,0 +1,49 @@
+"""What a message may be at most. Both ends enforce these; `proto/SPEC.md` lists them.
+
+A limit is checked before anything of the size it bounds is allocated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
+"""One frame on a socket. Also given to ZeroMQ (MAXMSGSIZE), which hangs up on a larger one."""
+
+MAX_HEADER_BYTES: Final = 192 * 2**10
+"""The msgpack header. Small, so that no nesting of containers in it can grow into much memory;
+large enough for `MAX_SENDERS` of the longest names, so that no actor's name can keep the learner
+from publishing."""
+
+MAX_MAP_ENTRIES: Final = 1024
+"""Entries of one map in the header, known or not."""
+
+MAX_BUFFERS: Final = 256
+"""Arrays in one message, and entries of any list in the header."""
+
+MAX_TEXT_LENGTH: Final = 128
+"""Bytes of an actor id, a tensor name, a game id, in UTF-8."""
+
+MAX_SENDERS: Final = 1024
+"""Actors that one weights message tells what has come in; the others go by version alone."""
+
+MAX_LOSSES: Final = 16
+"""Losses that gradients report."""
+
+MAX_DIMENSIONS: Final = 6
+"""Axes of one array."""
+
+MAX_ARRAY_BYTES: Final = 256 * 2**20
+"""All arrays of one message together, decompressed: 37,000 frames of 84x84."""
+
+MAX_UNROLL_LENGTH: Final = 1024
+"""Steps per environment in one trajectory (T)."""
+
+MAX_ENVIRONMENTS: Final = 1024
+"""Environments in one trajectory (E)."""
+
+MAX_STEPS: Final = MAX_UNROLL_LENGTH * MAX_ENVIRONMENTS
+"""Env steps, samples or finished episodes one message may report."""
+
+MAX_COUNT: Final = 2**53
+"""Sequence numbers and versions: what a double can still count exactly."""

@@ -1,0 +1,17 @@
+"""TCP ports, where nothing else is said. Compose and Kubernetes files are tested against these."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UPSTREAM: Final = 5555
+"""The learner's PULL socket: trajectories and gradients come in."""
+
+WEIGHTS: Final = 5556
+"""The learner's XPUB socket: weights go out."""
+
+LEARNER_HTTP: Final = 9101
+"""The learner's /metrics, /healthz and /readyz."""
+
+ACTOR_HTTP: Final = 9102
+"""An actor's /metrics, /healthz and /readyz."""

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import math
+import struct
+import tracemalloc
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from asyncade_proto.arrays import Array, Packed, pack, read_layout, unpack
+from asyncade_proto.errors import DecodeError
+from asyncade_proto.fields import Fields
+from asyncade_proto.limits import MAX_ARRAY_BYTES
+
+FIXED = settings(derandomize=True, deadline=None, max_examples=100)
+
+ANY_ARRAY: st.SearchStrategy[Array] = arrays(
+    dtype=st.sampled_from([np.dtype(name) for name in ("u1", "<i4", "<f4", ">i4", ">f4")]),
+    shape=array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4),
+)
+
+
+def unpacked(packed: Packed) -> Array:
+    return unpack(read_layout(Fields(packed.description)), packed.data)
+
+
+def reason_of(description: dict[str, Any], data: bytes = b"") -> str:
+    with pytest.raises(DecodeError) as caught:
+        unpack(read_layout(Fields(description)), data)
+    return caught.value.reason
+
+
+@FIXED
+@given(array=ANY_ARRAY, compress=st.booleans())
+def test_an_array_comes_back_bit_for_bit(array: Array, compress: bool) -> None:
+    packed = pack(array, compress=compress)
+    back = unpacked(packed)
+    assert back.dtype == array.dtype.newbyteorder("<")
+    assert back.shape == array.shape
+    assert back.tobytes() == array.astype(back.dtype).tobytes()
+    assert packed.description["bytes"] == len(packed.data)
+    assert packed.array_bytes == back.nbytes
+    assert packed.description.get("compression") == ("zstd" if compress and array.size else None)
+
+
+@pytest.mark.parametrize(
+    "view", [np.s_[::2], np.s_[::-1], np.s_[:, 1], np.s_[..., np.newaxis]], ids=str
+)
+def test_a_strided_view_is_sent_in_c_order(view: Any) -> None:
+    array = np.arange(24, dtype=np.int32).reshape(4, 6).T[view]
+    np.testing.assert_array_equal(unpacked(pack(array)), array)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f2", "i8", "i1", "u2", "?", "O", "S3", "c8", "M8[s]"])
+def test_other_dtypes_are_not_sent(dtype: str) -> None:
+    with pytest.raises(TypeError, match="no place on the wire"):
+        pack(np.zeros(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("options", [{}, {"compress": True}, {"bfloat16": True}], ids=str)
+def test_what_is_unpacked_is_aligned_and_read_only(
+    dtype: type, offset: int, options: dict[str, bool]
+) -> None:
+    packed = pack(np.arange(9, dtype=dtype), **options)
+    data = memoryview(bytes(offset) + packed.data)[offset:]  # as it lies in a frame
+    back = unpacked(packed._replace(data=data))
+    assert back.flags.aligned
+    assert not back.flags.writeable
+    np.testing.assert_array_equal(back, np.arange(9))
+
+
+def bfloat16_by_hand(number: float) -> float:
+    """The nearest bfloat16, of two equally near the one with an even last bit."""
+    if math.isnan(number) or math.isinf(number):
+        return number
+    below = struct.unpack("<I", struct.pack("<f", abs(number)))[0] >> 16
+
+    def exactly(upper_half: int) -> Fraction:
+        if upper_half == 0x7F80:
+            return Fraction(2) ** 128  # where the next number would lie
+        return Fraction(struct.unpack("<f", struct.pack("<I", upper_half << 16))[0])
+
+    errors = {half: abs(exactly(half) - Fraction(abs(number))) for half in (below, below + 1)}
+    nearest = min(errors, key=lambda half: (errors[half], half % 2))
+    rounded: float = struct.unpack("<f", struct.pack("<I", nearest << 16))[0]
+    return math.copysign(rounded, number)
+
+
+EDGES = [0, 1, 0x7FFF, 0x8000, 0x8001, 0x18000, 0x17FFF, 0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF]
+EDGES += [0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFF8000, 0x7FFFFFFF, 0x3F808000, 0x3F818000]
+EDGES += [bits | 0x80000000 for bits in EDGES]
+
+
+@FIXED
+@given(bits=st.lists(st.integers(0, 2**32 - 1) | st.sampled_from(EDGES), min_size=1))
+def test_bfloat16_rounds_to_the_nearest_even(bits: list[int]) -> None:
+    exact = np.array(bits + EDGES, dtype="<u4").view("<f4")
+    rounded = unpacked(pack(exact, bfloat16=True))
+    by_hand = np.array([bfloat16_by_hand(float(number)) for number in exact], dtype=np.float32)
+    np.testing.assert_array_equal(rounded, by_hand)
+    numbers = ~np.isnan(exact)
+    np.testing.assert_array_equal(np.signbit(rounded)[numbers], np.signbit(exact)[numbers])
+
+
+def test_bfloat16_takes_half_the_bytes_and_is_for_floats_alone() -> None:
+    assert len(pack(np.ones(10, np.float32), bfloat16=True).data) == 20
+    assert pack(np.ones(10, np.int32), bfloat16=True).description["dtype"] == "<i4"
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
+ANYTHING_ELSE: list[Any] = [None, 1, "1", {}, [-1], [1.0], [True]]
+FLOAT = {"dtype": "<f4", "shape": [1], "bytes": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *(({"dtype": dtype}, "malformed") for dtype in ["<f8", "<u2", "|O", "f4", "", 4, None, []]),
+        *(({"dtype": dtype}, "malformed") for dtype in [b"<f4", nested(400), {"dtype": "<f4"}]),
+        *(({"shape": shape}, "malformed") for shape in ANYTHING_ELSE),
+        *(({"shape": shape}, "malformed") for shape in [["1"], [None], [[1]], nested(400)]),
+        ({"shape": [1] * 7}, "limit"),
+        ({"shape": [2**26 + 1]}, "limit"),
+        ({"shape": [2**64 - 1] * 6}, "limit"),
+        # Empty, but numpy cannot make them: the sizes multiply to more than an address.
+        ({"shape": [0, 2**40, 2**40]}, "limit"),
+        ({"shape": [2**63, 0]}, "limit"),
+        ({"dtype": "bfloat16", "shape": [2**26 + 1]}, "limit"),  # it would take 4 bytes each
+        *(({"compression": name}, "malformed") for name in ["gzip", "", "ZSTD", 1, True, ["zstd"]]),
+        ({"shape": [0], "compression": "zstd"}, "malformed"),
+        ({"shape": [2]}, "malformed"),
+        ({"shape": [0]}, "malformed"),
+        ({"dtype": "bfloat16"}, "malformed"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_wrong_description_is_refused(change: dict[str, Any], reason: str) -> None:
+    assert reason_of(FLOAT | change, bytes(4)) == reason
+
+
+def test_a_layout_may_be_as_large_as_the_limit() -> None:
+    layout = read_layout(Fields({"dtype": "<i4", "shape": [MAX_ARRAY_BYTES // 4]}))
+    assert layout.array_bytes == layout.wire_bytes == MAX_ARRAY_BYTES
+
+
+def zstd(data: bytes, **options: Any) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)
+
+
+SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + bytes(4)
+FOUR = zstd(bytes(4))
+
+
+@pytest.mark.parametrize(
+    "data",
+    {
+        "empty": b"",
+        "not zstd": b"1234",
+        "magic alone": FOUR[:4],
+        "cut": FOUR[:-1],
+        "trailing bytes": FOUR + b"z",
+        "two frames": FOUR + FOUR,
+        "skippable frame in front": SKIPPABLE + FOUR,
+        "skippable frame behind": FOUR + SKIPPABLE,
+        "size not declared": zstd(bytes(4), write_content_size=False),
+        "less than the shape": zstd(bytes(3)),
+        "more than the shape": zstd(bytes(5)),
+        # Single-segment frames have the content size in one byte at offset 5.
+        "declares more than it holds": zstd(bytes(3))[:5] + b"\x04" + zstd(bytes(3))[6:],
+        "declares less than it holds": zstd(bytes(5))[:5] + b"\x04" + zstd(bytes(5))[6:],
+        # Frame header descriptor 0x21: one byte of dictionary id follows.
+        "wants a dictionary": FOUR[:4] + b"\x21\x07" + FOUR[5:],
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_wrong_zstd_frame_is_refused(data: tuple[str, bytes]) -> None:
+    assert reason_of(FLOAT | {"compression": "zstd"}, data[1]) == "malformed"
+
+
+@pytest.mark.parametrize("data", [b"", zstd(b""), zstd(b"") + b"what nobody reads"])
+def test_an_empty_array_is_not_compressed(data: bytes) -> None:
+    assert reason_of({"dtype": "<f4", "shape": [3, 0], "compression": "zstd"}, data) == "malformed"
+
+
+def test_a_zstd_frame_cut_short_gets_no_large_window() -> None:
+    size = 2**25
+    noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=24)
+    data = zstd(noise, compression_params=parameters)
+    description = {"dtype": "|u1", "shape": [size], "compression": "zstd"}
+    assert unpack(read_layout(Fields(description)), data).tobytes() == noise
+    with pytest.raises(DecodeError, match=r"malformed: zstd: .*memory"):
+        unpack(read_layout(Fields(description)), data[:1000])
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
+    bomb = zstd(bytes(2**28))
+    assert len(bomb) < 10_000
+    tracemalloc.start()
+    try:
+        assert (
+            reason_of({"dtype": "|u1", "shape": [100], "compression": "zstd"}, bomb) == "malformed"
+        )
+        assert (
+            reason_of({"dtype": "|u1", "shape": [2**28 + 1], "compression": "zstd"}, bomb)
+            == "limit"
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
