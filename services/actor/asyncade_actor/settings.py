@@ -23,7 +23,10 @@ class ActorSettings(Settings):
         f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
     )
     actor_id: str | None = Field(
-        None, description="name, unique among the living; default: host name and process number"
+        None,
+        min_length=1,
+        max_length=128,
+        description="name, unique among the living; default: host name and process number",
     )
     envs: int = Field(16, ge=1, le=1024, description="games played at once")
     env_threads: int = Field(1, ge=1, le=256, description="threads that step the emulators")

@@ -19,6 +19,9 @@ earlier one did, and died before its next checkpoint). unasked: a kind not asked
 a network of another shape. shape: of frames, unroll or gradients. action: one the game lacks.
 """
 
+FOREIGN: Final[frozenset[DropReason]] = frozenset({"model", "shape", "action"})
+"""Reasons that show an actor of another run: what it played does not count, it gets no credit."""
+
 _SENDERS_REMEMBERED: Final = 65_536
 
 

@@ -16,8 +16,8 @@ import structlog
 
 from asyncade_learner import checkpoint
 from asyncade_learner.checkpoint import Checkpoint, CheckpointError
-from asyncade_learner.intake import Accepted, Dropped, Intake
-from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.intake import FOREIGN, Accepted, Dropped, Intake
+from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.phases import Calibration, Improvement, Phase, Trainer, learning_phase
 from asyncade_learner.progress import Progress
 from asyncade_learner.reporting import EndedBy, Reporter
@@ -188,8 +188,6 @@ class Learner:
             self._drop("malformed", "weights on the upstream socket")
             return
         self._progress.received_bytes += len(frame)
-        self._seen[message.actor_id] = self._clock()
-        self._received[message.actor_id] = message.sequence + 1
         verdict = self._intake.offer(
             message,
             policy_version=self._progress.policy_version,
@@ -197,9 +195,11 @@ class Learner:
         )
         self._metrics.lost.inc(verdict.lost)
         self._reporter.note_lost(verdict.lost)
-        if isinstance(verdict, Dropped) and verdict.reason in ("model", "shape", "action"):
-            self._drop(verdict.reason, verdict.detail)  # of another game: its steps do not count
+        if isinstance(verdict, Dropped) and verdict.reason in FOREIGN:
+            self._drop(verdict.reason, verdict.detail)
             return
+        self._seen[message.actor_id] = self._clock()
+        self._received[message.actor_id] = message.sequence + 1
         self._count_play(message)
         match verdict:
             case Dropped(reason=reason, detail=detail):
@@ -264,8 +264,8 @@ class Learner:
             metrics.learning_rate.set(improvement.learning_rate)
             metrics.last_update.set(time.time())
             self._reporter.note_losses(improvement.losses)
-            for name, value in improvement.losses.items():
-                metrics.loss.labels(part=name).set(value)
+            for name in LOSSES & improvement.losses.keys():  # actors could send any name
+                metrics.loss.labels(part=name).set(improvement.losses[name])
 
     def _publish(self) -> None:
         self._metrics.stages.enter("publish")

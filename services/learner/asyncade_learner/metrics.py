@@ -21,7 +21,7 @@ STAGES: Final = (
     "report",
 )
 LAG_BUCKETS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
-LOSSES: Final = ("total", "policy", "value", "entropy", "kl", "clip_fraction")
+LOSSES: Final = frozenset(("total", "policy", "value", "entropy", "kl", "clip_fraction"))
 
 
 class LearnerMetrics:

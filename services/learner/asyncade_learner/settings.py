@@ -112,9 +112,11 @@ class LearnerSettings(Settings):
     gae_lambda: float = Field(
         0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)"
     )
-    rho_clip: float = Field(1.0, gt=0, description="V-trace's truncation of importance ratios")
+    rho_clip: float = Field(
+        1.0, gt=0, le=1e6, description="V-trace's truncation of importance ratios"
+    )
     clip: float | None = Field(
-        0.1, gt=0, description="clipped surrogate's range; null: plain policy gradient"
+        0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
     )
     passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
     minibatch_size: int = Field(128, ge=1, le=2**20, description="samples per gradient")
