@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from asyncade_runtime.cores import available_cores, set_thread_environment
+from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
 
@@ -64,7 +64,7 @@ def _evaluate(arguments: list[str]) -> int:
         print("name the run's folder: asyncade eval RUN [options]", file=sys.stderr)
         return USAGE_ERROR
     settings = load(EvalSettings, arguments[1:], os.environ)
-    set_thread_environment(available_cores(), os.environ)
+    set_thread_environment(1, os.environ)  # ten observations at a time: threads only wait
     from asyncade_cli.evaluate import evaluate  # loads torch
 
     print(json.dumps(evaluate(Path(arguments[0]), settings), indent=2))

@@ -235,7 +235,7 @@ class Learner:
         improvement = self._phase.improve(self._progress.env_steps)
         self._progress.updates += improvement.updates
         self._watch(improvement)
-        if isinstance(self._phase, Calibration):
+        if isinstance(self._phase, Calibration) and self._phase.done:
             self._phase = learning_phase(self._trainer)
             self._log.info("input normalisation calibrated", env_steps=self._progress.env_steps)
         self._publish()
@@ -247,7 +247,7 @@ class Learner:
         their messages.
         """
         self._received = {}
-        if self._phase.gathered and not isinstance(self._phase, Calibration):
+        if self._phase.gathered:
             self._improve()
         else:
             self._publish()

@@ -121,9 +121,14 @@ class Calibration:
         self._statistics = FrameStatistics()
         self.gathered = 0
 
-    def enough(self, actors: int) -> bool:
+    @property
+    def done(self) -> bool:
         """Whether enough frames were seen."""
         return self._statistics.count >= self._trainer.settings.calibration_env_steps
+
+    def enough(self, actors: int) -> bool:
+        """Whether to publish, and so to give actors credit for more."""
+        return self.gathered >= share_of(actors)
 
     def add(self, message: Upstream) -> None:
         """Takes a trajectory's new frames (its first stack was in the one before, or is padded)."""
@@ -132,8 +137,9 @@ class Calibration:
         self.gathered += 1
 
     def improve(self, env_steps: int) -> Improvement:
-        """Writes the statistics into the network."""
-        if self._statistics.count:
+        """Writes the statistics into the network, once they are complete."""
+        self.gathered = 0
+        if self.done:
             self._statistics.apply_to(self._trainer.network)
         return Improvement()
 
