@@ -274,7 +274,9 @@ class Learner:
             run=self._run,
             policy_version=self._progress.policy_version,
             model=self._model,
-            assignment=self._settings.assignment(self._phase.request, self._progress.env_steps),
+            assignment=self._settings.assignment(
+                self._phase.request, self._progress.env_steps, len(self._seen)
+            ),
             received=dict(itertools.islice(self._received.items(), MAX_SENDERS)),
             safetensors=to_safetensors(self._trainer.network),
         )

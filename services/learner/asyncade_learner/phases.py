@@ -185,7 +185,13 @@ class DataParallel:
 
 
 class GradientParallel:
-    """Averages the gradients that actors computed."""
+    """Averages the gradients that actors computed.
+
+    By default one of every actor: all were taken at the present weights, none is stale. Applied one
+    by one as they come, two actors' gradients at this step size overshoot together: Pong then stood
+    at 12 after 640,000 env steps. An actor that dies costs the others a few times
+    `patience_seconds`, until it no longer counts as active.
+    """
 
     request: Request = "gradients"
 
@@ -200,7 +206,7 @@ class GradientParallel:
 
     def enough(self, actors: int) -> bool:
         """Whether the gradients of an update are together."""
-        return self.gathered >= (self._trainer.settings.gradients_per_update or share_of(actors))
+        return self.gathered >= self._trainer.settings.gradients_in_update(actors)
 
     def add(self, message: Upstream) -> None:
         """Takes a gradient."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,6 +15,9 @@ from asyncade_rl.shapes import NETWORKS
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 Mode = Literal["data", "gradients"]
+
+SMALLEST_SHARE: Final = 32
+"""Samples below which a gradient costs more to send than to compute, however many actors share."""
 
 
 class LearnerSettings(Settings):
@@ -94,8 +97,7 @@ class LearnerSettings(Settings):
     gradients_per_update: int | None = Field(
         None,
         ge=1,
-        description="gradients averaged for one update (gradient mode); default: half as many as"
-        " actors",
+        description="gradients averaged for one update (gradient mode); default: one of every actor",
     )
     patience_seconds: float = Field(
         5.0,
@@ -119,11 +121,13 @@ class LearnerSettings(Settings):
         0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
     )
     passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
-    minibatch_size: int = Field(128, ge=1, le=2**20, description="samples per gradient")
+    minibatch_size: int = Field(
+        128, ge=1, le=2**20, description="samples per update; in gradient mode actors share them"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
     entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
     anneal_env_steps: int = Field(
-        400_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
+        500_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
     )
     anneal_to: float = Field(
         0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
@@ -150,15 +154,27 @@ class LearnerSettings(Settings):
         """Returns the step size after so many env steps."""
         return annealed(self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to)
 
-    def objective_at(self, env_steps: int) -> Objective:
-        """Returns the loss after so many env steps."""
+    def gradients_in_update(self, actors: int) -> int:
+        """Returns how many gradients are averaged, given how many actors there are."""
+        return self.gradients_per_update or max(1, actors)
+
+    def objective_at(self, env_steps: int, actors: int = 1) -> Objective:
+        """Returns the loss after so many env steps.
+
+        Args:
+            env_steps: of the run so far.
+            actors: that share an update's samples.
+        """
+        gradients = self.gradients_in_update(actors) if self.mode == "gradients" else 1
         return Objective(
             discount=self.discount,
             lambda_=self.gae_lambda,
             rho_clip=self.rho_clip,
             clip=self.clip,
             passes=self.passes,
-            minibatch_size=self.minibatch_size,
+            minibatch_size=max(
+                self.minibatch_size // gradients, min(SMALLEST_SHARE, self.minibatch_size)
+            ),
             entropy_cost=annealed(
                 self.entropy_cost, env_steps, self.anneal_env_steps, self.anneal_to
             ),
@@ -166,8 +182,8 @@ class LearnerSettings(Settings):
             normalise_advantages=self.normalise_advantages,
         )
 
-    def assignment(self, request: Request, env_steps: int) -> Assignment:
-        """Returns what actors are asked to do."""
+    def assignment(self, request: Request, env_steps: int, actors: int) -> Assignment:
+        """Returns what actors are asked to do, given how many there are."""
         return Assignment(
             request=request,
             game=self.game,
@@ -176,5 +192,5 @@ class LearnerSettings(Settings):
             unroll_length=self.unroll_length,
             messages_in_flight=self.messages_in_flight,
             seed=self.seed,
-            objective=self.objective_at(env_steps),
+            objective=self.objective_at(env_steps, actors),
         )
