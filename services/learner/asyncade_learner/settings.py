@@ -97,7 +97,7 @@ class LearnerSettings(Settings):
     gradients_per_update: int | None = Field(
         None,
         ge=1,
-        description="gradients averaged for one update (gradient mode); default: one of every actor",
+        description="gradients averaged for an update (gradient mode); default: one of every actor",
     )
     patience_seconds: float = Field(
         5.0,
