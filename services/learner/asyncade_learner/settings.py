@@ -182,7 +182,7 @@ class LearnerSettings(Settings):
             normalise_advantages=self.normalise_advantages,
         )
 
-    def assignment(self, request: Request, env_steps: int, actors: int) -> Assignment:
+    def assignment(self, request: Request, env_steps: int, actors: int = 1) -> Assignment:
         """Returns what actors are asked to do, given how many there are."""
         return Assignment(
             request=request,
