@@ -181,17 +181,27 @@ class Actor:
             self._refuse("model", str(error))
 
     def _apply(self, weights: Weights) -> None:
-        if self._work is None or not _same_work(self._work.assignment, weights.assignment):
-            self._work = self._begin(weights)
-        if weights.model != self._work.model:
-            raise ModelMismatchError(
-                f"the learner's network is {weights.model}, this actor's {self._work.model}: "
-                "run the same release on both ends"
-            )
-        load_safetensors(self._work.network, weights.safetensors)
+        """Takes the weights, or raises and leaves everything as it was."""
+        old = self._work
+        same = old is not None and _same_work(old.assignment, weights.assignment)
+        work = old if old is not None and same else self._begin(weights)
+        try:
+            if weights.model != work.model:
+                raise ModelMismatchError(
+                    f"the learner's network is {weights.model}, this actor's {work.model}: "
+                    "run the same release on both ends"
+                )
+            load_safetensors(work.network, weights.safetensors)
+        except ModelMismatchError:
+            if old is None or work.player is not old.player:
+                work.player.close()
+            raise
+        if old is not None and work.player is not old.player:
+            old.player.close()
         if weights.run != self._run:
             self._log.info("a learner", run=f"{weights.run:016x}", version=weights.policy_version)
-        self._work.assignment = weights.assignment
+        work.assignment = weights.assignment
+        self._work = work
         self._run = weights.run
         self._policy_version = weights.policy_version
         # An actor that is not mentioned has nothing on its way: it is new to this learner, or what
@@ -213,7 +223,6 @@ class Actor:
         if old is not None and _same_game(old.assignment, assignment):
             player, network = old.player, old.network
         else:
-            self.close()
             environments = self._make_environments(
                 assignment.game,
                 self._envs,

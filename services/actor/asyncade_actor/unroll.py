@@ -49,7 +49,7 @@ class Player:
         self._environments = environments
         self._stages = stages
         self._generator = torch.Generator().manual_seed(seed)
-        self._observations = environments.reset(seed % 2**31)
+        self._observations = environments.reset(seed % 2**30)  # ALE counts on in an int32
         self._returns = np.zeros(environments.num_envs, dtype=np.float32)
         self._lengths = np.zeros(environments.num_envs, dtype=np.int32)
 
