@@ -64,7 +64,7 @@ def choose_folder(settings: TrainSettings) -> RunFolder:
         return folder
     time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
-    if (root / "config.json").exists():
+    if any(root.glob("checkpoints/*.safetensors")):
         raise RunFolderError(
             f"{root} holds a run already: add --resume to continue it, or choose another --run-dir"
         )

@@ -316,6 +316,7 @@ class Learner:
             return found.progress
         if paths:
             raise CheckpointError(f"no checkpoint in {self._folder.checkpoints} can be read")
+        self._folder.forget_metrics_after(-1)  # of a run that died before its first checkpoint
         return None
 
     def _restore(self, found: Checkpoint) -> None:
