@@ -161,13 +161,14 @@ class Learner:
     # --- taking in ---------------------------------------------------------------------------
 
     def _gather(self) -> None:
-        """Takes messages until there are enough, or none has come for a moment.
+        """Takes messages until there are enough, or a moment is over: junk may come without end.
 
         More are left in the sockets, which fill up and hold the actors back.
         """
-        while not self._enough():
+        deadline = self._clock() + WAIT_S
+        while not self._enough() and (left := deadline - self._clock()) > 0:
             self._metrics.stages.enter("wait")
-            frame = self._inbox.receive(WAIT_S)
+            frame = self._inbox.receive(left)
             if frame is None:
                 return
             self._metrics.stages.enter("decode")
