@@ -71,5 +71,5 @@ class EvalSettings(Settings):
     policy: Literal["sample", "greedy"] = Field(
         "sample", description="draw actions from the policy, as in training, or take the likeliest"
     )
-    seed: int = Field(1_000_000, ge=0, lt=2**31, description="of the games; not one of training")
+    seed: int = Field(1_000_000, ge=0, lt=2**30, description="of the games; not one of training")
     video: Path | None = Field(None, description="write a GIF of one game to this file")

@@ -42,9 +42,8 @@ class Optimiser:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up where `state` was taken."""
+        """Takes up where `state` was taken: names are ``KIND.PARAMETER``, kinds hold no dot."""
+        kinds = {name.partition(".")[0] for name in state}
         for name, parameter in zip(self._names, self._parameters, strict=True):
-            suffix = f".{name}"
-            kinds = {k.removesuffix(suffix): t for k, t in state.items() if k.endswith(suffix)}
             if kinds:
-                self._adam.state[parameter] = {kind: t.clone() for kind, t in kinds.items()}
+                self._adam.state[parameter] = {k: state[f"{k}.{name}"].clone() for k in kinds}

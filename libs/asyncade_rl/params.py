@@ -92,7 +92,7 @@ def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:
     """
     parameters = dict(network.named_parameters())
     tensors = {n: torch.from_numpy(np.array(g, dtype=np.float32)) for n, g in gradients.items()}
-    with torch.no_grad():
-        for parameter in parameters.values():
-            parameter.grad = torch.empty_like(parameter)
-    copy_into({n: p.grad for n, p in parameters.items() if p.grad is not None}, tensors)
+    buffers = {name: torch.empty_like(parameter) for name, parameter in parameters.items()}
+    copy_into(buffers, tensors)
+    for name, parameter in parameters.items():
+        parameter.grad = buffers[name]

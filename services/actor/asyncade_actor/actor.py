@@ -23,7 +23,7 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Assignment, Upstream, Weights
 from asyncade_rl.env import Environments, make_environments
-from asyncade_rl.games import UnknownGameError
+from asyncade_rl.games import UnknownGameError, num_actions
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
 from asyncade_rl.shapes import Precision
@@ -186,11 +186,7 @@ class Actor:
         same = old is not None and _same_work(old.assignment, weights.assignment)
         work = old if old is not None and same else self._begin(weights)
         try:
-            if weights.model != work.model:
-                raise ModelMismatchError(
-                    f"the learner's network is {weights.model}, this actor's {work.model}: "
-                    "run the same release on both ends"
-                )
+            _check_model(weights, work.model)
             load_safetensors(work.network, weights.safetensors)
         except ModelMismatchError:
             if old is None or work.player is not old.player:
@@ -223,14 +219,15 @@ class Actor:
         if old is not None and _same_game(old.assignment, assignment):
             player, network = old.player, old.network
         else:
+            network = make_network(num_actions(assignment.game), assignment.network)
+            network.precision = self._precision
+            _check_model(weights, fingerprint(network))  # before games are started in vain
             environments = self._make_environments(
                 assignment.game,
                 self._envs,
                 repeat_action_probability=assignment.repeat_action_probability,
                 num_threads=self._env_threads,
             )
-            network = make_network(environments.num_actions, assignment.network)
-            network.precision = self._precision
             player = Player(environments, seed, self._metrics.stages)
             self._log.info("environment protocol", envs=self._envs, **environments.protocol())
         self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)
@@ -249,6 +246,14 @@ class Actor:
                 getattr(self._log, level)(
                     f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
                 )
+
+
+def _check_model(weights: Weights, model: str) -> None:
+    if weights.model != model:
+        raise ModelMismatchError(
+            f"the learner's network is {weights.model}, this actor's {model}: "
+            "run the same release on both ends"
+        )
 
 
 def _same_game(one: Assignment, other: Assignment) -> bool:

@@ -1,0 +1,201 @@
+"""The real emulators keep the contract of `asyncade_rl.env`, and so the stacks can be rebuilt.
+
+The wire carries every frame once. That is right only while ale-py stacks and pads as it does now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.unroll import Player
+from asyncade_proto.messages import GOES_ON, TERMINATED, TRUNCATED
+from asyncade_rl import env
+from asyncade_rl.batch import stack_frames
+from asyncade_rl.env import Environments, Step, make_environments
+
+E = 2
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@pytest.fixture
+def short_episodes(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Games that the time limit cuts off; returns after how many env steps."""
+    monkeypatch.setattr(env, "MAX_FRAMES_PER_EPISODE", 80)
+    return 80 // env.FRAME_SKIP
+
+
+@pytest.fixture
+def breakout() -> Environments:
+    return make_environments("breakout", E)
+
+
+class Onlooker:
+    """Plays at random and keeps what it was shown."""
+
+    def __init__(self, num_actions: int) -> None:
+        self.num_actions = num_actions
+        self.shown: list[UInt8] = []
+
+    def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        self.shown.append(frames.numpy().copy())
+        return torch.zeros(len(frames), self.num_actions), torch.zeros(len(frames))
+
+
+def check_rebuilt(environments: Environments, unrolls: int, steps: int) -> npt.NDArray[np.uint8]:
+    """Compares all that the network was shown with what the learner rebuilds; returns the ends."""
+    onlooker = Onlooker(environments.num_actions)
+    player = Player(environments, 0, ActorMetrics(CollectorRegistry()).stages)
+    played = [player.play(onlooker, steps) for _ in range(unrolls)]
+    shown: Iterator[UInt8] = iter(onlooker.shown)
+    before = next(shown)
+    for number, unroll in enumerate(played):
+        stacks = stack_frames(unroll.frames, unroll.ends)
+        for t in range(steps):
+            np.testing.assert_array_equal(stacks[t], before)
+            cut_off = unroll.ends[t] == TRUNCATED
+            if cut_off.any():  # the value of the ended episode's own next stack
+                last_seen = next(shown)
+                np.testing.assert_array_equal(last_seen[:, :-1], before[cut_off, 1:])
+                assert last_seen[:, -1].any()
+            if number < unrolls - 1 or t < steps - 1:
+                before = next(shown)
+        if number < unrolls - 1:  # the stack that only the bootstrap value is taken of
+            np.testing.assert_array_equal(stacks[steps], before)
+    assert next(shown, None) is None
+    return np.concatenate([unroll.ends for unroll in played])
+
+
+def test_stacks_are_rebuilt_across_lost_games(breakout: Environments) -> None:
+    ends = check_rebuilt(breakout, unrolls=20, steps=13)
+    assert (ends == TERMINATED).sum(axis=0).min() >= 1
+    assert not (ends == TRUNCATED).any()
+
+
+@pytest.mark.parametrize("game", ["pong", "qbert"])
+def test_stacks_are_rebuilt_across_games_cut_off(game: str, short_episodes: int) -> None:
+    """Unrolls of 7 steps and games of 20: ends come to lie in every row."""
+    ends = check_rebuilt(make_environments(game, E), unrolls=20, steps=7)
+    where = np.flatnonzero((ends == TRUNCATED).all(axis=1))
+    np.testing.assert_array_equal(where, np.arange(1, 8) * short_episodes - 1)
+    assert set(where % 7) == set(range(7))
+    assert ((ends == GOES_ON) | (ends == TRUNCATED)).all()
+
+
+# --- the environments themselves -----------------------------------------------------------------
+
+
+def play(environments: Environments, steps: int) -> list[Step]:
+    rng = np.random.default_rng(0)
+    actions = rng.integers(environments.num_actions, size=(steps, environments.num_envs))
+    return [environments.step(row) for row in actions]
+
+
+def screens(environments: Environments, seed: int, steps: int = 60) -> UInt8:
+    """Everything seen, [1 + steps, E, 4, 84, 84]."""
+    first = environments.reset(seed)
+    return np.stack([first, *(step.observations for step in play(environments, steps))])
+
+
+def test_a_seed_is_a_game(breakout: Environments) -> None:
+    first = screens(breakout, 1)
+    np.testing.assert_array_equal(first, screens(breakout, 1))  # whatever was played before
+    np.testing.assert_array_equal(first, screens(make_environments("breakout", E), 1))
+    assert not np.array_equal(first, screens(breakout, 3))
+
+
+def test_environment_i_has_seed_plus_i(breakout: Environments) -> None:
+    """Same actions in all, so that only the seed differs."""
+
+    def fire(seed: int) -> UInt8:
+        breakout.reset(seed)
+        return np.stack([breakout.step(np.ones(E, np.int64)).observations for _ in range(60)])
+
+    np.testing.assert_array_equal(fire(4)[:, 1], fire(5)[:, 0])
+    assert not np.array_equal(fire(4)[:, 0], fire(5)[:, 0])
+
+
+def test_sticky_actions_change_the_game() -> None:
+    sticky = make_environments("breakout", E, repeat_action_probability=0.25)
+    assert sticky.protocol()["repeat_action_probability"] == 0.25
+    assert not np.array_equal(screens(sticky, 1), screens(make_environments("breakout", E), 1))
+
+
+def test_shapes_dtypes_and_padding(breakout: Environments) -> None:
+    before = breakout.reset(0)
+    assert (before.shape, before.dtype) == ((E, 4, 84, 84), np.uint8)
+    assert not before[:, :-1].any()
+    ended = 0
+    for step in play(breakout, 300):
+        assert (step.observations.shape, step.observations.dtype) == ((E, 4, 84, 84), np.uint8)
+        assert (step.rewards.shape, step.rewards.dtype) == ((E,), np.float32)
+        for flags in (step.terminated, step.truncated):
+            assert (flags.shape, flags.dtype) == ((E,), np.bool_)
+        over = step.terminated | step.truncated
+        assert step.observations[:, -1].any(axis=(1, 2)).all()
+        assert not step.observations[over, :-1].any()
+        np.testing.assert_array_equal(step.observations[~over, :-1], before[~over, 1:])
+        if over.any():
+            assert step.final_observations is not None
+            np.testing.assert_array_equal(step.final_observations[over, :-1], before[over, 1:])
+        before = step.observations
+        ended += over.sum()
+    assert ended >= 2
+
+
+def test_what_was_handed_out_does_not_change(breakout: Environments) -> None:
+    first = breakout.reset(0)
+    copy = first.copy()
+    steps = play(breakout, 1)
+    copies = [step.observations.copy() for step in steps]
+    play(breakout, 3)
+    np.testing.assert_array_equal(first, copy)
+    np.testing.assert_array_equal(steps[0].observations, copies[0])
+
+
+def test_the_time_limit_truncates_and_does_not_terminate(short_episodes: int) -> None:
+    pong = make_environments("pong", E)
+    pong.reset(0)
+    for number, step in enumerate(play(pong, 3 * short_episodes), start=1):
+        assert step.truncated.tolist() == [number % short_episodes == 0] * E
+        assert not step.terminated.any()
+
+
+def test_rewards_are_the_games_own_points() -> None:
+    asterix = make_environments("asterix", E)
+    asterix.reset(0)
+    assert max(step.rewards.max() for step in play(asterix, 200)) == 50.0
+
+
+@pytest.mark.parametrize(
+    "actions", [[0, 4], [-1, 0], [2**40, 0], [0], [0, 0, 0], [[0, 0]]], ids=str
+)
+def test_an_invalid_action_is_refused_and_plays_nothing(
+    breakout: Environments, actions: list[int]
+) -> None:
+    """ale-py itself would never return from it."""
+    undisturbed = screens(breakout, 1, steps=20)
+    first = breakout.reset(1)
+    with pytest.raises(ValueError, match="actions"):
+        breakout.step(np.array(actions))
+    seen = [first, *(step.observations for step in play(breakout, 20))]
+    np.testing.assert_array_equal(np.stack(seen), undisturbed)
+
+
+def test_an_unknown_game_is_refused_before_the_emulator_sees_it() -> None:
+    with pytest.raises(ValueError, match="did you mean pong"):
+        make_environments("pongg", E)
+
+
+def test_a_release_with_other_actions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env, "num_actions", lambda game: 5)
+    with pytest.raises(RuntimeError, match="do not fit together"):
+        make_environments("breakout", E)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.reporters import Header, Reporter, TrajectoryReporter, make_reporter
+from asyncade_actor.unroll import Player
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.messages import Assignment, Gradients, Objective, Trajectory
+from asyncade_rl.batch import batch_of
+from asyncade_rl.catch import CELLS, Catch
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
+from asyncade_rl.params import gradients_of
+
+SEED = 5
+E, T = 2, CELLS  # every game of Catch ends in its eleventh step, so once in the first unroll
+PASSES, SIZE = 2, 8
+MESSAGES = PASSES * E * T // SIZE
+
+OBJECTIVE = Objective(
+    discount=0.9,
+    lambda_=0.8,
+    rho_clip=1.0,
+    clip=0.1,
+    passes=PASSES,
+    minibatch_size=SIZE,
+    entropy_cost=0.02,
+    value_cost=0.7,
+    normalise_advantages=True,
+)
+ASSIGNMENT = Assignment(
+    request="gradients",
+    game="catch",
+    repeat_action_probability=0.0,
+    network="small",
+    unroll_length=T,
+    messages_in_flight=1,
+    seed=0,
+    objective=OBJECTIVE,
+)
+
+
+def header(sequence: int = 0) -> Header:
+    return Header(actor_id="a", sequence=sequence, policy_version=sequence + 10, model="m")
+
+
+@pytest.fixture
+def metrics() -> ActorMetrics:
+    return ActorMetrics(CollectorRegistry())
+
+
+@pytest.fixture
+def player(metrics: ActorMetrics) -> Player:
+    return Player(Catch(E), SEED, metrics.stages)
+
+
+@pytest.fixture
+def reporter(metrics: ActorMetrics) -> Reporter:
+    return make_reporter("gradients", metrics.stages, SEED)
+
+
+@pytest.fixture
+def network() -> ActorCritic:
+    return make_network(3, "small", seed=0)
+
+
+def first_unroll(network: ActorCritic, metrics: ActorMetrics) -> Trajectory:
+    """What the player fixture plays first, from a player of its own."""
+    twin = Player(Catch(E), SEED, metrics.stages)
+    return TrajectoryReporter().report(twin, network, ASSIGNMENT, header())
+
+
+def test_a_trajectory_is_an_unroll_with_a_header(
+    player: Player, network: ActorCritic, metrics: ActorMetrics
+) -> None:
+    reporter = make_reporter("trajectories", metrics.stages, SEED)
+    message = reporter.report(player, network, ASSIGNMENT, header(3))
+    assert isinstance(message, Trajectory)
+    assert (message.actor_id, message.sequence) == ("a", 3)
+    assert (message.policy_version, message.model) == (13, "m")
+    assert message.env_steps == E * T
+    assert message.episodes.lengths.tolist() == [CELLS - 1] * E
+    unroll = Player(Catch(E), SEED, metrics.stages).play(network, T)
+    for field in dataclasses.fields(unroll):
+        if field.name != "episodes":
+            np.testing.assert_array_equal(getattr(message, field.name), getattr(unroll, field.name))
+    assert isinstance(decode(encode(message)), Trajectory)  # the wire takes it
+
+
+def test_an_unroll_yields_a_gradient_for_every_minibatch_of_every_pass(
+    reporter: Reporter, player: Player, network: ActorCritic
+) -> None:
+    messages = [
+        reporter.report(player, network, ASSIGNMENT, header(number))
+        for number in range(2 * MESSAGES)
+    ]
+    for number, message in enumerate(messages):
+        assert isinstance(message, Gradients)
+        assert (message.sequence, message.policy_version) == (number, number + 10)
+        assert message.samples == SIZE
+        first = number % MESSAGES == 0
+        assert message.env_steps == (E * T if first else 0)
+        assert len(message.episodes.returns) == (E if first else 0)
+        assert len(message.episodes.lengths) == len(message.episodes.returns)
+        assert message.tensors.keys() == dict(network.named_parameters()).keys()
+        assert isinstance(decode(encode(message)), Gradients)
+    for message in messages[1:]:
+        weight = message.tensors["value.weight"]
+        assert not np.array_equal(weight, messages[0].tensors["value.weight"])
+
+
+def test_each_gradient_is_taken_where_the_weights_are_now(
+    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+) -> None:
+    """Targets are of the weights that played, gradients of those that came since."""
+    batch = batch_of([first_unroll(network, metrics)], OBJECTIVE.discount)
+    generator = torch.Generator().manual_seed(SEED)
+    expected = minibatches(prepare(network, batch, OBJECTIVE), OBJECTIVE, generator)
+    for number in range(MESSAGES):
+        message = reporter.report(player, network, ASSIGNMENT, header(number))
+        losses = backpropagate(network, next(expected), OBJECTIVE)
+        for name, gradient in gradients_of(network).items():
+            np.testing.assert_array_equal(message.tensors[name], gradient)
+        assert message.losses == losses.as_numbers()
+        with torch.no_grad():
+            network.policy.weight.add_(0.01)  # as if weights came in
+    assert next(expected, None) is None
+
+
+def test_a_gradient_is_not_changed_by_the_next(
+    reporter: Reporter, player: Player, network: ActorCritic
+) -> None:
+    one = reporter.report(player, network, ASSIGNMENT, header())
+    copies = {name: tensor.copy() for name, tensor in one.tensors.items()}
+    reporter.report(player, network, ASSIGNMENT, header(1))
+    for name, copy in copies.items():
+        np.testing.assert_array_equal(one.tensors[name], copy)
+
+
+def test_the_newest_costs_count_within_an_unroll(
+    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+) -> None:
+    """The entropy bonus is on a schedule; an unroll in use does not hold it up."""
+    batch = batch_of([first_unroll(network, metrics)], OBJECTIVE.discount)
+    generator = torch.Generator().manual_seed(SEED)
+    parts: list[Samples] = list(
+        minibatches(prepare(network, batch, OBJECTIVE), OBJECTIVE, generator)
+    )
+    reporter.report(player, network, ASSIGNMENT, header())
+    objective = dataclasses.replace(OBJECTIVE, entropy_cost=0.5)
+    assignment = dataclasses.replace(ASSIGNMENT, objective=objective)
+    message = reporter.report(player, network, assignment, header(1))
+    assert message.losses == backpropagate(network, parts[1], objective).as_numbers()
+    assert message.losses != backpropagate(network, parts[1], OBJECTIVE).as_numbers()
+
+
+def test_the_stages_are_entered_in_turn(network: ActorCritic) -> None:
+    entered: list[str] = []
+
+    class Stages:
+        def enter(self, name: str) -> None:
+            entered.append(name)
+
+    player = Player(Catch(E), SEED, Stages())
+    reporter = make_reporter("gradients", Stages(), SEED)
+    reporter.report(player, network, ASSIGNMENT, header())
+    assert entered == [*["inference", "environment"] * T, "gradient", "gradient"]
+    reporter.report(player, network, ASSIGNMENT, header(1))
+    assert entered[2 * T + 2 :] == ["gradient"]

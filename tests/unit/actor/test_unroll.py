@@ -1,0 +1,256 @@
+"""Playing, on a tape: games whose every frame, reward and end is written down beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.unroll import Player, Unroll
+from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED
+from asyncade_rl.env import Step
+
+E, T = 2, 4
+SIDE = 2
+FIRST = (10, 110)  # number of the first frame of each game
+
+Ends = Mapping[tuple[int, int], int]
+
+
+class Tape:
+    """Games whose frames are numbered on and on, each 2x2 pixels of its number.
+
+    An ended game's last frame has a number too, so a frame put in the wrong place is seen.
+    """
+
+    num_envs, num_actions = E, 3
+
+    def __init__(self, ends: Ends | None = None, rewards: Any = 0.0) -> None:
+        self.ends = ends or {}
+        self.rewards = np.broadcast_to(np.float32(rewards), (64, E))
+        self.seeds: list[int] = []
+        self.actions: list[npt.NDArray[np.int64]] = []
+        self.closed = 0
+
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    def reset(self, seed: int) -> npt.NDArray[np.uint8]:
+        self.seeds.append(seed)
+        self.number = np.array(FIRST)
+        self.stack = np.zeros((E, STACK, SIDE, SIDE), dtype=np.uint8)
+        self.stack[:, -1] = self.number[:, None, None]
+        return self.stack.copy()
+
+    def step(self, actions: npt.NDArray[np.int64]) -> Step:
+        t = len(self.actions)
+        self.actions.append(actions.copy())
+        self._show(np.arange(E))
+        final = self.stack.copy()
+        ends = np.array([self.ends.get((t, env), GOES_ON) for env in range(E)])
+        over = np.flatnonzero(ends != GOES_ON)
+        self.stack[over] = 0
+        self._show(over)
+        return Step(
+            observations=self.stack.copy(),
+            rewards=self.rewards[t].copy(),
+            terminated=ends == TERMINATED,
+            truncated=ends == TRUNCATED,
+            final_observations=final if len(over) else None,
+        )
+
+    def _show(self, games: npt.NDArray[np.int64]) -> None:
+        self.number[games] += 1
+        self.stack[games, :-1] = self.stack[games, 1:]
+        self.stack[games, -1] = self.number[games, None, None]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Judge:
+    """A network whose value is the stack read as a number in base 256, its oldest frame last."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[list[int]]] = []
+
+    def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = frames[:, :, 0, 0].double()
+        self.shown.append(numbers.int().tolist())
+        logits = (numbers[:, -1:] / 100 * torch.tensor([0.0, 1.0, -1.0])).float()
+        return logits, numbers @ (256.0 ** -torch.arange(STACK).flip(0).double())
+
+
+def value_of(*stack: int) -> float:
+    """What `Judge` says of a stack, oldest first."""
+    return sum(number / 256**age for age, number in enumerate(reversed(stack)))
+
+
+def make_player(tape: Tape, seed: int = 0) -> Player:
+    return Player(tape, seed, ActorMetrics(CollectorRegistry()).stages)
+
+
+def play(player: Player, network: Any, steps: int = T) -> Unroll:
+    return player.play(network, steps)
+
+
+def numbers(unroll: Unroll, env: int) -> list[int]:
+    assert (unroll.frames[env] == unroll.frames[env, :, :1, :1]).all()
+    return unroll.frames[env, :, 0, 0].tolist()
+
+
+def test_every_frame_is_there_once() -> None:
+    unroll = play(make_player(Tape()), Judge())
+    assert unroll.frames.shape == (E, T + STACK, SIDE, SIDE)
+    assert numbers(unroll, 0) == [0, 0, 0, 10, 11, 12, 13, 14]
+    assert numbers(unroll, 1) == [0, 0, 0, 110, 111, 112, 113, 114]
+
+
+def test_the_network_is_shown_what_is_written_down() -> None:
+    judge = Judge()
+    play(make_player(Tape({(1, 0): TERMINATED})), judge)
+    assert [shown[0] for shown in judge.shown] == [
+        [0, 0, 0, 10],
+        [0, 0, 10, 11],
+        [0, 0, 0, 13],  # 12 was the ended game's last, and seen by nobody
+        [0, 0, 13, 14],
+    ]
+
+
+def test_an_ends_frame_is_the_next_games_first() -> None:
+    unroll = play(make_player(Tape({(1, 0): TERMINATED, (2, 0): TRUNCATED})), Judge())
+    assert numbers(unroll, 0) == [0, 0, 0, 10, 11, 13, 15, 16]
+    assert unroll.ends.T.tolist() == [[GOES_ON, TERMINATED, TRUNCATED, GOES_ON], [GOES_ON] * T]
+
+
+def test_dtypes_are_the_wires() -> None:
+    unroll = play(make_player(Tape({(1, 0): TRUNCATED})), Judge())
+    for name in ("frames", "actions", "ends"):
+        assert getattr(unroll, name).dtype == np.uint8
+    for name in ("behaviour_log_probs", "rewards", "bootstrap_values"):
+        assert getattr(unroll, name).dtype == np.float32
+    assert unroll.episodes.returns.dtype == np.float32
+    assert unroll.episodes.lengths.dtype == np.int32
+    for name in ("actions", "behaviour_log_probs", "rewards", "ends"):
+        assert getattr(unroll, name).shape == (T, E)
+
+
+def test_actions_are_the_ones_played_with_the_policys_log_probabilities() -> None:
+    tape, judge = Tape({(5, 1): TERMINATED}), Judge()
+    unroll = play(make_player(tape), judge, steps=30)
+    np.testing.assert_array_equal(unroll.actions, tape.actions)
+    assert set(unroll.actions.flatten()) == {0, 1, 2}
+    for t, stacks in enumerate(judge.shown):
+        policy = np.exp(np.array([stack[-1] for stack in stacks])[:, None] / 100 * [0, 1, -1])
+        policy /= policy.sum(axis=1, keepdims=True)
+        chosen = policy[np.arange(E), unroll.actions[t]]
+        np.testing.assert_allclose(unroll.behaviour_log_probs[t], np.log(chosen), rtol=1e-5)
+
+
+def test_actions_are_drawn_from_the_policy() -> None:
+    """Environment 0 has one action with a chance, environment 1 two that are equally likely."""
+
+    def policy(frames: Tensor) -> tuple[Tensor, Tensor]:
+        logits = torch.tensor([[-1e9, 0.0, -1e9], [0.0, -1e9, 0.0]])
+        return logits, torch.zeros(E)
+
+    unroll = play(make_player(Tape()), policy, steps=60)
+    assert set(unroll.actions[:, 0]) == {1}
+    assert not unroll.behaviour_log_probs[:, 0].any()
+    counts = np.bincount(unroll.actions[:, 1], minlength=3)
+    assert counts[1] == 0
+    assert 20 <= counts[0] <= 40
+    np.testing.assert_allclose(unroll.behaviour_log_probs[:, 1], np.log(0.5), rtol=1e-6)
+
+
+def test_a_seed_is_a_choice_of_actions() -> None:
+    def actions(seed: int) -> list[list[int]]:
+        return play(make_player(Tape(), seed), Judge(), steps=30).actions.tolist()
+
+    assert actions(1) == actions(1) != actions(2)
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**32 - 1])
+def test_every_game_gets_a_seed_that_the_emulator_takes(seed: int) -> None:
+    """An int32, and the games count on from it."""
+    tape = Tape()
+    make_player(tape, seed)
+    assert len(tape.seeds) == 1
+    assert 0 <= tape.seeds[0] < 2**31 - 1024
+
+
+def test_rewards_are_clipped_but_returns_are_not() -> None:
+    rewards = np.zeros((64, E))
+    rewards[:5, 0] = [7, 0.5, -3, 0, -0.25]
+    unroll = play(make_player(Tape({(3, 0): TERMINATED}, rewards)), Judge(), steps=5)
+    assert unroll.rewards[:, 0].tolist() == [1, 0.5, -1, 0, -0.25]
+    assert unroll.episodes.returns.tolist() == [4.5]
+    assert unroll.episodes.lengths.tolist() == [4]
+
+
+def test_a_game_goes_on_from_unroll_to_unroll() -> None:
+    """Ends in the first and the last row, and lengths and returns that span unrolls."""
+    tape = Tape({(5, 0): TERMINATED, (7, 1): TRUNCATED, (8, 0): TERMINATED}, [2.0, 3.0])
+    player, judge = make_player(tape), Judge()
+    one, two, three = (play(player, judge) for _ in range(3))
+    assert numbers(two, 0) == [11, 12, 13, 14, 15, 17, 18, 19]
+    assert numbers(two, 1)[-2:] == [117, 119]
+    assert numbers(three, 0) == [0, 17, 18, 19, 21, 22, 23, 24]
+    assert numbers(three, 1)[:4] == [0, 0, 0, 119]
+    assert [unroll.episodes.lengths.tolist() for unroll in (one, two, three)] == [[], [6, 8], [3]]
+    assert [unroll.episodes.returns.tolist() for unroll in (one, two, three)] == [
+        [],
+        [12.0, 24.0],
+        [6.0],
+    ]
+    assert len(tape.seeds) == 1  # reset once: the games reset themselves
+
+
+def test_games_that_end_together_are_all_told_of() -> None:
+    ends = {(2, 0): TERMINATED, (2, 1): TRUNCATED, (3, 0): TERMINATED}
+    unroll = play(make_player(Tape(ends, [1.0, 10.0])), Judge())
+    assert unroll.episodes.returns.tolist() == [3.0, 30.0, 1.0]
+    assert unroll.episodes.lengths.tolist() == [3, 3, 1]
+    assert len(unroll.bootstrap_values) == 1
+
+
+def test_a_game_cut_off_is_worth_what_it_was_seen_to_be_last() -> None:
+    """In the order of `ends`; of the final observation, which is in no unroll."""
+    ends = {(1, 1): TRUNCATED, (2, 0): TERMINATED, (3, 0): TRUNCATED, (3, 1): TRUNCATED}
+    unroll = play(make_player(Tape(ends)), Judge())
+    np.testing.assert_allclose(
+        unroll.bootstrap_values,
+        [value_of(0, 110, 111, 112), value_of(0, 0, 14, 15), value_of(0, 113, 114, 115)],
+        rtol=1e-7,
+    )
+    assert not {112, 15, 115} & {*numbers(unroll, 0), *numbers(unroll, 1)}
+
+
+def test_without_a_game_cut_off_there_are_no_values() -> None:
+    judge = Judge()
+    unroll = play(make_player(Tape({(1, 0): TERMINATED})), judge)
+    assert unroll.bootstrap_values.shape == (0,)
+    assert len(judge.shown) == T
+
+
+def test_an_unroll_is_not_changed_by_the_next() -> None:
+    player, judge = make_player(Tape({(2, 0): TRUNCATED})), Judge()
+    one = play(player, judge)
+    names = ("frames", "actions", "behaviour_log_probs", "rewards", "ends", "bootstrap_values")
+    copies = {name: getattr(one, name).copy() for name in names}
+    play(player, judge)
+    for name, copy in copies.items():
+        np.testing.assert_array_equal(getattr(one, name), copy)
+
+
+def test_the_player_closes_its_games() -> None:
+    tape = Tape()
+    make_player(tape).close()
+    assert tape.closed == 1

@@ -1,0 +1,128 @@
+"""What a person sees of a run: lines, a live table, and the curve."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from asyncade_cli import display
+from asyncade_cli.curve import draw_curve
+from asyncade_cli.display import LineDisplay, LiveDisplay, make_display
+
+ROW = {
+    "seconds": 125.4,
+    "env_steps": 12345,
+    "updates": 9,
+    "episodes": 42,
+    "mean_return_100": -18.25,
+    "env_steps_per_second": 987.6,
+    "policy_lag_mean": 1.5,
+    "messages_dropped": 3,
+}
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=terminal)
+
+
+def printed(one: Console) -> str:
+    assert isinstance(one.file, io.StringIO)
+    return one.file.getvalue()
+
+
+def test_a_line_holds_the_facts() -> None:
+    out = console()
+    LineDisplay(out).show(ROW, actors=2)
+    assert printed(out) == (
+        "elapsed 2:05  return -18.2 (42 games)  env steps 12,345  env steps/s 988  "
+        "policy lag 1.5  dropped 3  actors 2\n"
+    )
+
+
+@pytest.mark.parametrize("row", [{}, {"mean_return_100": None, "policy_lag_mean": None}])
+def test_before_the_first_game_there_is_no_return(row: dict[str, None]) -> None:
+    out = console()
+    LineDisplay(out).show(row, actors=1)
+    assert "return -  " in printed(out)
+    assert "policy lag -  " in printed(out)
+
+
+def test_lines_come_now_and_then_but_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    out = console()
+    lines = LineDisplay(out)
+    for clock.now in (0.0, 0.5, 9.9, 10.0, 10.5):
+        lines.show(ROW, actors=2)
+    lines.say("actor-0 was killed by SIGKILL")
+    lines.close()
+    assert len(printed(out).splitlines()) == 3
+    assert printed(out).endswith("actor-0 was killed by SIGKILL\n")
+
+
+LOG_LINE = "2026-01-31 12:00:00 [info     ] up [/tmp/run]"  # with what Rich would take for markup
+
+
+def test_events_are_printed_as_they_are() -> None:
+    out = console()
+    LineDisplay(out).say(LOG_LINE + "x" * 200)
+    assert printed(out) == LOG_LINE + "x" * 200 + "\n"
+
+
+def test_the_table_prints_events_as_they_are() -> None:
+    out = console(terminal=True)
+    live = LiveDisplay(out, "title")
+    live.say(LOG_LINE)
+    live.close()
+    assert LOG_LINE in printed(out)
+
+
+def test_the_table_shows_facts_and_the_last_events() -> None:
+    out = console(terminal=True)
+    live = LiveDisplay(out, "pong, data mode")
+    for number in range(10):
+        live.say(f"event {number}")
+    live.show(ROW, actors=2)
+    live.close()
+    picture = printed(out).split("pong, data mode")[-1]
+    assert "12,345" in picture
+    assert "-18.2 (42 games)" in picture
+    assert "event 9" in picture
+    assert "event 3" not in picture
+
+
+@pytest.mark.parametrize(
+    ("kind", "terminal", "expected"),
+    [
+        ("auto", True, LiveDisplay),
+        ("auto", False, LineDisplay),
+        ("lines", True, LineDisplay),
+        ("live", False, LiveDisplay),
+    ],
+)
+def test_the_kind_of_display(kind: str, terminal: bool, expected: type) -> None:
+    made = make_display(kind, console(terminal), "title")
+    made.close()
+    assert isinstance(made, expected)
+
+
+def test_a_curve_is_a_png(tmp_path: Path) -> None:
+    rows = [
+        {"env_steps": 0, "seconds": 1.0, "mean_return_100": None},
+        {"env_steps": 10, "seconds": 2.0, "mean_return_100": -21.0},
+        {"env_steps": 20, "seconds": 3.0, "mean_return_100": -20.0},
+    ]
+    assert draw_curve(rows, "pong", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{"env_steps": 10, "seconds": 2.0, "mean_return_100": None}], [{"seconds": 1.0}]]
+)
+def test_without_a_game_there_is_no_curve(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    assert not draw_curve(rows, "pong", tmp_path / "curve.png")
+    assert not (tmp_path / "curve.png").exists()

@@ -1,0 +1,180 @@
+"""Data and gradient parallelism are one algorithm: from the same play comes the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.reporters import GradientReporter, Header, Reporter, TrajectoryReporter
+from asyncade_actor.unroll import Player, Unroll
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.phases import DataParallel, GradientParallel, Improvement, Trainer
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto.codec import decode, encode
+from asyncade_rl.catch import Catch
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
+
+T = 16
+ENV_STEPS = 250_000  # in the middle of the annealing: both ends must agree on that too
+SAID: dict[str, Any] = {
+    "game": "catch",
+    "seed": 4,
+    "passes": 1,
+    "minibatch_size": 10_000,  # all samples at once
+    "learning_rate": 0.01,
+    "entropy_cost": 0.05,
+}
+
+
+class Replay(Player):
+    """Has played this one unroll."""
+
+    def __init__(self, unroll: Unroll) -> None:
+        self._unroll = unroll
+
+    def play(self, network: ActorCritic, steps: int) -> Unroll:
+        return self._unroll
+
+
+def fresh_network() -> ActorCritic:
+    return make_network(3, "small", seed=5)
+
+
+def played(envs: int, seed: int) -> Unroll:
+    """By another policy than the one that learns, so that V-trace has something to correct."""
+    behaviour = make_network(3, "small", seed=seed)
+    with torch.no_grad():
+        behaviour.policy.weight.mul_(1000)
+    player = Player(Catch(envs), seed, ActorMetrics(CollectorRegistry()).stages)
+    player.play(behaviour, 7)  # so that games end in the middle
+    return player.play(behaviour, T)
+
+
+@pytest.fixture(scope="module")
+def unrolls() -> Sequence[Unroll]:
+    return [played(envs=4, seed=1), played(envs=12, seed=2)]
+
+
+class Actor:
+    """The actor's half, without the loop: what it plays is given."""
+
+    def __init__(self, reporter: Reporter, unroll: Unroll) -> None:
+        self.network = fresh_network()
+        self._reporter = reporter
+        self._player = Replay(unroll)
+
+    def report(self, settings: LearnerSettings) -> Any:
+        """The next message, as it comes out of the wire."""
+        gradients = isinstance(self._reporter, GradientReporter)
+        assignment = settings.assignment("gradients" if gradients else "trajectories", ENV_STEPS)
+        header = Header(actor_id="a", sequence=0, policy_version=1, model=fingerprint(self.network))
+        message = self._reporter.report(self._player, self.network, assignment, header)
+        return decode(encode(message))
+
+
+def gradient_reporter(seed: int = 99) -> GradientReporter:
+    return GradientReporter(ActorMetrics(CollectorRegistry()).stages, seed)
+
+
+def trainer(settings: LearnerSettings) -> Trainer:
+    return Trainer(fresh_network(), settings, LearnerMetrics(CollectorRegistry()).stages)
+
+
+def data_step(unrolls: Sequence[Unroll], **changes: Any) -> tuple[dict[str, Tensor], Improvement]:
+    settings = LearnerSettings(**SAID | changes)
+    learner = trainer(settings)
+    phase = DataParallel(learner)
+    for unroll in unrolls:
+        phase.add(Actor(TrajectoryReporter(), unroll).report(settings))
+    return learner.network.state_dict(), phase.improve(ENV_STEPS)
+
+
+def gradient_step(
+    unrolls: Sequence[Unroll], **changes: Any
+) -> tuple[dict[str, Tensor], Improvement]:
+    settings = LearnerSettings(**SAID | changes)
+    learner = trainer(settings)
+    phase = GradientParallel(learner)
+    for unroll in unrolls:
+        phase.add(Actor(gradient_reporter(), unroll).report(settings))
+    return learner.network.state_dict(), phase.improve(ENV_STEPS)
+
+
+def assert_same_step(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """The same to a thousandth of how far the parameters went."""
+    before = fresh_network().state_dict()
+    moved = max(float((one[name] - before[name]).abs().max()) for name in one)
+    assert moved > 1e-3
+    torch.testing.assert_close(one, other, rtol=0, atol=moved / 1000)
+
+
+@pytest.mark.parametrize("max_gradient_norm", [100.0, 0.01])
+@pytest.mark.parametrize("clip", [0.1, None])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_one_unroll(
+    unrolls: Sequence[Unroll], normalise: bool, clip: float | None, max_gradient_norm: float
+) -> None:
+    said = {
+        "normalise_advantages": normalise,
+        "clip": clip,
+        "max_gradient_norm": max_gradient_norm,
+    }
+    data, by_data = data_step(unrolls[:1], **said)
+    gradients, by_gradients = gradient_step(unrolls[:1], **said)
+    assert_same_step(data, gradients)
+    assert by_data.samples == by_gradients.samples == 4 * T
+    assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
+    assert by_data.learning_rate == by_gradients.learning_rate == pytest.approx(0.005)
+    assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
+
+
+def test_two_actors_of_different_size(unrolls: Sequence[Unroll]) -> None:
+    """The weighted average of two gradients is the gradient of all samples together."""
+    data, by_data = data_step(unrolls, normalise_advantages=False)
+    gradients, by_gradients = gradient_step(unrolls, normalise_advantages=False)
+    assert_same_step(data, gradients)
+    assert by_data.samples == by_gradients.samples == (4 + 12) * T
+    assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
+    assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
+
+
+def test_several_passes_over_minibatches(unrolls: Sequence[Unroll]) -> None:
+    """An actor that takes the new weights between its gradients retraces the learner's passes."""
+    cut = {"passes": 3, "minibatch_size": 2 * T}
+    data, by_data = data_step(unrolls[:1], **cut)
+    settings = LearnerSettings(**SAID | cut)
+    learner, actor = trainer(settings), Actor(gradient_reporter(settings.seed), unrolls[0])
+    phase = GradientParallel(learner)
+    env_steps = []
+    for _ in range(6):
+        message = actor.report(settings)
+        env_steps.append(message.env_steps)
+        phase.add(message)
+        phase.improve(ENV_STEPS)
+        load_safetensors(actor.network, to_safetensors(learner.network))
+    assert by_data.updates == 6
+    assert env_steps == [4 * T, 0, 0, 0, 0, 0]  # played once, used six times
+    assert_same_step(data, learner.network.state_dict())
+
+
+def test_the_play_is_worth_the_test(unrolls: Sequence[Unroll]) -> None:
+    """Off-policy, with games that end and rewards of both signs; the two halves differ."""
+    assert all(unroll.ends.any() for unroll in unrolls)
+    rewards = np.concatenate([unroll.rewards.flatten() for unroll in unrolls])
+    assert {-1.0, 1.0} <= set(rewards.tolist())
+    # Of a policy that is nearly uniform the chances would all be near 1/3.
+    chances = np.exp(np.concatenate([u.behaviour_log_probs.flatten() for u in unrolls]))
+    assert chances.min() < 0.15
+    assert chances.max() > 0.6
+    one, _ = data_step(unrolls[:1])
+    other, _ = data_step(unrolls[1:])
+    with pytest.raises(AssertionError):
+        assert_same_step(one, other)

@@ -1,0 +1,163 @@
+"""Checkpoints come back as they were written, are there whole or not at all, and hold no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from asyncade_learner.checkpoint import FORMAT, Checkpoint, CheckpointError, found, load, save
+from asyncade_learner.progress import Progress
+
+ABOUT = {"game": "catch", "network": "small", "model": "0123456789abcdef"}
+
+
+def checkpoint(version: int = 7, games: int = 130) -> Checkpoint:
+    progress = Progress(
+        env_steps=4096,
+        updates=31,
+        policy_version=version,
+        seconds=12.5,
+        received_bytes=2**40,
+    )
+    progress.count_episodes(float(game) / 3 for game in range(games))
+    random = torch.Generator().manual_seed(version)
+    tensors = {"body.0.weight": torch.randn(3, 2, generator=random), "scale": torch.tensor(10.0)}
+    moments = {f"exp_avg.{name}": tensor.square() for name, tensor in tensors.items()}
+    return Checkpoint(progress, tensors, moments, random.get_state(), ABOUT)
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    written = checkpoint()
+    path = save(tmp_path, written, keep=3)
+    read = load(path)
+    assert path.name == "000000000007.safetensors"
+    assert read.progress == written.progress
+    assert read.progress.episodes == 130
+    assert list(read.progress.recent_returns) == [game / 3 for game in range(30, 130)]
+    assert read.progress.recent_returns.maxlen == 100
+    assert dict(read.about) == ABOUT
+    for part in ("model", "optimiser"):
+        one, other = getattr(read, part), getattr(written, part)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    go_on = torch.Generator()
+    go_on.set_state(read.generator)
+    expected = torch.Generator()
+    expected.set_state(written.generator)
+    assert torch.equal(torch.randperm(9, generator=go_on), torch.randperm(9, generator=expected))
+
+
+def test_a_run_of_no_game_yet_comes_back(tmp_path: Path) -> None:
+    read = load(save(tmp_path, checkpoint(games=0), keep=1))
+    assert read.progress.mean_return() is None
+    read.progress.count_episodes([1.0])
+    assert read.progress.mean_return() == 1.0
+
+
+def test_tensors_in_another_memory_order_come_back(tmp_path: Path) -> None:
+    weight = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    whole = checkpoint()
+    written = Checkpoint(whole.progress, {"w": weight}, {}, whole.generator, ABOUT)
+    assert torch.equal(load(save(tmp_path, written, keep=1)).model["w"], weight)
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for version in (8, 9, 10, 100, 11):  # 11: what a learner that fell back to 10 writes
+        save(tmp_path, checkpoint(version), keep=3)
+    assert [load(path).progress.policy_version for path in found(tmp_path)] == [100, 11, 10]
+
+
+@pytest.mark.parametrize("step", ["replace", "open"])
+def test_a_write_that_fails_leaves_the_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    older = save(tmp_path, checkpoint(1), keep=1)
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            save(tmp_path, checkpoint(2), keep=1)
+    assert found(tmp_path) == [older]
+    assert load(older).progress.policy_version == 1
+    save(tmp_path, checkpoint(2), keep=1)  # and the next attempt is not hindered by the remains
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000002.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "header", "absent"])
+def test_a_damaged_file_is_refused_with_the_cure(tmp_path: Path, damage: str) -> None:
+    path = save(tmp_path, checkpoint(), keep=1)
+    whole = path.read_bytes()
+    match damage:
+        case "cut":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "garbage":
+            path.write_bytes(bytes(range(256)))
+        case "header":
+            path.write_bytes(whole[:8] + b"\xff" + whole[9:])
+        case "absent":
+            path.unlink()
+    with pytest.raises(CheckpointError, match="remove it to use the one before") as error:
+        load(path)
+    assert str(path) in str(error.value)
+
+
+def rewritten(path: Path, change: dict[str, str | None], drop: str = "") -> Path:
+    """The same file with other metadata, or without a tensor."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | change
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != drop}  # noqa: SIM118
+    kept = {name: value for name, value in metadata.items() if value is not None}
+    safetensors.torch.save_file(tensors, path, kept)
+    return path
+
+
+@pytest.mark.parametrize("name", ["asyncade-checkpoint-2", None])
+def test_another_format_is_refused(tmp_path: Path, name: str | None) -> None:
+    path = rewritten(save(tmp_path, checkpoint(), keep=1), {"format": name})
+    with pytest.raises(CheckpointError, match="resume it with the release that wrote it"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "drop"),
+    [
+        ({"counters": None}, ""),
+        ({"counters": "{"}, ""),
+        ({"counters": json.dumps({"what": 1})}, ""),
+        ({"about": None}, ""),
+        ({}, "rng.minibatches"),
+        ({}, "recent_returns"),
+    ],
+)
+def test_an_incomplete_file_is_refused(
+    tmp_path: Path, change: dict[str, str | None], drop: str
+) -> None:
+    path = rewritten(save(tmp_path, checkpoint(), keep=1), change, drop)
+    with pytest.raises(CheckpointError, match="remove it to use the one before"):
+        load(path)
+
+
+def test_the_file_is_plain_safetensors(tmp_path: Path) -> None:
+    path = save(tmp_path, checkpoint(), keep=1)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert header["__metadata__"]["format"] == FORMAT
+    assert {name.partition(".")[0] for name in header} == {
+        "__metadata__",
+        "model",
+        "optimiser",
+        "rng",
+        "recent_returns",
+    }
+    assert set(safetensors.torch.load(content)) == header.keys() - {"__metadata__"}

@@ -1,0 +1,51 @@
+"""Counters of a run, and when its target is reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncade_learner.progress import GAMES_OF_THE_TARGET, Progress
+
+
+def test_nothing_is_known_at_the_start() -> None:
+    progress = Progress()
+    assert progress.mean_return() is None
+    assert progress.bytes_per_env_step() is None
+    assert not progress.reached(-100.0)
+
+
+def test_the_mean_is_of_the_last_games_and_all_are_counted() -> None:
+    progress = Progress()
+    progress.count_episodes([3.0, 5.0])
+    assert progress.mean_return() == 4.0
+    progress.count_episodes([1.0] * 99)
+    assert progress.episodes == 101
+    assert progress.mean_return() == pytest.approx((5.0 + 99.0) / 100)
+
+
+@pytest.mark.parametrize(
+    ("returns", "target", "reached"),
+    [
+        ([20.0] * 99, 18.0, False),  # not a hundred games yet
+        ([20.0] * 100, 18.0, True),
+        ([18.0] * 100, 18.0, False),  # above, not at
+        ([-21.0] * 500 + [18.5] * 100, 18.0, True),  # only the last ones decide
+        ([20.0] * 100 + [-21.0] * 100, 18.0, False),
+    ],
+)
+def test_the_target_is_passed_by_a_hundred_games(
+    returns: list[float], target: float, reached: bool
+) -> None:
+    progress = Progress()
+    progress.count_episodes(returns)
+    assert GAMES_OF_THE_TARGET == 100
+    assert progress.reached(target) is reached
+
+
+def test_bytes_per_env_step() -> None:
+    assert Progress(env_steps=8, received_bytes=400).bytes_per_env_step() == 50.0
+
+
+def test_two_runs_share_no_games() -> None:
+    Progress().count_episodes([1.0])
+    assert Progress().mean_return() is None

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+from ale_py import ALEInterface, LoggerMode, roms
+
+from asyncade_rl.games import CATCH, NUM_ACTIONS, UnknownGameError, num_actions
+
+ATARI = [game for game in NUM_ACTIONS if game != CATCH]
+
+
+def test_every_game_is_one_of_ale_pys() -> None:
+    assert set(ATARI) <= set(roms.get_all_rom_ids())
+
+
+def test_the_table_is_ale_pys_minimal_action_sets() -> None:
+    """Asks the table's games alone: loading a game for two players ends the process."""
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    found = {}
+    for game in ATARI:
+        emulator = ALEInterface()
+        emulator.loadROM(roms.get_rom_path(game))
+        found[game] = len(emulator.getMinimalActionSet())
+    assert found == {game: NUM_ACTIONS[game] for game in ATARI}
+
+
+def test_a_known_game_has_its_actions() -> None:
+    assert (num_actions("pong"), num_actions(CATCH)) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("pongg", "pong"), ("Pong", "pong"), ("spaceinvaders", "space_invaders"), ("cach", "catch")],
+)
+def test_an_unknown_game_is_told_the_nearest(asked: str, meant: str) -> None:
+    with pytest.raises(UnknownGameError, match=rf"no game '{asked}'; did you mean {meant}\b"):
+        num_actions(asked)
+
+
+def test_a_game_like_no_other_gets_no_suggestion() -> None:
+    with pytest.raises(UnknownGameError) as caught:
+        num_actions("#####")
+    assert "did you mean" not in str(caught.value)
+    assert "pong" in str(caught.value)

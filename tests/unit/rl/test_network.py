@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from asyncade_rl.network import make_network
+from asyncade_rl.normalisation import MIN_SCALE, FrameStatistics
+from asyncade_rl.shapes import NETWORKS
+
+A = 6
+BUFFERS = {"frame_mean", "frame_scale"}
+
+
+def some_frames(count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 4, 84, 84), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("count", "actions"), [(1, 3), (5, 18)])
+def test_shapes(name: str, count: int, actions: int) -> None:
+    logits, values = make_network(actions, name, seed=0)(some_frames(count))
+    assert (logits.shape, logits.dtype) == ((count, actions), torch.float32)
+    assert (values.shape, values.dtype) == ((count,), torch.float32)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small", 0.68), ("nature", 1.69)])
+def test_sizes_are_the_papers(name: str, millions: float) -> None:
+    """Mnih et al. 2016 and 2015, with 6 actions and a value."""
+    count = sum(parameter.numel() for parameter in make_network(A, name).parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_first_policy_is_nearly_uniform(name: str) -> None:
+    with torch.no_grad():
+        logits, _ = make_network(A, name, seed=0)(some_frames(32))
+    assert (logits.softmax(-1) - 1 / A).abs().max() < 0.01
+    assert logits.std() > 0  # but sees the frames
+
+
+def test_weights_are_orthogonal_and_biases_zero() -> None:
+    network = make_network(A, "small", seed=0)
+    gains = {"body.0": 2.0, "body.2": 2.0, "body.5": 2.0, "policy": 1e-4, "value": 1.0}
+    for name, squared_gain in gains.items():
+        weight = network.state_dict()[f"{name}.weight"].flatten(1)
+        torch.testing.assert_close(weight @ weight.T, squared_gain * torch.eye(len(weight)))
+        assert not network.state_dict()[f"{name}.bias"].any()
+    assert {f"{n}.{kind}" for n in gains for kind in ("weight", "bias")} == {
+        name for name, _ in network.named_parameters()
+    }
+
+
+def test_statistics_travel_with_the_weights_but_are_not_learned() -> None:
+    network = make_network(A, "small", seed=0)
+    names = {name for name, _ in network.named_parameters()}
+    assert network.state_dict().keys() - names == BUFFERS
+
+
+def test_a_seed_is_a_network() -> None:
+    one, same, other = (make_network(A, "small", seed) for seed in (1, 1, 2))
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, same.state_dict()[name])
+        if name.endswith("weight"):
+            assert not torch.equal(tensor, other.state_dict()[name])
+
+
+def test_making_a_seeded_network_leaves_torchs_own_generator_out_of_it() -> None:
+    torch.manual_seed(0)
+    one = make_network(A, "small", seed=1).state_dict()
+    torch.manual_seed(1)
+    other = make_network(A, "small", seed=1).state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_an_unknown_name_is_told_what_there_is() -> None:
+    with pytest.raises(ValueError, match="no network 'large'; use one of small, nature"):
+        make_network(A, "large")
+
+
+def test_input_is_frames_less_the_mean_over_the_scale() -> None:
+    """With zero biases the network is homogeneous: the outputs show the inputs' scale."""
+    network = make_network(A, "small", seed=0)
+    frames = some_frames(1)[:, :1].expand(3, 4, 84, 84)
+    with torch.no_grad():
+        plain, _ = network(frames)
+        network.frame_scale.fill_(25.5)
+        torch.testing.assert_close(network(frames)[0], 10 * plain)
+        network.frame_mean.copy_(frames[0, 0])  # its own mean: nothing is left to see
+        assert all(not output.any() for output in network(frames))
+
+
+def test_uncalibrated_input_lies_in_0_to_1() -> None:
+    network = make_network(A, "small")
+    assert not network.frame_mean.any()
+    assert float(network.frame_scale) == 255.0
+
+
+def test_statistics_match_numpy_however_the_frames_come() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(256, size=(3, 10, 84, 84), dtype=np.uint8)
+    frames[..., 0, 0] = 255  # constant, and bright: nothing may overflow or cancel
+    whole, parts = FrameStatistics(), FrameStatistics()
+    whole.add(frames)
+    for env, time in itertools.product(range(3), (slice(0, 1), slice(1, 10))):
+        parts.add(frames[env, time])
+    for statistics in (whole, parts):
+        assert statistics.count == 30
+        np.testing.assert_allclose(statistics.mean(), frames.mean(axis=(0, 1)))
+        deviation = frames.std(axis=(0, 1)).max()
+        assert statistics.scale() == pytest.approx(deviation / 2)
+
+
+def test_statistics_become_the_networks_buffers() -> None:
+    network = make_network(A, "small", seed=0)
+    mean, scale = network.frame_mean, network.frame_scale
+    statistics = FrameStatistics()
+    statistics.add(some_frames(10).numpy())
+    statistics.apply_to(network)
+    assert network.frame_mean is mean  # in place
+    assert network.frame_scale is scale
+    np.testing.assert_allclose(mean.numpy(), statistics.mean(), rtol=1e-6)
+    assert float(scale) == pytest.approx(statistics.scale())
+
+
+@pytest.mark.parametrize("grey", [0, 77, 255])
+def test_a_screen_that_never_changes_does_not_divide_by_zero(grey: int) -> None:
+    statistics = FrameStatistics()
+    statistics.add(np.full((1000, 84, 84), grey, dtype=np.uint8))
+    assert statistics.scale() == MIN_SCALE
+    np.testing.assert_array_equal(statistics.mean(), grey)

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from asyncade_proto.messages import Objective
+from asyncade_rl import objective as objective_module
+from asyncade_rl.batch import Batch
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
+from asyncade_rl.returns import gae
+
+T, B, A = 6, 3, 4
+OBJECTIVE = Objective(
+    discount=0.9,
+    lambda_=0.8,
+    rho_clip=1.0,
+    clip=0.1,
+    passes=3,
+    minibatch_size=5,
+    entropy_cost=0.02,
+    value_cost=0.7,
+    normalise_advantages=True,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> ActorCritic:
+    """With a policy that is far from uniform, or any mix-up of actions would look alike."""
+    network = make_network(A, "small", seed=0)
+    with torch.no_grad():
+        network.policy.weight.mul_(200)
+    return network
+
+
+@pytest.fixture(scope="module")
+def outputs(network: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the actions [T, B] and values [T+1, B], one step at a time."""
+    with torch.no_grad():
+        steps = [network(frames) for frames in batch.frames]
+    log_policy = torch.stack([logits for logits, _ in steps[:-1]]).log_softmax(-1)
+    return (
+        log_policy.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1),
+        torch.stack([values for _, values in steps]),
+    )
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    rng = torch.Generator().manual_seed(1)
+    discounts = torch.full((T, B), OBJECTIVE.discount)
+    discounts[2, 0] = discounts[T - 1, 1] = 0.0
+    return Batch(
+        frames=torch.randint(256, (T + 1, B, 4, 84, 84), dtype=torch.uint8, generator=rng),
+        actions=torch.randint(A, (T, B), generator=rng),
+        behaviour_log_probs=torch.randn(T, B, generator=rng) - 1.5,
+        rewards=torch.randn(T, B, generator=rng),
+        discounts=discounts,
+    )
+
+
+def test_on_policy_the_samples_are_gae(
+    network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
+) -> None:
+    log_probs, values = outputs
+    on_policy = dataclasses.replace(batch, behaviour_log_probs=log_probs)
+    samples = prepare(network, on_policy, OBJECTIVE)
+    expected = gae(batch.rewards, batch.discounts, values[:-1], values[-1], OBJECTIVE.lambda_)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(samples.advantages.view(T, B), expected, **close)
+    torch.testing.assert_close(samples.value_targets.view(T, B), values[:-1] + expected, **close)
+
+
+def test_a_sample_is_one_step_with_all_that_belongs_to_it(
+    network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
+) -> None:
+    samples = prepare(network, batch, OBJECTIVE)
+    assert len(samples) == T * B
+    assert torch.equal(samples.frames.view(T, B, 4, 84, 84), batch.frames[:-1])
+    assert torch.equal(samples.actions.view(T, B), batch.actions)
+    torch.testing.assert_close(
+        samples.proximal_log_probs.view(T, B), outputs[0], rtol=1e-4, atol=1e-4
+    )
+    for name in ("proximal_log_probs", "advantages", "value_targets"):
+        tensor = getattr(samples, name)
+        assert (tensor.shape, tensor.dtype) == ((T * B,), torch.float32)
+        assert not tensor.requires_grad
+
+
+def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
+    """The ratio is cut at rho_clip: above it the behaviour's probability plays no part."""
+    unlikely, unlikelier = (
+        prepare(
+            network,
+            dataclasses.replace(batch, behaviour_log_probs=torch.full((T, B), log_prob)),
+            OBJECTIVE,
+        )
+        for log_prob in (-30.0, -60.0)
+    )
+    assert torch.equal(unlikely.advantages, unlikelier.advantages)
+    twice = dataclasses.replace(OBJECTIVE, rho_clip=2.0)
+    behaviour = torch.full((T, B), -30.0)
+    more = prepare(network, dataclasses.replace(batch, behaviour_log_probs=behaviour), twice)
+    last = slice(B * (T - 1), None)  # there the advantage is a TD error, weighted once
+    torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, (T + 1) * B])
+def test_preparing_in_chunks_makes_no_difference(
+    network: ActorCritic, batch: Batch, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    whole = prepare(network, batch, OBJECTIVE)
+    sizes = []
+    monkeypatch.setattr(objective_module, "_FORWARD_CHUNK", chunk)
+    with network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0]))):
+        parts = prepare(network, batch, OBJECTIVE)
+    assert max(sizes) == chunk
+    for field in dataclasses.fields(Samples):
+        torch.testing.assert_close(
+            getattr(parts, field.name), getattr(whole, field.name), rtol=1e-4, atol=1e-4
+        )
+
+
+# --- minibatches ---------------------------------------------------------------------------------
+
+
+def numbered(count: int) -> Samples:
+    """Every field of sample i is i."""
+    number = torch.arange(count)
+    return Samples(number.to(torch.uint8).view(-1, 1), number, *[number.float()] * 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (20, 5, {5}),
+        (21, 5, {5, 6}),
+        (19, 5, {4, 5}),
+        (7, 5, {7}),
+        (8, 5, {4}),
+        (3, 5, {3}),
+        (1, 1, {1}),
+    ],
+)
+def test_minibatches_cover_every_sample_in_every_pass(
+    count: int, size: int, sizes: set[int]
+) -> None:
+    objective = dataclasses.replace(OBJECTIVE, minibatch_size=size)
+    parts = list(minibatches(numbered(count), objective, torch.Generator().manual_seed(0)))
+    assert {len(part) for part in parts} == sizes
+    per_pass = len(parts) // OBJECTIVE.passes
+    assert len(parts) == per_pass * OBJECTIVE.passes
+    for start in range(0, len(parts), per_pass):
+        one_pass = torch.cat([part.actions for part in parts[start : start + per_pass]])
+        assert sorted(one_pass.tolist()) == list(range(count))
+    for part in parts:
+        for field in dataclasses.fields(Samples):
+            assert torch.equal(getattr(part, field.name).flatten().long(), part.actions)
+
+
+def test_every_pass_is_cut_anew_and_by_the_seed() -> None:
+    def order(seed: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return [part.actions.tolist() for part in minibatches(numbered(20), OBJECTIVE, generator)]
+
+    assert order(0) == order(0) != order(1)
+    assert order(0)[:4] != order(0)[4:8]
+
+
+# --- gradients -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_the_gradient_is_that_of_the_loss_written_out(
+    network: ActorCritic, batch: Batch, clip: float | None, normalise: bool
+) -> None:
+    objective = dataclasses.replace(OBJECTIVE, clip=clip, normalise_advantages=normalise)
+    samples = prepare(network, batch, objective)
+    noise = torch.randn(T * B, generator=torch.Generator().manual_seed(2))
+    samples = dataclasses.replace(
+        samples, proximal_log_probs=samples.proximal_log_probs + 0.2 * noise
+    )
+
+    logits, values = network(samples.frames)
+    probabilities = torch.softmax(logits, dim=1)
+    chosen = probabilities[torch.arange(T * B), samples.actions]
+    advantages = samples.advantages
+    if normalise:
+        advantages = (advantages - advantages.mean()) / advantages.std(correction=0)
+    ratios = chosen / samples.proximal_log_probs.exp()
+    if clip is None:
+        policy = -(chosen.log() * advantages).mean()
+    else:
+        gains = [ratios * advantages, ratios.clip(1 - clip, 1 + clip) * advantages]
+        policy = -torch.stack(gains).amin(dim=0).mean()
+        assert 0 < ((ratios - 1).abs() > clip).float().mean() < 1  # or it would not be seen
+    value = ((values - samples.value_targets) ** 2).mean() / 2
+    entropy = -(probabilities * probabilities.log()).sum(dim=1).mean()
+    total = policy + 0.7 * value - 0.02 * entropy
+    expected = torch.autograd.grad(total, list(network.parameters()))
+
+    for _ in range(2):  # a gradient that is there already is not added to
+        losses = backpropagate(network, samples, objective)
+        for parameter, gradient in zip(network.parameters(), expected, strict=True):
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-4 * scale)
+    torch.testing.assert_close(losses.total, total, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.policy, policy, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.value, value)
+    torch.testing.assert_close(losses.entropy, entropy)

@@ -1,0 +1,337 @@
+"""Parameters, gradients and the optimiser: everything that changes or carries a network."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from asyncade_proto.messages import Objective
+from asyncade_rl.network import make_network
+from asyncade_rl.objective import Samples, backpropagate
+from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.params import (
+    ModelMismatchError,
+    average,
+    copy_into,
+    fingerprint,
+    gradients_of,
+    load_safetensors,
+    set_gradients,
+    to_safetensors,
+)
+from asyncade_rl.schedule import annealed
+
+OBJECTIVE = Objective(
+    discount=0.99,
+    lambda_=0.95,
+    rho_clip=1.0,
+    clip=0.2,
+    passes=1,
+    minibatch_size=8,
+    entropy_cost=0.01,
+    value_cost=0.5,
+    normalise_advantages=False,  # a part's mean is not the whole's
+)
+
+
+class Tiny(nn.Module):
+    """Parameters and a buffer, of few numbers."""
+
+    scale: Tensor
+
+    def __init__(self, seed: int, inputs: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, 2)
+        self.head = nn.Linear(2, 1)
+        self.register_buffer("scale", torch.tensor(float(seed)))
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+
+def values(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+# --- safetensors ---------------------------------------------------------------------------------
+
+
+def test_safetensors_carry_everything_into_the_tensors_that_are_there() -> None:
+    one, other = make_network(6, "small", seed=1), make_network(6, "small", seed=2)
+    one.frame_mean.fill_(87.0)
+    one.frame_scale.fill_(10.0)
+    before = dict(other.named_parameters()) | dict(other.named_buffers())
+    load_safetensors(other, to_safetensors(one))
+    assert same(values(one), values(other))
+    after = dict(other.named_parameters()) | dict(other.named_buffers())
+    assert all(after[name] is tensor for name, tensor in before.items())
+    assert all(parameter.requires_grad for parameter in other.parameters())
+
+
+def edited(edit: Callable[[dict[str, Tensor]], object]) -> bytes:
+    tensors = values(Tiny(2))
+    edit(tensors)
+    return safetensors.torch.save(tensors)
+
+
+@pytest.mark.parametrize(
+    ("blob", "message"),
+    [
+        (b"", "no safetensors"),
+        (b"\xff" * 64, "no safetensors"),
+        (edited(lambda t: None)[:-1], "no safetensors"),
+        (edited(lambda t: t.pop("scale")), "one side only: scale"),
+        (edited(lambda t: t.update(more=torch.zeros(1))), "one side only: more"),
+        (to_safetensors(Tiny(2, inputs=4)), r"layer.weight is \[2, 4\], this network's \[2, 3\]"),
+        # Would be broadcast by copy_:
+        (
+            edited(lambda t: t.update({"head.weight": torch.zeros(1, 1)})),
+            r"head.weight is \[1, 1\]",
+        ),
+        (edited(lambda t: t.update({"head.bias": torch.zeros(())})), r"head.bias is \[\]"),
+    ],
+)
+def test_other_tensors_are_refused_and_nothing_is_written(blob: bytes, message: str) -> None:
+    network = Tiny(1)
+    before = values(network)
+    with pytest.raises(ModelMismatchError, match=message):
+        load_safetensors(network, blob)
+    assert same(before, values(network))
+
+
+def test_copying_is_all_or_nothing() -> None:
+    state = {"a": torch.zeros(2), "b": torch.zeros(2)}
+    with pytest.raises(ModelMismatchError):
+        copy_into(state, {"a": torch.ones(2), "b": torch.ones(3)})
+    assert not state["a"].any()
+
+
+# --- fingerprints --------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_of_the_shape_and_not_of_the_values() -> None:
+    found = fingerprint(Tiny(1))
+    assert found == fingerprint(Tiny(2))
+    assert len(found) == 16
+    assert int(found, 16) >= 0
+
+
+def test_every_difference_in_kind_changes_the_fingerprint() -> None:
+    renamed = Tiny(1)
+    renamed.heel = renamed.head  # in the same place in the alphabet
+    del renamed.head
+    more = Tiny(1)
+    more.register_buffer("shift", torch.zeros(()))
+    networks = [
+        *[make_network(actions, name) for actions in (4, 6) for name in ("small", "nature")],
+        *[Tiny(1), Tiny(1, inputs=4), renamed, more, Tiny(1).double()],
+    ]
+    assert len({fingerprint(network) for network in networks}) == len(networks)
+
+
+# --- gradients -----------------------------------------------------------------------------------
+
+
+def some_samples(count: int) -> Samples:
+    rng = torch.Generator().manual_seed(0)
+    return Samples(
+        frames=torch.randint(256, (count, 4, 84, 84), dtype=torch.uint8, generator=rng),
+        actions=torch.randint(6, (count,), generator=rng),
+        proximal_log_probs=-math.log(6) + 0.3 * torch.randn(count, generator=rng),
+        advantages=torch.randn(count, generator=rng),
+        value_targets=torch.randn(count, generator=rng),
+    )
+
+
+def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
+    """Unequal parts, or the weights could be left out."""
+    network = make_network(6, "small", seed=0)
+    samples = some_samples(8)
+    parts = []
+    for index in (torch.arange(3), torch.arange(3, 8)):
+        backpropagate(network, samples.rows(index), OBJECTIVE)
+        parts.append((gradients_of(network), len(index)))
+    backpropagate(network, samples, OBJECTIVE)
+    together = gradients_of(network)
+    averaged = average(parts)
+    assert averaged.keys() == together.keys() == dict(network.named_parameters()).keys()
+    for name, expected in together.items():
+        assert averaged[name].dtype == np.float32
+        np.testing.assert_allclose(
+            averaged[name], expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-4
+        )
+
+
+def test_an_average_of_scalars_stays_an_array() -> None:
+    averaged = average([({"x": np.float32(1.0)}, 1), ({"x": np.float32(4.0)}, 2)])
+    assert averaged["x"] == 3.0
+    assert averaged["x"].dtype == np.float32
+
+
+def test_gradients_are_copies_and_zero_where_there_are_none() -> None:
+    network = Tiny(1)
+    network.layer(torch.ones(1, 3)).sum().backward()
+    gradients = gradients_of(network)
+    assert gradients["layer.weight"].all()
+    assert not gradients["head.weight"].any()
+    gradients["layer.weight"][:] = 7
+    assert network.layer.weight.grad is not None
+    assert not (network.layer.weight.grad == 7).any()
+
+
+def test_gradients_that_are_set_are_the_gradients() -> None:
+    network = Tiny(1)
+    given = {n: np.full(p.shape, 3.0, np.float32) for n, p in network.named_parameters()}
+    for gradient in given.values():
+        gradient.flags.writeable = False  # as it comes from the wire
+    set_gradients(network, given)
+    found = gradients_of(network)
+    assert found.keys() == given.keys()
+    for name, gradient in given.items():
+        np.testing.assert_array_equal(found[name], gradient)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((1, 1)), np.zeros(2), np.zeros((2, 1)), None])
+def test_gradients_of_another_network_are_refused(bad: np.ndarray | None) -> None:
+    network = Tiny(1)
+    given = gradients_of(network)
+    if bad is None:
+        del given["head.weight"]
+    else:
+        given["head.weight"] = bad.astype(np.float32)
+    with pytest.raises(ModelMismatchError, match=r"head\.weight"):
+        set_gradients(network, given)
+
+
+# --- the optimiser -------------------------------------------------------------------------------
+
+
+def give(network: nn.Module, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    set_gradients(
+        network,
+        {n: rng.normal(size=p.shape).astype(np.float32) for n, p in network.named_parameters()},
+    )
+
+
+def make_optimiser(network: nn.Module, max_gradient_norm: float = 1.0) -> Optimiser:
+    return Optimiser(network, max_gradient_norm=max_gradient_norm, epsilon=1e-5)
+
+
+def test_a_restored_optimiser_goes_on_the_same() -> None:
+    one = Tiny(1)
+    first = make_optimiser(one)
+    for seed in range(3):
+        give(one, seed)
+        first.step(0.1)
+    other = copy.deepcopy(one)
+    second = make_optimiser(other)
+    state = first.state()
+    second.load_state(state)
+    for seed in range(3, 6):
+        for network, optimiser in ((one, first), (other, second)):
+            give(network, seed)
+            optimiser.step(0.1)
+        assert same(values(one), values(other))
+    # The state is a copy on both ways: the steps since have not changed it.
+    third = make_optimiser(Tiny(1))
+    third.load_state(state)
+    assert same(state, third.state())
+    assert not same(state, first.state())
+
+
+def test_the_moments_matter_to_the_test_above() -> None:
+    one = Tiny(1)
+    first = make_optimiser(one)
+    give(one, 0)
+    first.step(0.1)
+    other = copy.deepcopy(one)
+    for network, optimiser in ((one, first), (other, make_optimiser(other))):
+        give(network, 1)
+        optimiser.step(0.1)
+    assert not same(values(one), values(other))
+
+
+def test_a_new_optimiser_has_no_state_and_takes_none() -> None:
+    optimiser = make_optimiser(Tiny(1))
+    assert optimiser.state() == {}
+    optimiser.load_state({})
+    assert optimiser.state() == {}
+
+
+def test_the_state_is_named_by_parameter() -> None:
+    network = make_network(6, "small", seed=0)
+    optimiser = make_optimiser(network)
+    give(network, 0)
+    optimiser.step(0.1)
+    kinds = ("step", "exp_avg", "exp_avg_sq")
+    names = {f"{kind}.{name}" for kind in kinds for name, _ in network.named_parameters()}
+    assert optimiser.state().keys() == names
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing(poison: float) -> None:
+    network = Tiny(1)
+    optimiser = make_optimiser(network)
+    give(network, 0)
+    assert optimiser.step(0.1) is not None
+    before, state = values(network), optimiser.state()
+    give(network, 1)
+    assert network.head.bias.grad is not None
+    network.head.bias.grad[0] = poison
+    assert optimiser.step(0.1) is None
+    assert same(before, values(network))
+    assert same(state, optimiser.state())
+    give(network, 2)
+    assert optimiser.step(0.1) is not None  # and the next one counts again
+    assert not same(before, values(network))
+
+
+@pytest.mark.parametrize(("max_norm", "shrunk"), [(0.5, True), (100.0, False)])
+def test_gradients_are_clipped_to_the_norm(max_norm: float, shrunk: bool) -> None:
+    """Seen in Adam's first moment: its first step itself has one size, whatever the norm."""
+    network = Tiny(1)
+    optimiser = make_optimiser(network, max_norm)
+    give(network, 0)
+    given = gradients_of(network)
+    norm = math.sqrt(sum(float(np.square(g).sum()) for g in given.values()))
+    assert optimiser.step(0.1) == pytest.approx(norm)
+    factor = max_norm / norm if shrunk else 1.0
+    for name, gradient in given.items():
+        moment = optimiser.state()[f"exp_avg.{name}"].numpy()
+        np.testing.assert_allclose(moment, 0.1 * factor * gradient, rtol=1e-4)
+
+
+def test_the_first_step_is_as_long_as_the_learning_rate() -> None:
+    network = Tiny(1)
+    optimiser = make_optimiser(network)
+    before = values(network)
+    give(network, 0)
+    gradients = gradients_of(network)
+    optimiser.step(0.01)
+    for name, gradient in gradients.items():
+        moved = values(network)[name] - before[name]
+        np.testing.assert_allclose(moved, -0.01 * np.sign(gradient), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "expected"), [(0, 4.0), (25, 3.0), (50, 2.0), (90, 0.4), (95, 0.4), (999, 0.4)]
+)
+def test_annealed_falls_linearly_and_then_stays(env_steps: int, expected: float) -> None:
+    assert annealed(4.0, env_steps, 100, 0.1) == pytest.approx(expected)
+
+
+def test_annealed_may_reach_zero_or_stay() -> None:
+    assert annealed(4.0, 200, 100, 0.0) == 0.0
+    assert annealed(4.0, 50, 100, 1.0) == 4.0

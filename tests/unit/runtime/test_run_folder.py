@@ -1,0 +1,115 @@
+"""The files of a run: written whole, read back with errors that name the cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit, write_atomically
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "runs" / "one")
+
+
+def test_the_folder_is_made_with_its_parts(folder: RunFolder) -> None:
+    assert {path.name for path in folder.root.iterdir()} == {"checkpoints", "tensorboard", "logs"}
+    RunFolder(folder.root)  # and may be there already
+
+
+def test_an_existing_run_has_a_config(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"one holds no run \(no config.json\)"):
+        RunFolder.existing(folder.root)
+    folder.write_config("train", {})
+    assert RunFolder.existing(folder.root).root == folder.root
+
+
+def test_looking_for_a_run_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError):
+        RunFolder.existing(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_config_has_a_section_per_program(folder: RunFolder) -> None:
+    assert folder.read_config() == {}
+    folder.write_config("train", {"actors": 2, "seed": 1})
+    folder.write_config("learner", {"mode": "data"})
+    folder.write_config("train", {"actors": 3})
+    assert folder.read_config() == {"train": {"actors": 3}, "learner": {"mode": "data"}}
+
+
+def test_metrics_are_rows_in_order(folder: RunFolder) -> None:
+    assert folder.read_metrics() == []
+    rows = [{"env_steps": n, "mean_return_100": None} for n in range(3)]
+    for row in rows:
+        folder.append_metrics(row)
+    assert folder.read_metrics() == rows
+
+
+@pytest.mark.parametrize("half", ['{"env_steps": 1', '{"env_steps": 1{"env_steps": 2}\n', "3\n"])
+def test_a_line_cut_by_a_kill_is_passed_over(folder: RunFolder, half: str) -> None:
+    folder.append_metrics({"env_steps": 0})
+    with (folder.root / "metrics.jsonl").open("a") as file:
+        file.write(half)
+    assert folder.read_metrics() == [{"env_steps": 0}]
+
+
+def test_rows_beyond_a_checkpoint_are_forgotten(folder: RunFolder) -> None:
+    for env_steps in (0, 10, 20, 30):
+        folder.append_metrics({"env_steps": env_steps})
+    folder.forget_metrics_after(20)
+    folder.append_metrics({"env_steps": 25})
+    assert [row["env_steps"] for row in folder.read_metrics()] == [0, 10, 20, 25]
+
+
+def test_the_summary_of_an_earlier_ending_can_be_removed(folder: RunFolder) -> None:
+    assert folder.read_summary() is None
+    folder.remove_summary()
+    folder.write_summary({"ended_by": "signal"})
+    assert folder.read_summary() == {"ended_by": "signal"}
+    folder.remove_summary()
+    assert folder.read_summary() is None
+
+
+def test_endpoints_come_and_go(folder: RunFolder) -> None:
+    assert folder.read_endpoints() is None
+    folder.write_endpoints({"upstream": "tcp://127.0.0.1:1"})
+    assert folder.read_endpoints() == {"upstream": "tcp://127.0.0.1:1"}
+    folder.remove_endpoints()
+    folder.remove_endpoints()
+    assert folder.read_endpoints() is None
+
+
+@pytest.mark.parametrize(("content", "problem"), [("{", "JSON:"), ("[]", "JSON object")])
+def test_a_broken_file_is_named_with_the_cure(
+    folder: RunFolder, content: str, problem: str
+) -> None:
+    (folder.root / "config.json").write_text(content)
+    with pytest.raises(RunFolderError, match=f"config.json is no {problem}.*mend or remove it"):
+        folder.read_config()
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, b"old")
+
+    def power_cut(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_the_commit_is_short_or_unknown() -> None:
+    commit = source_commit().removesuffix("+")
+    assert commit == "unknown" or (len(commit) == 12 and int(commit, 16) >= 0)
