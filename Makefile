@@ -32,12 +32,14 @@ check: setup  ## lint, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/tables.py --check
+	$(BIN)/python bench/results/table.py --check
 
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
 
 docs: setup  ## write the tables of settings and metrics into the READMEs
 	$(BIN)/python docs/tables.py
+	$(BIN)/python bench/results/table.py
 
 format: setup  ## mend what can be mended
 	$(BIN)/ruff check --fix .
