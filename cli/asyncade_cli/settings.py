@@ -24,7 +24,13 @@ class TrainSettings(Settings):
         "data", description="what actors send: unrolls (data) or gradients"
     )
     actors: int = Field(2, ge=1, le=256, description="actor processes")
-    envs: int = Field(16, ge=1, le=1024, description="games that each actor plays at once")
+    envs: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="games that each actor plays at once; default: 16, in gradient mode 8, since"
+        " there the unrolls of all actors are one batch",
+    )
     game: str = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
     target: float | None = Field(
         None,
@@ -51,6 +57,10 @@ class TrainSettings(Settings):
     def _game_exists(cls, game: str) -> str:
         num_actions(game)
         return game
+
+    def envs_per_actor(self) -> int:
+        """Returns how many games an actor plays at once."""
+        return self.envs or {"data": 16, "gradients": 8}[self.mode]
 
     def target_of_the_game(self) -> float | None:
         """Returns the target, or the one that is customary for the game."""
