@@ -54,7 +54,7 @@ def played(envs: int, seed: int) -> Unroll:
     with torch.no_grad():
         behaviour.policy.weight.mul_(1000)
     player = Player(Catch(envs), seed, ActorMetrics(CollectorRegistry()).stages)
-    player.play(behaviour, 7)  # so that games end in the middle
+    player.play(behaviour, 7)  # so that two games end in every unroll, and none with it
     return player.play(behaviour, T)
 
 

@@ -1,0 +1,456 @@
+"""The command line with real processes on real Pong: whole runs, and what kills cannot break.
+
+Runs are shared between tests: a fixture lives through a story, the tests ask for its facts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from asyncade_learner import checkpoint
+from asyncade_learner.progress import Progress
+from asyncade_runtime.run_folder import RunFolder
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table"),
+]
+
+DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
+ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
+QUICK = {
+    "OMP_NUM_THREADS": "1",
+    "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
+    "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "0.5",
+    "ASYNCADE_LEARNER_REPORT_SECONDS": "0.25",
+    "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
+}
+# What /work/shared/design.md promises to whoever reads the files.
+ROW_KEYS = {
+    "seconds",
+    "env_steps",
+    "updates",
+    "episodes",
+    "mean_return_100",
+    "env_steps_per_second",
+    "policy_lag_mean",
+    "bytes_per_env_step",
+}
+SUMMARY_KEYS = {
+    *("mode", "game", "actors", "seed", "target", "reached_target", "env_steps", "seconds"),
+    *("updates", "episodes", "mean_return_100", "bytes_per_env_step", "commit", "cores"),
+    "ended_by",
+}
+
+
+class Command:
+    """An ``asyncade`` process and what it has printed."""
+
+    def __init__(self, output: Path, *arguments: object) -> None:
+        own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [ASYNCADE, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=own | QUICK,
+                cwd=output.parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def exit_code(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running(output: Path, *arguments: object) -> Iterator[Command]:
+    """The command, which does not outlive the test; its services do not outlive it."""
+    command = Command(output, *arguments)
+    try:
+        yield command
+    finally:
+        command.process.kill()
+        command.process.wait()
+
+
+def eventually(condition: Callable[[], object], what: str, *witnesses: Command) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        told = "\n".join(witness.text() for witness in witnesses)
+        assert time.monotonic() < deadline, f"not in time: {what}\n{told}"
+        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{told}"
+        time.sleep(0.05)
+
+
+def services(parent: int) -> dict[str, int]:
+    """Name to process number of the services that live under ``asyncade train``."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            words = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue  # it ended just now
+        state, ppid = stat.rpartition(")")[2].split()[:2]
+        if int(ppid) == parent and state != "Z" and "-m" in words:
+            ids = [w.removeprefix("--actor-id=") for w in words if w.startswith("--actor-id=")]
+            found[ids[0] if ids else "learner"] = int(folder.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def env_steps(folder: RunFolder) -> int:
+    rows = folder.read_metrics()
+    return rows[-1]["env_steps"] if rows else 0
+
+
+def saved(folder: RunFolder) -> Progress:
+    """The counters in the newest checkpoint."""
+    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
+
+
+def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
+    for name in ("seconds", "env_steps", "updates", "episodes", "policy_version"):
+        values = [row[name] for row in rows]
+        assert values == sorted(values), f"{name} goes back: {values}"
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+def whole_run(home: Path, *arguments: object) -> SimpleNamespace:
+    run_dir = home / "run"
+    with running(home / "output", "train", "--run-dir", run_dir, *arguments) as train:
+        code = train.exit_code()
+        return SimpleNamespace(code=code, text=train.text(), folder=RunFolder(run_dir))
+
+
+@pytest.fixture(scope="module")
+def pong(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    home = tmp_path_factory.mktemp("pong")
+    return whole_run(home, "--max-env-steps=6000", "--envs=4", "--seed=7")
+
+
+@pytest.fixture(scope="module", params=["data", "gradients"])
+def catch(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> SimpleNamespace:
+    home = tmp_path_factory.mktemp(f"catch-{request.param}")
+    limits = ("--max-env-steps=3000", "--envs=4", "--game=catch")
+    run = whole_run(home, *limits, f"--mode={request.param}")
+    run.mode = request.param
+    return run
+
+
+def test_pong_runs_to_its_limit(pong: SimpleNamespace) -> None:
+    assert pong.code == 0, pong.text
+    assert "ended by max_env_steps" in pong.text
+    rows, summary = pong.folder.read_metrics(), pong.folder.read_summary()
+    assert rows[-1].keys() >= ROW_KEYS
+    assert_rows_continue(rows)
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["mode"], summary["game"], summary["seed"]) == ("data", "pong", 7)
+    assert (summary["actors"], summary["target"], summary["reached_target"]) == (2, 18.0, False)
+    assert summary["ended_by"] == "max_env_steps"
+    assert summary["env_steps"] == rows[-1]["env_steps"] >= 6000
+    assert summary["updates"] > 0
+
+
+def test_pong_leaves_a_complete_folder(pong: SimpleNamespace) -> None:
+    folder = pong.folder
+    assert folder.read_config().keys() == {"train", "learner"}
+    assert folder.read_config()["train"]["envs"] == 4
+    assert {path.name for path in folder.logs.iterdir()} == {
+        *("learner.log", "actor-0.log", "actor-1.log")
+    }
+    (events,) = folder.tensorboard.glob("events.out.tfevents.*")
+    assert events.stat().st_size > 1000
+    assert saved(folder).env_steps == folder.read_summary()["env_steps"]
+    assert folder.curve.exists() == (folder.read_summary()["episodes"] > 0)
+    assert folder.read_endpoints() is None  # nobody listens any more
+    assert not list(folder.root.rglob("*.tmp"))
+
+
+def test_pong_costs_few_bytes(pong: SimpleNamespace) -> None:
+    cost = pong.folder.read_summary()["bytes_per_env_step"]
+    assert f"bytes on the wire per env step: {cost}" in pong.text
+    assert 10 < cost < 500  # a bare transition of two stacks is 56,448
+
+
+def test_the_services_say_how_they_play_and_end_cleanly(pong: SimpleNamespace) -> None:
+    for number in range(2):
+        log = (pong.folder.logs / f"actor-{number}.log").read_text()
+        assert "environment protocol" in log
+        assert "frame_skip=4" in log
+        assert log.rstrip().splitlines()[-1].split("]")[1].startswith(" down")
+        assert "Traceback" not in log
+    assert "Traceback" not in (pong.folder.logs / "learner.log").read_text()
+
+
+def test_catch_runs_in_both_modes(catch: SimpleNamespace) -> None:
+    assert catch.code == 0, catch.text
+    summary = catch.folder.read_summary()
+    assert (summary["mode"], summary["game"]) == (catch.mode, "catch")
+    assert summary["env_steps"] >= 3000
+    assert summary["updates"] > 0
+    assert summary["episodes"] > 0
+    assert catch.folder.curve.read_bytes().startswith(b"\x89PNG")
+
+
+def test_eval_plays_the_trained_model(catch: SimpleNamespace, tmp_path: Path) -> None:
+    video = tmp_path / "videos" / "game.gif"
+    run = catch.folder.root
+    output = tmp_path / "output"
+    with running(output, "eval", run, "--episodes=4", "--video", video) as command:
+        assert command.exit_code() == 0, command.text()
+        report = json.loads(command.text())
+    assert report["episodes"] == 4
+    assert -1 <= report["min"] <= report["mean"] <= report["max"] <= 1
+    assert report["mean_length"] == 11
+    assert report["env_steps"] == saved(catch.folder).env_steps
+    assert video.read_bytes().startswith(b"GIF89a")
+
+
+# --- kills under ``asyncade train`` --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run that loses an actor, and later its learner."""
+    home = tmp_path_factory.mktemp("killed")
+    folder = RunFolder(home / "run")
+    facts = SimpleNamespace(home=home, folder=folder)
+    with running(home / "output", "train", "--envs=2", "--run-dir", folder.root) as train:
+        eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
+        facts.first = services(train.pid)
+        os.kill(facts.first["actor-0"], signal.SIGKILL)
+        eventually(lambda: "actor-0" not in services(train.pid), "the kill", train)
+        at_the_kill = env_steps(folder)
+        eventually(lambda: env_steps(folder) > at_the_kill, "training goes on", train)
+        eventually(lambda: "actor-0" in services(train.pid), "actor-0 again", train)
+        facts.second = services(train.pid)
+        log = folder.logs / "actor-0.log"
+        eventually(lambda: log.read_text().count("assignment") >= 2, "it has work", train)
+        with_it = env_steps(folder)
+        eventually(lambda: env_steps(folder) >= with_it + 500, "training goes on", train)
+        os.kill(facts.second["learner"], signal.SIGKILL)
+        facts.code = train.exit_code()
+        facts.text = train.text()
+    facts.summary = folder.read_summary()
+    facts.counters = saved(folder)
+    return facts
+
+
+def test_a_killed_actor_is_started_again(killed: SimpleNamespace) -> None:
+    assert killed.first.keys() == killed.second.keys() == {"learner", "actor-0", "actor-1"}
+    assert killed.second["actor-0"] != killed.first["actor-0"]
+    assert killed.second["actor-1"] == killed.first["actor-1"]
+    assert killed.second["learner"] == killed.first["learner"]
+    assert "actor-0 was killed by SIGKILL" in killed.text
+    assert "it is started again" in killed.text
+
+
+def test_a_killed_learner_ends_the_run_and_says_how_to_go_on(killed: SimpleNamespace) -> None:
+    assert killed.code == 1
+    assert "the learner was killed by SIGKILL" in killed.text
+    assert f"asyncade train --resume --run-dir {killed.folder.root}" in killed.text
+    assert "[info " in killed.text  # the end of its log
+    assert killed.summary.keys() >= SUMMARY_KEYS
+    assert killed.summary["ended_by"] == "learner_died"
+    assert killed.summary["env_steps"] >= 1000
+    assert not any(alive(pid) for pid in killed.second.values())
+
+
+@pytest.fixture(scope="module")
+def resumed(killed: SimpleNamespace) -> SimpleNamespace:
+    """The same run, continued, and interrupted by Ctrl-C."""
+    folder, home = killed.folder, killed.home
+    command = ("train", "--resume", "--run-dir", folder.root)
+    with running(home / "output-2", *command) as train:
+        goal = killed.counters.env_steps + 500
+        eventually(lambda: folder.read_endpoints() is not None, "the learner is up", train)
+        eventually(lambda: env_steps(folder) >= goal, "500 more env steps", train)
+        train.signal(signal.SIGINT)
+        return SimpleNamespace(code=train.exit_code(), text=train.text(), folder=folder)
+
+
+def test_a_resumed_run_continues_the_counters(
+    killed: SimpleNamespace, resumed: SimpleNamespace
+) -> None:
+    rows, before = resumed.folder.read_metrics(), killed.counters
+    assert_rows_continue(rows)
+    assert rows[-1]["env_steps"] >= before.env_steps + 500
+    assert rows[-1]["updates"] > before.updates
+    assert rows[-1]["policy_version"] > before.policy_version
+    assert rows[-1]["seconds"] > before.seconds
+    assert resumed.folder.read_config()["train"]["envs"] == 2  # with its own settings
+
+
+def test_ctrl_c_leaves_a_complete_folder(resumed: SimpleNamespace) -> None:
+    assert resumed.code == 130
+    assert "the learner keeps a checkpoint" in resumed.text
+    assert "Traceback" not in resumed.text
+    summary = resumed.folder.read_summary()
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["ended_by"] == "signal"
+    assert saved(resumed.folder).env_steps == summary["env_steps"]
+    assert resumed.folder.read_metrics()[-1]["env_steps"] == summary["env_steps"]
+
+
+# --- one learner and its actors, each on its own -------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A learner is killed and started again; its actors are not touched."""
+    home = tmp_path_factory.mktemp("restarted")
+    folder = RunFolder(home / "run")
+    addresses = (
+        f"--upstream-address=tcp://127.0.0.1:{free_port()}",
+        f"--weights-address=tcp://127.0.0.1:{free_port()}",
+    )
+    alone = ("actor", "--metrics-port=0", "--envs=2", *addresses)
+    serve = ("learner", "--metrics-port=0", "--run-dir", folder.root, *addresses)
+    facts = SimpleNamespace(folder=folder)
+    with running(home / "actor-0", *alone) as one, running(home / "actor-1", *alone) as two:
+        actors = (one, two)  # first: there is no learner yet
+        with running(home / "learner", *serve) as learner:
+            eventually(lambda: env_steps(folder) >= 500, "500 env steps", learner, *actors)
+            learner.signal(signal.SIGKILL)
+            learner.exit_code()
+        facts.before = saved(folder)
+        for actor in actors:
+            actor.signal(signal.SIGSTOP)  # so that the first row shows what was restored
+        with running(home / "learner-2", *serve, "--resume=must") as learner:
+            eventually(
+                lambda: f"checkpoint={facts.before.policy_version:012d}" in learner.text(),
+                "it resumes",
+                learner,
+            )
+            kept = len(folder.read_metrics())
+            eventually(lambda: len(folder.read_metrics()) > kept, "a row", learner)
+            facts.first_row = folder.read_metrics()[kept]
+            for actor in actors:
+                actor.signal(signal.SIGCONT)
+            goal = facts.before.env_steps + 500
+            eventually(lambda: env_steps(folder) >= goal, "they play on", learner, *actors)
+            both = [row for row in folder.read_metrics() if row["active_actors"] == 2]
+            facts.both = both
+            learner.signal(signal.SIGTERM)
+            facts.learner_code, facts.learner_text = learner.exit_code(), learner.text()
+        facts.lived_on = [actor.process.poll() is None for actor in actors]
+        for actor in actors:
+            actor.signal(signal.SIGTERM)
+        facts.actor_codes = [actor.exit_code() for actor in actors]
+        facts.actor_texts = [actor.text() for actor in actors]
+    yield facts
+
+
+def test_a_restarted_learner_begins_at_its_checkpoint(restarted: SimpleNamespace) -> None:
+    row, before = restarted.first_row, restarted.before
+    assert row["env_steps"] == before.env_steps > 0
+    assert row["updates"] == before.updates > 0
+    assert row["episodes"] == before.episodes
+    assert row["policy_version"] >= before.policy_version + 1  # it has published them anew
+    assert row["seconds"] > before.seconds
+    assert_rows_continue(restarted.folder.read_metrics())
+
+
+def test_actors_come_back_to_a_restarted_learner_by_themselves(restarted: SimpleNamespace) -> None:
+    assert restarted.lived_on == [True, True]
+    for text in restarted.actor_texts:
+        assert text.count(" a learner ") == 2  # the first one, and the one after it
+        assert "weights disconnected" in text
+        assert "Traceback" not in text
+
+
+def test_sigterm_ends_each_service_cleanly(restarted: SimpleNamespace) -> None:
+    assert (restarted.learner_code, restarted.actor_codes) == (0, [0, 0])
+    assert "Traceback" not in restarted.learner_text
+    summary = restarted.folder.read_summary()
+    assert summary["ended_by"] == "signal"
+    assert saved(restarted.folder).env_steps == summary["env_steps"]
+
+
+# --- what a person may get wrong -----------------------------------------------------------------
+
+
+def refused(output: Path, *arguments: object) -> str:
+    with running(output, *arguments) as command:
+        assert command.exit_code() == 2, command.text()
+        assert "Traceback" not in command.text()
+        return command.text()
+
+
+def test_an_unknown_game_is_refused(tmp_path: Path) -> None:
+    text = refused(tmp_path / "output", "train", "--game=pnog")
+    assert "did you mean pong" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_not_written_over(pong: SimpleNamespace, tmp_path: Path) -> None:
+    before = pong.folder.read_config()
+    text = refused(tmp_path / "output", "train", "--run-dir", pong.folder.root)
+    assert "add --resume" in text
+    assert pong.folder.read_config() == before
+
+
+@pytest.mark.parametrize(
+    ("service", "flag", "cure"),
+    [
+        ("learner", "--upstream-address=tcp://127.0.0.1:{}", "the port is taken"),
+        ("learner", "--weights-address=tcp://127.0.0.1:{}", "the port is taken"),
+        ("learner", "--metrics-port={}", "choose another port with --metrics-port"),
+        ("actor", "--metrics-port={}", "choose another port with --metrics-port"),
+    ],
+)
+def test_a_taken_port_is_named(tmp_path: Path, service: str, flag: str, cure: str) -> None:
+    free = {
+        "--upstream-address": f"tcp://127.0.0.1:{free_port()}",
+        "--weights-address": f"tcp://127.0.0.1:{free_port()}",
+        "--metrics-port": "0",
+    }
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        name, _, value = flag.format(taken.getsockname()[1]).partition("=")
+        arguments = [f"{one}={other}" for one, other in (free | {name: value}).items()]
+        text = refused(tmp_path / "output", service, *arguments)
+    assert cure in text
+    assert value in text
