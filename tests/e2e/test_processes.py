@@ -38,7 +38,7 @@ QUICK = {
     "ASYNCADE_LEARNER_REPORT_SECONDS": "0.25",
     "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
 }
-# What /work/shared/design.md promises to whoever reads the files.
+# What is promised to whoever reads the files.
 ROW_KEYS = {
     "seconds",
     "env_steps",
@@ -253,11 +253,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     with running(home / "output", "train", "--envs=2", "--run-dir", folder.root) as train:
         eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
         facts.first = services(train.pid)
-        os.kill(facts.first["actor-0"], signal.SIGKILL)
-        eventually(lambda: "actor-0" not in services(train.pid), "the kill", train)
+        gone = facts.first["actor-0"]
+        os.kill(gone, signal.SIGKILL)
         at_the_kill = env_steps(folder)
         eventually(lambda: env_steps(folder) > at_the_kill, "training goes on", train)
-        eventually(lambda: "actor-0" in services(train.pid), "actor-0 again", train)
+        eventually(lambda: services(train.pid).get("actor-0", gone) != gone, "actor-0 again", train)
         facts.second = services(train.pid)
         log = folder.logs / "actor-0.log"
         eventually(lambda: log.read_text().count("assignment") >= 2, "it has work", train)
@@ -327,6 +327,16 @@ def test_ctrl_c_leaves_a_complete_folder(resumed: SimpleNamespace) -> None:
     assert resumed.folder.read_metrics()[-1]["env_steps"] == summary["env_steps"]
 
 
+def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
+    command = ("train", "--game=catch", "--run-dir", tmp_path / "run")
+    with running(tmp_path / "output", *command) as train:
+        eventually(lambda: len(services(train.pid)) == 3, "three services", train)
+        pids = services(train.pid).values()
+        train.signal(signal.SIGKILL)
+        train.exit_code()
+        eventually(lambda: not any(map(alive, pids)), "the end of its services")
+
+
 # --- one learner and its actors, each on its own -------------------------------------------------
 
 
@@ -337,7 +347,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A learner is killed and started again; its actors are not touched."""
     home = tmp_path_factory.mktemp("restarted")
     folder = RunFolder(home / "run")
@@ -370,8 +380,6 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamesp
                 actor.signal(signal.SIGCONT)
             goal = facts.before.env_steps + 500
             eventually(lambda: env_steps(folder) >= goal, "they play on", learner, *actors)
-            both = [row for row in folder.read_metrics() if row["active_actors"] == 2]
-            facts.both = both
             learner.signal(signal.SIGTERM)
             facts.learner_code, facts.learner_text = learner.exit_code(), learner.text()
         facts.lived_on = [actor.process.poll() is None for actor in actors]
@@ -379,7 +387,7 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamesp
             actor.signal(signal.SIGTERM)
         facts.actor_codes = [actor.exit_code() for actor in actors]
         facts.actor_texts = [actor.text() for actor in actors]
-    yield facts
+    return facts
 
 
 def test_a_restarted_learner_begins_at_its_checkpoint(restarted: SimpleNamespace) -> None:
