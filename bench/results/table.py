@@ -1,7 +1,6 @@
 """Writes the table of results into the README and bench/results/README.md.
 
-    python bench/results/table.py            write it
-    python bench/results/table.py --check    exit with 1 if it is out of date
+`python bench/results/table.py` writes it; with `--check` it exits with 1 if it is out of date.
 """
 
 from __future__ import annotations
