@@ -367,7 +367,9 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         facts.before = saved(folder)
         for actor in actors:
             actor.signal(signal.SIGSTOP)  # so that the first row shows what was restored
-        with running(home / "learner-2", *serve, "--resume=must") as learner:
+        # No patience that could help actors out, and no checkpoint but the one at the end.
+        again = (*serve, "--resume=must", "--patience-seconds=100", "--checkpoint-seconds=1000")
+        with running(home / "learner-2", *again) as learner:
             eventually(
                 lambda: f"checkpoint={facts.before.policy_version:012d}" in learner.text(),
                 "it resumes",

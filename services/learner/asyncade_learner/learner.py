@@ -102,6 +102,7 @@ class Learner:
         self._reporter = Reporter(folder, self._progress)
         self._seen: dict[str, float] = {}
         self._received: dict[str, int] = {}
+        self._owes_credit = False
         self._started = clock() if started is None else started
         self._seconds_before = self._progress.seconds
         self._last_progress = self._last_report = self._last_checkpoint = clock()
@@ -137,6 +138,8 @@ class Learner:
         self._gather()
         if self._enough():
             self._improve()
+        elif self._owes_credit and not self._phase.gathered:
+            self._publish()
         elif self._clock() - self._last_progress > self._settings.patience_seconds:
             self._lose_patience()
         self._count_seconds()
@@ -205,6 +208,7 @@ class Learner:
         match verdict:
             case Dropped(reason=reason, detail=detail):
                 self._drop(reason, detail)
+                self._owes_credit = True  # its actor waits to hear that it came in
             case Accepted(policy_lag=lag):
                 self._metrics.messages.labels(kind=type(message).__name__.lower()).inc()
                 self._metrics.policy_lag.observe(lag)
@@ -283,6 +287,7 @@ class Learner:
         )
         frame = encode(weights)
         self._publisher.publish(frame)
+        self._owes_credit = False
         self._last_progress = self._clock()
         self._metrics.policy_version.set(self._progress.policy_version)
         self._metrics.published.inc()

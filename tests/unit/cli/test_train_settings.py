@@ -48,6 +48,13 @@ def test_the_target_is_customary_unless_given(arguments: list[str], target: floa
     assert given(*arguments).target_of_the_game() == target
 
 
+@pytest.mark.parametrize(
+    ("arguments", "envs"), [([], 16), (["--mode=gradients"], 8), (["--envs=3"], 3)]
+)
+def test_games_per_actor_are_customary_unless_given(arguments: list[str], envs: int) -> None:
+    assert given(*arguments).envs_per_actor() == envs
+
+
 def test_an_unknown_game_names_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean breakout"):
         given("--game=brekout")
@@ -64,6 +71,11 @@ def test_a_run_is_never_written_over(here: Path) -> None:
     a_run(here / "one")
     with pytest.raises(RunFolderError, match=r"one holds a run already: add --resume .* --run-dir"):
         choose_folder(given(f"--run-dir={here / 'one'}"))
+
+
+def test_a_run_that_died_before_its_first_checkpoint_can_be_begun_anew(here: Path) -> None:
+    a_run(here / "young", checkpoint=False)
+    assert choose_folder(given(f"--run-dir={here / 'young'}")).root == here / "young"
 
 
 def test_resuming_takes_the_folder_named(here: Path) -> None:

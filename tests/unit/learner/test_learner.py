@@ -219,6 +219,20 @@ def test_one_of_every_second_actor_is_a_batch(tmp_path: Path, played: Sequence[T
     assert rig.metric("active_actors") == 4
 
 
+def test_one_gradient_of_every_actor_is_an_update(
+    tmp_path: Path, gradients: Sequence[Gradients]
+) -> None:
+    rig = Rig(tmp_path, mode="gradients", gradients_per_update=None)
+    rig.learner.begin()
+    rig.step(gradients[0])
+    assert rig.learner.progress.updates == 1  # alone, as far as is known
+    rig.step(replace(gradients[0], actor_id="b"))
+    assert rig.learner.progress.updates == 1
+    rig.step(gradients[1])
+    assert rig.learner.progress.updates == 2
+    assert rig.metric("samples_total") == sum(g.samples for g in gradients[:2]) + STEPS // 2
+
+
 def test_stale_messages_are_not_used_but_were_played(
     tmp_path: Path, played: Sequence[Trajectory]
 ) -> None:
@@ -229,7 +243,8 @@ def test_stale_messages_are_not_used_but_were_played(
     before = parameters(rig.newest())
     rig.step(played[3])
     progress = rig.learner.progress
-    assert (progress.policy_version, progress.updates) == (4, 3 * UPDATES)
+    # Its actor is told that it came in, by the same weights under a new version.
+    assert (progress.policy_version, progress.updates) == (5, 3 * UPDATES)
     assert progress.env_steps == 4 * STEPS
     assert progress.episodes == sum(len(one.episodes.returns) for one in played[:4])
     assert rig.metric("messages_dropped_total", reason="stale") == 1
@@ -265,7 +280,7 @@ def test_what_is_no_message_is_counted_and_the_learner_goes_on(
         expected = sum(one == reason for one, _ in bad)
         assert rig.metric("messages_dropped_total", reason=reason) == expected, reason
     progress = rig.learner.progress
-    assert (progress.policy_version, progress.updates) == (1, 0)
+    assert (progress.policy_version, progress.updates) == (2, 0)  # published, to give credit
     assert progress.env_steps == 2 * STEPS  # future and unasked are of this game, others are not
     rig.wait(REPORT_S)
     assert rig.metric("active_actors") == 1
@@ -361,6 +376,24 @@ def test_a_starved_calibration_keeps_what_it_has(
     rig.step(played[1])
     rig.step(played[2])
     assert rig.learner.progress.updates == UPDATES
+
+
+def test_a_dropped_message_gives_credit_for_the_next(
+    tmp_path: Path, played: Sequence[Trajectory]
+) -> None:
+    """What every actor has on its way when the kind of message changes is dropped."""
+    rig = Rig(tmp_path, mode="gradients", calibration_env_steps=STEPS)
+    rig.learner.begin()
+    rig.step(played[0])
+    first = rig.newest()
+    assert first is not None
+    assert first.assignment.request == "gradients"
+    rig.step(played[1])
+    assert rig.metric("messages_dropped_total", reason="unasked") == 1
+    rig.step()
+    second = rig.newest()
+    assert second is not None
+    assert second.received == {"a": 2}
 
 
 def test_a_joining_actor_is_shown_the_weights(tmp_path: Path) -> None:
@@ -646,5 +679,8 @@ def test_resuming_needs_something_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
-def test_an_empty_folder_is_a_new_run(tmp_path: Path, resume: str) -> None:
-    assert Rig(tmp_path, resume=resume).learner.progress.env_steps == 0
+def test_a_folder_without_a_checkpoint_is_a_new_run(tmp_path: Path, resume: str) -> None:
+    RunFolder(tmp_path).append_metrics({"env_steps": 0})  # of a run that died young
+    rig = Rig(tmp_path, resume=resume)
+    assert rig.learner.progress.env_steps == 0
+    assert rig.folder.read_metrics() == []

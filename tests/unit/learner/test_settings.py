@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from asyncade_learner.settings import LearnerSettings
@@ -24,6 +26,25 @@ def test_step_size_and_entropy_cost_fall_linearly_and_stay(env_steps: int, fract
 def test_an_anneal_to_one_is_constant() -> None:
     settings = LearnerSettings(**ANNEALED | {"anneal_to": 1.0})
     assert settings.learning_rate_at(10**6) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "actors", "size"),
+    [
+        ({"mode": "gradients"}, 0, 128),
+        ({"mode": "gradients"}, 1, 128),
+        ({"mode": "gradients"}, 2, 64),
+        ({"mode": "gradients"}, 100, 32),  # a smaller one is not worth its bytes
+        ({"mode": "gradients", "minibatch_size": 16}, 2, 16),
+        ({"mode": "gradients", "gradients_per_update": 2}, 100, 64),
+        ({"mode": "data"}, 100, 128),
+    ],
+)
+def test_actors_share_the_samples_of_an_update(
+    changes: dict[str, Any], actors: int, size: int
+) -> None:
+    settings = LearnerSettings(**{"minibatch_size": 128} | changes)
+    assert settings.assignment("gradients", 0, actors).objective.minibatch_size == size
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
