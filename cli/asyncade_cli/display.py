@@ -86,7 +86,7 @@ class LiveDisplay:
         self._live.stop()
 
     def _draw(self) -> None:
-        table = Table(title=self._title, show_header=False, min_width=60)
+        table = Table(title=Text(self._title), show_header=False, min_width=60)
         table.add_column(style="cyan", no_wrap=True)
         table.add_column()
         for name, value in self._facts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
     paths = checkpoint.found(folder.checkpoints)
     if not paths:
         raise RunFolderError(f"{run} has no checkpoint yet; train it first")
-    found = checkpoint.load(paths[0])
+    path, found = _newest_readable(paths)
     game = str(found.about["game"])
     network = make_network(num_actions(game), str(found.about["network"]))
     copy_into(network.state_dict(), found.model)
@@ -45,7 +46,7 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
         single.close()
     return {
         "run": str(run),
-        "checkpoint": paths[0].name,
+        "checkpoint": path.name,
         "env_steps": found.progress.env_steps,
         "protocol": environments.protocol(),
         "policy": settings.policy,
@@ -57,6 +58,15 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
         "max": max(returns),
         "mean_length": round(statistics.fmean(lengths), 1),
     }
+
+
+def _newest_readable(paths: list[Path]) -> tuple[Path, checkpoint.Checkpoint]:
+    for path in paths:
+        try:
+            return path, checkpoint.load(path)
+        except checkpoint.CheckpointError as error:
+            print(f"{error}; trying the one before", file=sys.stderr)
+    raise RunFolderError(f"no checkpoint in {paths[0].parent} can be read; train it anew")
 
 
 class Evaluator:

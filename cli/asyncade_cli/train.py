@@ -267,11 +267,12 @@ def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -
     config = folder.read_config()
     learner = config.get("learner", config.get("train", {}))
     named = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
-    counted = ("env_steps", "seconds", "updates", "episodes", "mean_return_100")
+    counted = ("env_steps", "seconds", "updates", "episodes")
     return {
         **{name: learner.get(name) for name in named},
         "reached_target": False,
         **{name: last.get(name, 0) for name in counted},
+        "mean_return_100": last.get("mean_return_100"),
         "bytes_per_env_step": last.get("bytes_per_env_step"),
         "ended_by": "learner_died",
     }

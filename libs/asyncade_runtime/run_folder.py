@@ -47,6 +47,9 @@ class RunFolder:
 
     Args:
         root: made with its subfolders if it is not there.
+
+    Raises:
+        RunFolderError: it cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,8 +62,11 @@ class RunFolder:
         self._metrics = root / "metrics.jsonl"
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
-        for folder in (self.checkpoints, self.tensorboard, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.checkpoints, self.tensorboard, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{root} cannot be made ({error}); choose another one") from error
 
     @staticmethod
     def existing(root: Path) -> RunFolder:
@@ -106,9 +112,13 @@ class RunFolder:
                 rows.append(row)
         return rows
 
-    def forget_metrics_after(self, env_steps: int) -> None:
+    def forget_metrics_after(self, env_steps: int, seconds: float) -> None:
         """Drops the rows beyond a checkpoint that is being resumed: they will be lived again."""
-        kept = [row for row in self.read_metrics() if row.get("env_steps", 0) <= env_steps]
+        kept = [
+            row
+            for row in self.read_metrics()
+            if row.get("env_steps", 0) <= env_steps and row.get("seconds", 0) <= seconds + 0.01
+        ]
         write_atomically(self._metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     def read_summary(self) -> dict[str, Any] | None:

@@ -321,8 +321,10 @@ class Learner:
             self._log.info("resumed", checkpoint=path.name, env_steps=found.progress.env_steps)
             return found.progress
         if paths:
-            raise CheckpointError(f"no checkpoint in {self._folder.checkpoints} can be read")
-        self._folder.forget_metrics_after(-1)  # of a run that died before its first checkpoint
+            raise CheckpointError(
+                f"no checkpoint in {self._folder.checkpoints} can be read; choose another folder"
+            )
+        self._folder.forget_metrics_after(-1, -1)  # of a run that died before its first checkpoint
         return None
 
     def _restore(self, found: Checkpoint) -> None:
@@ -337,7 +339,7 @@ class Learner:
             raise CheckpointError(str(error)) from error
         self._trainer.optimiser.load_state(found.optimiser)
         self._trainer.generator.set_state(found.generator)
-        self._folder.forget_metrics_after(found.progress.env_steps)
+        self._folder.forget_metrics_after(found.progress.env_steps, found.progress.seconds)
 
     def _save_checkpoint(self) -> None:
         """Writes a checkpoint. A full disk is counted and logged; training goes on."""

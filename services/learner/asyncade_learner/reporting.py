@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias
 
 from tensorboardX import SummaryWriter
@@ -116,4 +117,5 @@ def summary(
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+    """Returns None for what JSON cannot say."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
