@@ -25,15 +25,10 @@ def row(folder: Path) -> str:
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     evaluation: dict[str, Any] = json.loads((folder / "eval.json").read_text())
     minutes, seconds = divmod(round(summary["seconds"]), 60)
-    command = "make train"
-    arguments = f"--mode gradients --seed {summary['seed']}"
-    if summary["mode"] == "data":
-        arguments = f"--seed {summary['seed']}"
-    if arguments != "--seed 1":
-        command += f' ARGS="{arguments}"'
+    command = (folder / "command.txt").read_text().strip()
     cells = [
         folder.name,
-        f"`{command}`",
+        command,
         summary["commit"],
         summary["cores"],
         f"{summary['env_steps']:,}",
