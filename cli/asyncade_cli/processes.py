@@ -52,11 +52,6 @@ class Service:
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
-    @property
-    def pid(self) -> int | None:
-        """Its process number, once started."""
-        return self._process.pid if self._process else None
-
     def exit_code(self) -> int | None:
         """Returns the exit code, negative for a signal; None while it runs."""
         return self._process.poll() if self._process else None

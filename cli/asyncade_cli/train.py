@@ -122,7 +122,8 @@ class Training:
             environ,
         )
         self._actors: list[Service] = []
-        self._deaths: dict[str, list[float]] = {}
+        self._deaths: dict[str, int] = {}
+        self._restart_at: dict[str, float] = {}
         self._stop = stop_on_signals()
 
     def run(self) -> int:
@@ -211,17 +212,17 @@ class Training:
         for actor in self._actors:
             if actor.exit_code() is None:
                 continue
-            deaths = self._deaths.setdefault(actor.name, [])
-            if not deaths or deaths[-1] < 0:
-                deaths.append(now)
-                pause = _RESTART_AFTER_S[min(len(deaths), len(_RESTART_AFTER_S)) - 1]
+            due = self._restart_at.get(actor.name)
+            if due is None:
+                deaths = self._deaths[actor.name] = self._deaths.get(actor.name, 0) + 1
+                pause = _RESTART_AFTER_S[min(deaths, len(_RESTART_AFTER_S)) - 1]
+                self._restart_at[actor.name] = now + pause
                 self._display.say(
                     f"{actor.name} {actor.how_it_ended()}; log: {actor.log}; "
                     f"it is started again in {pause:g} s"
                 )
-            pause = _RESTART_AFTER_S[min(len(deaths), len(_RESTART_AFTER_S)) - 1]
-            if now - deaths[-1] >= pause:
-                deaths[-1] = -deaths[-1]
+            elif now >= due:
+                del self._restart_at[actor.name]
                 actor.start()
 
     def _judge_learner(self) -> int:
