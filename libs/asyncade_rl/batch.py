@@ -44,6 +44,16 @@ class Batch:
     rewards: Tensor
     discounts: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """Returns the batch on a device; frames move as uint8."""
+        return Batch(
+            frames=self.frames.to(device),
+            actions=self.actions.to(device),
+            behaviour_log_probs=self.behaviour_log_probs.to(device),
+            rewards=self.rewards.to(device),
+            discounts=self.discounts.to(device),
+        )
+
 
 def stack_frames(frames: UInt8, ends: UInt8) -> UInt8:
     """Rebuilds what every step saw, bit for bit.
