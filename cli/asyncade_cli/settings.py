@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from asyncade_rl.games import num_actions
+from asyncade_rl.shapes import Device
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 
@@ -48,6 +49,7 @@ class TrainSettings(Settings):
     resume: bool = Field(
         False, description="continue the run in the folder, with its own settings unless given anew"
     )
+    device: Device = Field("auto", description="of the learner; auto: a GPU where there is one")
     display: Literal["auto", "live", "lines"] = Field(
         "auto", description="live table, or a line now and then; auto: live on a terminal"
     )

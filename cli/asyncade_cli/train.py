@@ -154,6 +154,7 @@ class Training:
             "--mode": settings.mode,
             "--game": settings.game,
             "--seed": settings.seed,
+            "--device": settings.device,
             "--run-dir": self._folder.root,
             "--resume": "must" if settings.resume else "never",
             "--upstream-address": "tcp://127.0.0.1:*",

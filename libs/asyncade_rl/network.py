@@ -7,13 +7,39 @@ weights and lie in the checkpoint. On Pong they are worth more than every other 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asyncade_proto.messages import STACK
 from asyncade_rl.games import FRAME_SIDE
 from asyncade_rl.shapes import NETWORKS, Precision, Shape
+
+PATCH: Final = 4
+"""Pixels along the side of a patch: the stride of every network's first convolution."""
+
+
+def patches_of(frames: Tensor) -> Tensor:
+    """Cuts stacks of frames into patches of 4x4 pixels, each with all its frames together.
+
+    A convolution of stride 4 over the stack is one of stride 1 over these, with 64 channels in
+    place of 4: processors then multiply full vectors, and a training step takes half the time.
+
+    Args:
+        frames: uint8 [N, 4, H, W]; H and W are multiples of 4.
+
+    Returns:
+        uint8 [N, H/4, W/4, 64]; the last axis is (frame, row in the patch, column in the patch),
+        as in `torch.nn.functional.pixel_unshuffle`.
+    """
+    count, stack, height, width = frames.shape
+    rows, columns = height // PATCH, width // PATCH
+    # Four neighbouring pixels are moved as one 32-bit word: eight times faster than one by one.
+    words = frames.contiguous().view(torch.int32).view(count, stack, rows, PATCH, columns)
+    moved = words.permute(0, 2, 4, 1, 3).contiguous()
+    return moved.view(torch.uint8).view(count, rows, columns, stack * PATCH * PATCH)
 
 
 class ActorCritic(nn.Module):
@@ -34,13 +60,13 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.num_actions = num_actions
         self.precision: Precision = "float32"
-        layers: list[nn.Module] = []
+        convolutions: list[nn.Conv2d] = []
         channels, side = STACK, FRAME_SIDE
         for outputs, kernel, stride in shape.convolutions:
-            layers += [nn.Conv2d(channels, outputs, kernel, stride), nn.ReLU()]
+            convolutions.append(nn.Conv2d(channels, outputs, kernel, stride))
             channels, side = outputs, (side - kernel) // stride + 1
-        layers += [nn.Flatten(), nn.Linear(channels * side * side, shape.hidden), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
+        self.convolutions = nn.ModuleList(convolutions)
+        self.dense = nn.Linear(channels * side * side, shape.hidden)
         self.policy = nn.Linear(shape.hidden, num_actions)
         self.value = nn.Linear(shape.hidden, 1)
         self.register_buffer("frame_mean", torch.zeros(FRAME_SIDE, FRAME_SIDE))
@@ -50,13 +76,33 @@ class ActorCritic(nn.Module):
         """Returns logits, float32 [N, A], and values, float32 [N].
 
         Args:
-            frames: uint8 [N, 4, 84, 84], kept so until inside the network: a quarter of the bytes.
+            frames: uint8 [N, 4, 84, 84].
         """
-        normalised = torch.sub(frames, self.frame_mean).div_(self.frame_scale)
-        with torch.autocast(
-            frames.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        ):
-            hidden = self.body(normalised).float()
+        return self.of_patches(patches_of(frames))
+
+    def of_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what `forward` does, from frames that were cut up before.
+
+        Args:
+            patches: uint8 [N, 21, 21, 64], of `patches_of`. Kept as bytes until here: a quarter of
+                the memory traffic.
+        """
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        mean = F.pixel_unshuffle(self.frame_mean.expand(STACK, -1, -1), PATCH).permute(1, 2, 0)
+        # In the patches' own layout: subtracting across layouts takes ten times as long.
+        mean = mean.to(dtype, memory_format=torch.contiguous_format)
+        hidden = patches.to(dtype).sub_(mean).permute(0, 3, 1, 2)
+        for number, layer in enumerate(self.convolutions):
+            assert isinstance(layer, nn.Conv2d)
+            weight, stride = layer.weight, layer.stride
+            if number == 0:  # dividing 4,096 weights does what dividing 28,224 inputs would
+                weight, stride = F.pixel_unshuffle(weight / self.frame_scale, PATCH), (1, 1)
+            weight = weight.to(dtype, memory_format=torch.channels_last)
+            bias = None if layer.bias is None else layer.bias.to(dtype)
+            hidden = F.relu(F.conv2d(hidden, weight, bias, stride))
+        hidden = hidden.flatten(1)
+        dense = self.dense
+        hidden = F.relu(F.linear(hidden, dense.weight.to(dtype), dense.bias.to(dtype))).float()
         # The last layers stay float32: a logit of 4 in bfloat16 is off by up to 0.016, and so the
         # ratios, which a clip range of 0.1 is to tell apart.
         return self.policy(hidden), self.value(hidden).squeeze(-1)
@@ -90,12 +136,3 @@ def make_network(num_actions: int, name: str, seed: int | None = None) -> ActorC
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
-
-
-def fastest_precision() -> Precision:
-    """Returns bfloat16 where this processor has instructions for it (AVX512-BF16), else float32.
-
-    Elsewhere bfloat16 is emulated, and slower than float32.
-    """
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bfloat16" if supported() else "float32"

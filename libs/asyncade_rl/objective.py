@@ -17,7 +17,7 @@ from torch import Tensor
 from asyncade_proto.messages import Objective
 from asyncade_rl.batch import Batch
 from asyncade_rl.losses import Losses, action_log_probs, actor_critic_loss, normalise
-from asyncade_rl.network import ActorCritic
+from asyncade_rl.network import ActorCritic, patches_of
 from asyncade_rl.vtrace import vtrace
 
 _FORWARD_CHUNK: Final = 1024
@@ -29,14 +29,14 @@ class Samples:
     """N steps, no longer in order, each with what the loss wants of it.
 
     Attributes:
-        frames: uint8 [N, 4, H, W].
+        patches: uint8 [N, 21, 21, 64], the stacks of frames as the network takes them in.
         actions: int64 [N].
         proximal_log_probs: float32 [N], of the policy at the start of the update.
         advantages: float32 [N], V-trace's.
         value_targets: float32 [N], V-trace's vs.
     """
 
-    frames: Tensor
+    patches: Tensor
     actions: Tensor
     proximal_log_probs: Tensor
     advantages: Tensor
@@ -49,7 +49,7 @@ class Samples:
     def rows(self, index: Tensor) -> Samples:
         """Returns some of the samples: int64 [M]."""
         return Samples(
-            self.frames[index],
+            self.patches[index],
             self.actions[index],
             self.proximal_log_probs[index],
             self.advantages[index],
@@ -65,9 +65,9 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
     in the same way). With fresh data and one pass it is all n-step A2C / GAE.
     """
     steps, envs = batch.actions.shape
-    flat = batch.frames.flatten(0, 1)
+    patches = patches_of(batch.frames.flatten(0, 1))  # once, for all passes
     with torch.no_grad():
-        outputs = [network(chunk) for chunk in torch.split(flat, _FORWARD_CHUNK)]
+        outputs = [network.of_patches(chunk) for chunk in torch.split(patches, _FORWARD_CHUNK)]
     logits = torch.cat([logits for logits, _ in outputs]).view(steps + 1, envs, -1)
     values = torch.cat([values for _, values in outputs]).view(steps + 1, envs)
     log_probs = action_log_probs(logits[:-1], batch.actions)
@@ -83,7 +83,7 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
         c_clip=objective.rho_clip,
     )
     return Samples(
-        frames=flat[: steps * envs],
+        patches=patches[: steps * envs],
         actions=batch.actions.flatten(),
         proximal_log_probs=log_probs.flatten(),
         advantages=corrected.pg_advantages.flatten(),
@@ -111,7 +111,7 @@ def backpropagate(network: ActorCritic, samples: Samples, objective: Objective) 
     if objective.normalise_advantages:
         advantages = normalise(advantages)
     network.zero_grad(set_to_none=True)
-    logits, values = network(samples.frames)
+    logits, values = network.of_patches(samples.patches)
     losses = actor_critic_loss(
         logits,
         values,

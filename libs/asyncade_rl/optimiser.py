@@ -46,4 +46,6 @@ class Optimiser:
         kinds = {name.partition(".")[0] for name in state}
         for name, parameter in zip(self._names, self._parameters, strict=True):
             if kinds:
-                self._adam.state[parameter] = {k: state[f"{k}.{name}"].clone() for k in kinds}
+                self._adam.state[parameter] = {
+                    k: state[f"{k}.{name}"].to(parameter.device, copy=True) for k in kinds
+                }

@@ -75,13 +75,14 @@ def average(gradients: Sequence[tuple[NamedArrays, int]]) -> dict[str, npt.NDArr
     So that the average over several actors is the gradient of all their samples together.
     """
     total = sum(samples for _, samples in gradients)
-    names = gradients[0][0]
-    return {
-        name: np.sum(
-            [np.float32(samples / total) * tensors[name] for tensors, samples in gradients], axis=0
-        ).astype(np.float32)
-        for name in names
+    first, samples = gradients[0]
+    means = {
+        name: np.asarray(np.float32(samples / total) * tensor) for name, tensor in first.items()
     }
+    for tensors, samples in gradients[1:]:
+        for name, mean in means.items():
+            mean += np.float32(samples / total) * tensors[name]
+    return means
 
 
 def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:

@@ -25,5 +25,8 @@ NETWORKS: Final = {
 }
 """Name to shape."""
 
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""That computes; auto: a GPU where there is one."""
+
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Of a network's multiplications."""

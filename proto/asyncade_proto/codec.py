@@ -152,6 +152,8 @@ def _weights_parts(message: Weights) -> tuple[dict[str, Any], dict[str, Packed]]
         "assignment": asdict(message.assignment),
         "received": dict(message.received),
     }
+    if message.published_at is not None:
+        header["published_at"] = message.published_at
     blob = np.frombuffer(message.safetensors, dtype=np.uint8)
     return header, {"safetensors": arrays.pack(blob)}
 

@@ -108,7 +108,8 @@ class Trajectory:
     Attributes:
         actor_id: who played; unique among the living.
         sequence: counts this actor's messages from 0, so that lost ones can be counted.
-        policy_version: of the weights that chose every action.
+        policy_version: of the oldest weights that chose an action; newer ones may have been taken
+            between two steps, and the log-probabilities are of those that chose.
         model: fingerprint of the network's parameters (names and shapes).
         frames: uint8 [E, T+4, H, W]. The first four are the stack that step 0 saw; frame t+4 is
             the newest one after step t. Each is sent once: `asyncade_rl.batch` rebuilds the stacks.
@@ -178,6 +179,8 @@ class Weights:
         received: actor id to the number of its messages that have come in, lost ones included. The
             broadcast is the credit for more: an actor that is not named has nothing on its way.
         safetensors: parameters and normalisation statistics, in the format of the checkpoints.
+        published_at: the learner's clock when it published them, in Unix seconds, so that actors
+            on a synchronised clock can tell how old they are; None if it does not say.
     """
 
     run: int
@@ -186,6 +189,7 @@ class Weights:
     assignment: Assignment
     received: Mapping[str, int]
     safetensors: bytes
+    published_at: float | None = None
 
 
 Upstream: TypeAlias = Trajectory | Gradients

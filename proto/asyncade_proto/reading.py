@@ -34,6 +34,7 @@ TENSOR_PREFIX: Final = "tensors/"
 
 _ABOVE_ZERO: Final = math.nextafter(0.0, 1.0)
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
+_END_OF_TIME: Final = 2.0**40
 
 
 def read_message(fields: Fields, buffers: Buffers) -> Message:
@@ -103,6 +104,9 @@ def _weights(fields: Fields, buffers: Buffers) -> Weights:
         assignment=_assignment(fields.map("assignment")),
         received=fields.counts("received", at_most=MAX_SENDERS),
         safetensors=buffers.take("safetensors", "|u1", (ANY,)).tobytes(),
+        published_at=None
+        if fields.absent("published_at")
+        else fields.number("published_at", 0, _END_OF_TIME),
     )
 
 

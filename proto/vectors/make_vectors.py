@@ -146,11 +146,13 @@ def vectors() -> dict[str, tuple[Message, Message, dict[str, bool]]]:
     rounded_bias = np.array([0.5, -0.25, 0xBD * 2.0**-74], np.float32)
     lossy_tensors = dict(lossy.tensors) | {"policy.bias": rounded_bias}
     lossy = replace(lossy, tensors=lossy_tensors)
+    dated = replace(weights(), published_at=1_700_000_000.25)
     return {
         "trajectory": (trajectory(), trajectory(), {}),
         "gradients-float32": (float32, float32, {}),
         "gradients-bfloat16": (gradients(exact), lossy, {"bfloat16": True}),
         "weights": (weights(), weights(), {}),
+        "weights-published-at": (dated, dated, {}),
     }
 
 

@@ -61,6 +61,7 @@ def read_message(frame: bytes) -> tuple[str, dict[str, Any]]:
     if kind == "weights":
         blob = arrays.pop("safetensors")
         assert (blob["dtype"], len(blob["shape"])) == ("|u1", 1)
+        fields.setdefault("published_at", None)  # a nil field may also be left out
         return kind, fields | {"safetensors": {"hex": bytes(blob["values"]).hex()}}
     episodes = {name: arrays.pop(f"episode_{name}") for name in ("returns", "lengths")}
     assert episodes["returns"]["shape"] == episodes["lengths"]["shape"]

@@ -42,10 +42,12 @@ def run(settings: ActorSettings, actor_id: str) -> None:
     from asyncade_actor.actor import Actor
     from asyncade_actor.metrics import ActorMetrics
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
-    from asyncade_rl.network import fastest_precision
+    from asyncade_rl.devices import fastest_precision
     from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
 
     torch.set_num_threads(settings.torch_threads)
+    fastest = fastest_precision(torch.device("cpu"))
+    precision = fastest if settings.precision == "auto" else settings.precision
     stop = stop_on_signals()
     log = get_logger()
     registry = CollectorRegistry()
@@ -61,7 +63,7 @@ def run(settings: ActorSettings, actor_id: str) -> None:
             actor_id=actor_id,
             envs=settings.envs,
             env_threads=settings.env_threads,
-            precision=fastest_precision() if settings.precision == "auto" else settings.precision,
+            precision=precision,
             outbox=outbox,
             subscriber=subscriber,
             metrics=ActorMetrics(registry),

@@ -91,6 +91,7 @@ class Actor:
         self._sequence = 0
         self._received = 0
         self._unsent: tuple[Upstream, bytes] | None = None
+        self._deferred: Weights | None = None
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
@@ -110,7 +111,6 @@ class Actor:
         if self._unsent is not None:
             self._send(*self._unsent)
             return
-        self._metrics.stages.enter("wait")
         self._take_weights(timeout_s=0.0 if self._may_report() else WAIT_S)
         if self._work is None or not self._may_report():
             return
@@ -140,7 +140,9 @@ class Actor:
             policy_version=self._policy_version,
             model=work.model,
         )
-        message = work.reporter.report(work.player, work.network, work.assignment, header)
+        message = work.reporter.report(
+            work.player, work.network, work.assignment, header, self._refresh_weights
+        )
         self._sequence += 1
         self._metrics.env_steps.inc(message.env_steps)
         if len(message.episodes.returns):
@@ -162,19 +164,46 @@ class Actor:
         self._metrics.send_timeouts.inc()
 
     def _take_weights(self, timeout_s: float) -> None:
+        """Takes the newest weights, between two messages: whatever they ask for can begin now."""
+        self._metrics.stages.enter("wait")
+        weights = self._receive_weights(0.0 if self._deferred else timeout_s) or self._deferred
+        self._deferred = None
+        if weights is not None:
+            self._apply_or_refuse(weights)
+
+    def _refresh_weights(self) -> None:
+        """Takes newer weights within an unroll, unless they change what is to be done.
+
+        An unroll takes hundreds of milliseconds: without this its last steps would be played by
+        weights that old. The log-probabilities sent are of the weights that chose, so V-trace
+        corrects each step for its own.
+        """
+        weights = self._receive_weights(0.0)
+        if weights is None or self._work is None:
+            return
+        if weights.run == self._run and _same_work(self._work.assignment, weights.assignment):
+            self._apply_or_refuse(weights)
+        else:
+            self._deferred = weights
+
+    def _receive_weights(self, timeout_s: float) -> Weights | None:
         frame = self._subscriber.latest(timeout_s)
         if frame is None:
-            return
+            return None
+        self._metrics.stages.enter("weights")
         try:
             weights = decode(frame)
         except DecodeError as error:
             self._refuse(error.reason, str(error))
-            return
+            return None
         if not isinstance(weights, Weights):
             self._refuse("malformed", f"a {type(weights).__name__} on the weights socket")
-            return
+            return None
         if weights.run == self._run and weights.policy_version <= self._policy_version:
-            return  # sent again for somebody who joined
+            return None  # sent again for somebody who joined
+        return weights
+
+    def _apply_or_refuse(self, weights: Weights) -> None:
         try:
             self._apply(weights)
         except (ModelMismatchError, UnknownGameError, ValueError) as error:
@@ -206,7 +235,10 @@ class Actor:
         self._received = min(received, self._sequence)
         self._health.ready = True
         self._metrics.weights_received.inc()
-        self._metrics.weights_timestamp.set(time.time())
+        now = time.time()
+        self._metrics.weights_timestamp.set(now)
+        if weights.published_at is not None:
+            self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
         self._metrics.policy_version.set(weights.policy_version)
 
     def _begin(self, weights: Weights) -> _Work:

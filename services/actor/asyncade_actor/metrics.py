@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from asyncade_runtime.stages import Stages
 
-STAGES: Final = ("wait", "environment", "inference", "gradient", "encode", "send")
+STAGES: Final = ("wait", "weights", "environment", "inference", "gradient", "encode", "send")
+LATENCY_BUCKETS_S: Final = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1),
+    *(0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+)
 
 
 class ActorMetrics:
@@ -36,6 +40,12 @@ class ActorMetrics:
         )
         self.weights_timestamp = gauge(
             "weights_last_received_timestamp_seconds", "Unix time of the last weights taken."
+        )
+        self.weights_latency = Histogram(
+            "asyncade_actor_weights_latency_seconds",
+            "From the publication of weights to their use; by the clocks of both machines.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
         )
         self.policy_version = gauge("policy_version", "Version of the weights in use.")
         self.connection_events = counter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -39,9 +39,22 @@ class Reporter(Protocol):
     """Makes the actor's next message."""
 
     def report(
-        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+        self,
+        player: Player,
+        network: ActorCritic,
+        assignment: Assignment,
+        header: Header,
+        before_step: Callable[[], None] | None = None,
     ) -> Upstream:
-        """Returns the next message, by the weights that the network holds now."""
+        """Returns the next message, by the weights that the network holds now.
+
+        Args:
+            player: plays where there is nothing left to report.
+            network: the policy.
+            assignment: what is wanted.
+            header: the message begins with it.
+            before_step: as in `Player.play`.
+        """
         ...
 
 
@@ -49,10 +62,15 @@ class TrajectoryReporter:
     """Data parallelism: every message is one unroll; the learner computes the gradients."""
 
     def report(
-        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+        self,
+        player: Player,
+        network: ActorCritic,
+        assignment: Assignment,
+        header: Header,
+        before_step: Callable[[], None] | None = None,
     ) -> Trajectory:
         """Plays an unroll and returns it."""
-        unroll = player.play(network, assignment.unroll_length)
+        unroll = player.play(network, assignment.unroll_length, before_step)
         return Trajectory(
             **asdict(header),
             frames=unroll.frames,
@@ -83,9 +101,18 @@ class GradientReporter:
         self._minibatches: Iterator[Samples] = iter(())
 
     def report(
-        self, player: Player, network: ActorCritic, assignment: Assignment, header: Header
+        self,
+        player: Player,
+        network: ActorCritic,
+        assignment: Assignment,
+        header: Header,
+        before_step: Callable[[], None] | None = None,
     ) -> Gradients:
-        """Returns the gradient of the next minibatch, playing a new unroll when all are used."""
+        """Returns the gradient of the next minibatch, playing a new unroll when all are used.
+
+        It plays by the weights it has, without `before_step`: the header says which ones the
+        gradient was taken at.
+        """
         played = None
         minibatch = next(self._minibatches, None)
         if minibatch is None:

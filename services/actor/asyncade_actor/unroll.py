@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,16 @@ class Player:
         self._returns = np.zeros(environments.num_envs, dtype=np.float32)
         self._lengths = np.zeros(environments.num_envs, dtype=np.int32)
 
-    def play(self, network: ActorCritic, steps: int) -> Unroll:
-        """Plays `steps` steps in every environment. Rewards are clipped to [-1, 1]."""
+    def play(
+        self, network: ActorCritic, steps: int, before_step: Callable[[], None] | None = None
+    ) -> Unroll:
+        """Plays `steps` steps in every environment. Rewards are clipped to [-1, 1].
+
+        Args:
+            network: the policy.
+            steps: T.
+            before_step: called before each step; it may write newer weights into the network.
+        """
         envs = self._environments.num_envs
         frames = np.empty((envs, steps + STACK, *self._observations.shape[2:]), dtype=np.uint8)
         frames[:, :STACK] = self._observations
@@ -66,6 +75,8 @@ class Player:
         returns: list[float] = []
         lengths: list[int] = []
         for t in range(steps):
+            if before_step is not None:
+                before_step()
             self._stages.enter("inference")
             chosen, log_probs[t] = self._choose(network)
             self._stages.enter("environment")

@@ -28,10 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = settings.torch_threads or max(1, available_cores() // 2)
     set_thread_environment(threads, os.environ)
     from asyncade_learner.checkpoint import CheckpointError  # loads torch
+    from asyncade_rl.devices import DeviceError
 
     try:
         run(settings, threads, started)
-    except (SocketAddressError, HttpAddressError, RunFolderError, CheckpointError) as error:
+    except (
+        SocketAddressError,
+        HttpAddressError,
+        RunFolderError,
+        CheckpointError,
+        DeviceError,
+    ) as error:
         get_logger().error("cannot start", detail=str(error))
         return 2
     return 0

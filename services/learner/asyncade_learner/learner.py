@@ -26,8 +26,9 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.limits import MAX_SENDERS
 from asyncade_proto.messages import Upstream, Weights
+from asyncade_rl.devices import fastest_precision, find_device
 from asyncade_rl.games import FRAME_SIDE, num_actions
-from asyncade_rl.network import fastest_precision, make_network
+from asyncade_rl.network import make_network
 from asyncade_rl.params import ModelMismatchError, copy_into, fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.roles import Inbox, Publisher
@@ -56,6 +57,7 @@ class Learner:
     Raises:
         CheckpointError: the folder's checkpoint does not fit the settings, or resuming was
             demanded and there is nothing to resume, or forbidden and there is.
+        DeviceError: a GPU is asked for and there is none.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Learner:
         self._log = log or structlog.get_logger()
         self._clock = clock
         self._run = secrets.randbits(63)
+        device = find_device(settings.device)
         network = make_network(num_actions(settings.game), settings.network, settings.seed)
+        network = network.to(device)
         network.precision = (
-            fastest_precision() if settings.precision == "auto" else settings.precision
+            fastest_precision(device) if settings.precision == "auto" else settings.precision
         )
         self._trainer = Trainer(network, settings, metrics.stages)
         self._model = fingerprint(network)
@@ -284,6 +288,7 @@ class Learner:
             ),
             received=dict(itertools.islice(self._received.items(), MAX_SENDERS)),
             safetensors=to_safetensors(self._trainer.network),
+            published_at=time.time(),
         )
         frame = encode(weights)
         self._publisher.publish(frame)

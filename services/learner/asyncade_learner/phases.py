@@ -172,7 +172,8 @@ class DataParallel:
         trainer, stages = self._trainer, self._trainer.stages
         objective = trainer.settings.objective_at(env_steps)
         stages.enter("prepare")
-        batch = batch_of(self._trajectories, objective.discount)
+        device = trainer.network.frame_mean.device
+        batch = batch_of(self._trajectories, objective.discount).to(device)
         samples = prepare(trainer.network, batch, objective)
         self._trajectories = []
         improvement = Improvement()

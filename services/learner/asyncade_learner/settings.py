@@ -11,7 +11,7 @@ from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import annealed
-from asyncade_rl.shapes import NETWORKS
+from asyncade_rl.shapes import NETWORKS, Device
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 Mode = Literal["data", "gradients"]
@@ -75,8 +75,9 @@ class LearnerSettings(Settings):
     torch_threads: int | None = Field(
         None, ge=1, description="threads of torch; default: half of this container's cores"
     )
+    device: Device = Field("auto", description="that trains; auto: a GPU where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's multiplications; auto: what this processor does best"
+        "auto", description="of the network's multiplications; auto: what the device does best"
     )
 
     # How data is gathered

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,19 @@ class Games(Catch):
     """Catch, and when it was closed."""
 
     closed = False
+    steps = 0
+
+    def __init__(self, num_envs: int, during_step: dict[int, Callable[[], None]]) -> None:
+        super().__init__(num_envs)
+        self.during_step = during_step
 
     def close(self) -> None:
         self.closed = True
 
     def step(self, actions: Any) -> Any:
         assert not self.closed
+        self.during_step.pop(self.steps, lambda: None)()
+        self.steps += 1
         return super().step(actions)
 
 
@@ -88,6 +96,7 @@ class Bench:
         self.now = 0.0
         self.health = Health(60.0, clock=lambda: self.now)
         self.games: list[Games] = []
+        self.during_step: dict[int, Callable[[], None]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.network = make_network(3, "small", seed=0)
         self.actor = Actor(
@@ -103,7 +112,7 @@ class Bench:
 
     def make_environments(self, game: str, envs: int, **options: Any) -> Games:
         self.asked.append((game, envs, options))
-        self.games.append(Games(envs))
+        self.games.append(Games(envs, self.during_step))
         return self.games[-1]
 
     def publish(
@@ -185,7 +194,9 @@ def test_it_waits_for_the_thing_that_is_missing(
     bench.steps(1)
     bench.publish(1)
     bench.steps(4)
-    assert waits == [7.0, 7.0, 0.0, 7.0, 7.0]  # none yet, none yet, credit for one more, none left
+    unroll = [0.0] * T  # a look before each step
+    # None yet, none yet, credit for one more, none left.
+    assert waits == [7.0, 7.0, *unroll, 0.0, *unroll, 7.0, 7.0]
 
 
 def test_with_weights_it_plays_by_them(bench: Bench) -> None:
@@ -201,6 +212,48 @@ def test_with_weights_it_plays_by_them(bench: Bench) -> None:
         logits, _ = bench.network(stacks)
     log_probs = action_log_probs(logits, torch.from_numpy(message.actions.flatten()).long())
     np.testing.assert_allclose(message.behaviour_log_probs.flatten(), log_probs, rtol=1e-4)
+
+
+def test_weights_that_come_within_an_unroll_choose_the_steps_that_are_left(bench: Bench) -> None:
+    """Each step's log-probability is of the weights that chose; the message says the oldest."""
+    newer = make_network(3, "small", seed=1)
+    with torch.no_grad():
+        newer.policy.weight.mul_(100)  # further from the other than rounding
+    after = 2
+    bench.during_step[after] = lambda: bench.publish(8, network=newer)
+    bench.publish(7)
+    message, _ = bench.steps()
+    assert isinstance(message, Trajectory)
+    assert message.policy_version == 7
+    stacks = torch.from_numpy(stack_frames(message.frames, message.ends)[:-1])
+    with torch.no_grad():
+        rows = [(bench.network if t <= after else newer)(stacks[t])[0] for t in range(T)]
+    actions = torch.from_numpy(message.actions.astype(np.int64))
+    log_probs = action_log_probs(torch.stack(rows), actions)
+    np.testing.assert_allclose(message.behaviour_log_probs, log_probs, rtol=1e-4, atol=1e-6)
+    assert bench.metric("policy_version") == 8
+
+
+def test_another_assignment_waits_for_the_end_of_the_unroll(bench: Bench) -> None:
+    other = dataclasses.replace(ASSIGNMENT, repeat_action_probability=0.25)
+    bench.during_step[1] = lambda: bench.publish(8, assignment=other)
+    bench.publish(7)
+    first, second, *_ = bench.steps()
+    assert [len(m.actions) for m in (first, second) if isinstance(m, Trajectory)] == [T, T]
+    assert (first.policy_version, second.policy_version) == (7, 8)
+    assert [games.closed for games in bench.games] == [True, False]
+
+
+def test_the_age_of_weights_is_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.04)
+    bench.publish(1, published_at=1000.0)
+    bench.publish(2)  # does not say
+    bench.steps(1)
+    assert bench.metric("weights_latency_seconds_count") == 0
+    bench.publish(3, published_at=1000.0)
+    bench.steps(1)
+    assert bench.metric("weights_latency_seconds_bucket", le="0.05") == 1
+    assert bench.metric("weights_latency_seconds_bucket", le="0.03") == 0
 
 
 def test_only_the_newest_weights_count(bench: Bench) -> None:
@@ -476,6 +529,7 @@ def test_every_stage_is_entered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     bench.steps(1)
     assert entered == [
         "wait",
+        "weights",
         *["inference", "environment"] * T,
         "gradient",
         "gradient",

@@ -40,7 +40,7 @@ class Replay(Player):
     def __init__(self, unroll: Unroll) -> None:
         self._unroll = unroll
 
-    def play(self, network: ActorCritic, steps: int) -> Unroll:
+    def play(self, network: ActorCritic, steps: int, before_step: object = None) -> Unroll:
         return self._unroll
 
 

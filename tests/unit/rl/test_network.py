@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from asyncade_rl.network import make_network
+from asyncade_rl.network import make_network, patches_of
 from asyncade_rl.normalisation import MIN_SCALE, FrameStatistics
 from asyncade_rl.shapes import NETWORKS
 
@@ -44,7 +44,13 @@ def test_the_first_policy_is_nearly_uniform(name: str) -> None:
 
 def test_weights_are_orthogonal_and_biases_zero() -> None:
     network = make_network(A, "small", seed=0)
-    gains = {"body.0": 2.0, "body.2": 2.0, "body.5": 2.0, "policy": 1e-4, "value": 1.0}
+    gains = {
+        "convolutions.0": 2.0,
+        "convolutions.1": 2.0,
+        "dense": 2.0,
+        "policy": 1e-4,
+        "value": 1.0,
+    }
     for name, squared_gain in gains.items():
         weight = network.state_dict()[f"{name}.weight"].flatten(1)
         torch.testing.assert_close(weight @ weight.T, squared_gain * torch.eye(len(weight)))
@@ -91,6 +97,41 @@ def test_input_is_frames_less_the_mean_over_the_scale() -> None:
         torch.testing.assert_close(network(frames)[0], 10 * plain)
         network.frame_mean.copy_(frames[0, 0])  # its own mean: nothing is left to see
         assert all(not output.any() for output in network(frames))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_patches_make_the_same_network_as_the_plain_convolutions(name: str) -> None:
+    """Mnih et al.'s layers, written as in the papers: stride 4 over 84x84x4."""
+    network = make_network(A, name, seed=0)
+    network.frame_mean.copy_(255 * torch.rand(84, 84))
+    network.frame_scale.fill_(10.0)
+    frames = some_frames(3)
+    hidden = (frames - network.frame_mean) / network.frame_scale
+    for layer in network.convolutions:
+        hidden = torch.relu(layer(hidden))
+    hidden = torch.relu(network.dense(hidden.flatten(1)))
+    logits, values = network(frames)
+    torch.testing.assert_close(logits, network.policy(hidden), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values, network.value(hidden).squeeze(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_patches_are_torchs_own_pixel_unshuffle() -> None:
+    frames = some_frames(5)
+    expected = torch.nn.functional.pixel_unshuffle(frames, 4).permute(0, 2, 3, 1)
+    assert torch.equal(patches_of(frames), expected)
+    assert torch.equal(patches_of(frames[::2]), expected[::2])  # whatever the strides
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    network = make_network(A, "small", seed=0)
+    network.frame_scale.fill_(100.0)
+    frames = some_frames(8)
+    exact = network(frames)
+    network.precision = "bfloat16"
+    for value, expected in zip(network(frames), exact, strict=True):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected, rtol=0.05, atol=0.05)
+        assert not torch.equal(value, expected)  # it was another precision
 
 
 def test_uncalibrated_input_lies_in_0_to_1() -> None:
