@@ -91,6 +91,11 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
     )
 
 
+def minibatches_per_pass(count: int, objective: Objective) -> int:
+    """Returns into how many minibatches `count` samples are cut."""
+    return max(1, round(count / objective.minibatch_size))
+
+
 def minibatches(
     samples: Samples, objective: Objective, generator: torch.Generator
 ) -> Iterator[Samples]:
@@ -98,7 +103,7 @@ def minibatches(
 
     They are equally large, and as near to `minibatch_size` as that allows.
     """
-    count = max(1, round(len(samples) / objective.minibatch_size))
+    count = minibatches_per_pass(len(samples), objective)
     for _ in range(objective.passes):
         order = torch.randperm(len(samples), generator=generator)
         for index in order.tensor_split(count):

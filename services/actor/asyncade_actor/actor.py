@@ -114,9 +114,11 @@ class Actor:
         self._take_weights(timeout_s=0.0 if self._may_report() else WAIT_S)
         if self._work is None or not self._may_report():
             return
-        message = self._report(self._work)
+        work = self._work
+        message = self._report(work)
         self._metrics.stages.enter("encode")
         self._send(message, encode(message))
+        work.reporter.meanwhile(work.player, work.network, work.assignment)
 
     def close(self) -> None:
         """Ends the games."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -20,7 +21,13 @@ from asyncade_proto.messages import (
 )
 from asyncade_rl.batch import batch_of
 from asyncade_rl.network import ActorCritic
-from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
+from asyncade_rl.objective import (
+    Samples,
+    backpropagate,
+    minibatches,
+    minibatches_per_pass,
+    prepare,
+)
 from asyncade_rl.params import gradients_of
 from asyncade_runtime.stages import Stages
 
@@ -57,6 +64,10 @@ class Reporter(Protocol):
         """
         ...
 
+    def meanwhile(self, player: Player, network: ActorCritic, assignment: Assignment) -> None:
+        """Does what can be done while the message is on its way and its weights are not here."""
+        ...
+
 
 class TrajectoryReporter:
     """Data parallelism: every message is one unroll; the learner computes the gradients."""
@@ -82,12 +93,19 @@ class TrajectoryReporter:
             episodes=unroll.episodes,
         )
 
+    def meanwhile(self, player: Player, network: ActorCritic, assignment: Assignment) -> None:
+        """Nothing: another unroll waits for credit, so that it is played by newer weights."""
+
 
 class GradientReporter:
     """Gradient parallelism: an unroll is used for several messages, one minibatch each.
 
     Between them the network takes the newest weights, so each gradient is taken where the policy
     stands now, as in the learner's own passes over a batch.
+
+    While a gradient travels up and the weights made of it travel down, the actor plays its share of
+    the next unroll. So the network's delay is hidden, and every actor has the same work in every
+    update: were an unroll played in one go, all would wait for whoever is playing.
 
     Args:
         stages: told what the time goes into.
@@ -99,6 +117,7 @@ class GradientReporter:
         self._generator = torch.Generator().manual_seed(seed)
         self._trajectories = TrajectoryReporter()
         self._minibatches: Iterator[Samples] = iter(())
+        self._left = 0
 
     def report(
         self,
@@ -120,10 +139,13 @@ class GradientReporter:
             self._stages.enter("gradient")
             batch = batch_of([played], assignment.objective.discount)
             samples = prepare(network, batch, assignment.objective)
+            self._left = minibatches_per_pass(len(samples), assignment.objective)
+            self._left *= assignment.objective.passes
             self._minibatches = minibatches(samples, assignment.objective, self._generator)
             minibatch = next(self._minibatches)
         self._stages.enter("gradient")
         losses = backpropagate(network, minibatch, assignment.objective)
+        self._left -= 1
         return Gradients(
             **asdict(header),
             samples=len(minibatch),
@@ -132,6 +154,12 @@ class GradientReporter:
             losses=losses.as_numbers(),
             episodes=played.episodes if played else _NO_EPISODES,
         )
+
+    def meanwhile(self, player: Player, network: ActorCritic, assignment: Assignment) -> None:
+        """Plays ahead so far that the next unroll is complete when this one is used up."""
+        steps = assignment.unroll_length
+        missing = steps - player.steps_ahead
+        player.play_ahead(network, steps, math.ceil(missing / (self._left + 1)))
 
 
 _NO_EPISODES = Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32))

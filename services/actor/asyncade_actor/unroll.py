@@ -37,6 +37,22 @@ class Unroll:
     episodes: Episodes
 
 
+class _Recording:
+    """An unroll in the making: arrays of their final size, filled step by step."""
+
+    def __init__(self, observations: UInt8, steps: int) -> None:
+        envs = len(observations)
+        self.steps = steps
+        self.done = 0
+        self.frames = np.empty((envs, steps + STACK, *observations.shape[2:]), dtype=np.uint8)
+        self.frames[:, :STACK] = observations
+        self.actions = np.empty((steps, envs), dtype=np.uint8)
+        self.log_probs = np.empty((steps, envs), dtype=np.float32)
+        self.rewards = np.empty((steps, envs), dtype=np.float32)
+        self.ends = np.full((steps, envs), GOES_ON, dtype=np.uint8)
+        self.bootstrap_values: list[float] = []
+
+
 class Player:
     """Plays on from where it stopped, whatever the policy has become since.
 
@@ -51,63 +67,88 @@ class Player:
         self._stages = stages
         self._generator = torch.Generator().manual_seed(seed)
         self._observations = environments.reset(seed % 2**30)  # ALE counts on in an int32
-        self._returns = np.zeros(environments.num_envs, dtype=np.float32)
-        self._lengths = np.zeros(environments.num_envs, dtype=np.int32)
+        self._recording: _Recording | None = None
+        self._running_returns = np.zeros(environments.num_envs, dtype=np.float32)
+        self._running_lengths = np.zeros(environments.num_envs, dtype=np.int32)
+        self._returns: list[float] = []
+        self._lengths: list[int] = []
 
     def play(
         self, network: ActorCritic, steps: int, before_step: Callable[[], None] | None = None
     ) -> Unroll:
-        """Plays `steps` steps in every environment. Rewards are clipped to [-1, 1].
+        """Plays what is missing of an unroll of `steps` steps in every environment.
+
+        Rewards are clipped to [-1, 1].
 
         Args:
             network: the policy.
             steps: T.
             before_step: called before each step; it may write newer weights into the network.
         """
-        envs = self._environments.num_envs
-        frames = np.empty((envs, steps + STACK, *self._observations.shape[2:]), dtype=np.uint8)
-        frames[:, :STACK] = self._observations
-        actions = np.empty((steps, envs), dtype=np.uint8)
-        log_probs = np.empty((steps, envs), dtype=np.float32)
-        rewards = np.empty((steps, envs), dtype=np.float32)
-        ends = np.full((steps, envs), GOES_ON, dtype=np.uint8)
-        bootstrap_values: list[float] = []
-        returns: list[float] = []
-        lengths: list[int] = []
-        for t in range(steps):
+        self.play_ahead(network, steps, steps, before_step)
+        recording, self._recording = self._recording, None
+        assert recording is not None
+        episodes = Episodes(
+            returns=np.array(self._returns, dtype=np.float32),
+            lengths=np.array(self._lengths, dtype=np.int32),
+        )
+        self._returns, self._lengths = [], []
+        return Unroll(
+            frames=recording.frames,
+            actions=recording.actions,
+            behaviour_log_probs=recording.log_probs,
+            rewards=recording.rewards,
+            ends=recording.ends,
+            bootstrap_values=np.array(recording.bootstrap_values, dtype=np.float32),
+            episodes=episodes,
+        )
+
+    @property
+    def steps_ahead(self) -> int:
+        """Steps of the next unroll that are played already."""
+        return 0 if self._recording is None else self._recording.done
+
+    def play_ahead(
+        self,
+        network: ActorCritic,
+        steps: int,
+        count: int,
+        before_step: Callable[[], None] | None = None,
+    ) -> None:
+        """Plays up to `count` steps of the next unroll of `steps` steps; `play` returns it.
+
+        An unroll begun with another number of steps is given up.
+        """
+        if self._recording is None or self._recording.steps != steps:
+            self._recording = _Recording(self._observations, steps)
+        recording = self._recording
+        for _ in range(min(count, steps - recording.done)):
             if before_step is not None:
                 before_step()
-            self._stages.enter("inference")
-            chosen, log_probs[t] = self._choose(network)
-            self._stages.enter("environment")
-            step = self._environments.step(chosen)
-            self._observations = step.observations
-            frames[:, t + STACK] = step.observations[:, -1]
-            actions[t] = chosen
-            np.clip(step.rewards, -1.0, 1.0, out=rewards[t])
-            self._returns += step.rewards
-            self._lengths += 1
-            over = step.terminated | step.truncated
-            if over.any():
-                ends[t, step.terminated] = TERMINATED
-                ends[t, step.truncated] = TRUNCATED
-                bootstrap_values += _values_cut_off(network, step)
-                returns += self._returns[over].tolist()
-                lengths += self._lengths[over].tolist()
-                self._returns[over] = 0
-                self._lengths[over] = 0
-        return Unroll(
-            frames=frames,
-            actions=actions,
-            behaviour_log_probs=log_probs,
-            rewards=rewards,
-            ends=ends,
-            bootstrap_values=np.array(bootstrap_values, dtype=np.float32),
-            episodes=Episodes(
-                returns=np.array(returns, dtype=np.float32),
-                lengths=np.array(lengths, dtype=np.int32),
-            ),
-        )
+            self._step(network, recording)
+
+    def _step(self, network: ActorCritic, recording: _Recording) -> None:
+        t = recording.done
+        self._stages.enter("inference")
+        chosen, recording.log_probs[t] = self._choose(network)
+        self._stages.enter("environment")
+        step = self._environments.step(chosen)
+        self._observations = step.observations
+        recording.frames[:, t + STACK] = step.observations[:, -1]
+        recording.actions[t] = chosen
+        np.clip(step.rewards, -1.0, 1.0, out=recording.rewards[t])
+        recording.done += 1
+        self._running_returns += step.rewards
+        self._running_lengths += 1
+        over = step.terminated | step.truncated
+        if over.any():
+            recording.ends[t, step.terminated] = TERMINATED
+            recording.ends[t, step.truncated] = TRUNCATED
+            recording.bootstrap_values += _values_cut_off(network, step)
+            self._returns += self._running_returns[over].tolist()
+            self._lengths += self._running_lengths[over].tolist()
+            self._running_returns[over] = 0
+            self._running_lengths[over] = 0
 
     def close(self) -> None:
         """Ends the games."""

@@ -160,6 +160,37 @@ def test_the_newest_costs_count_within_an_unroll(
     assert message.losses != backpropagate(network, parts[1], OBJECTIVE).as_numbers()
 
 
+def test_the_next_unroll_is_played_in_equal_shares_while_gradients_travel(
+    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+) -> None:
+    """Whoever played it all in one go would keep the other actors waiting."""
+    ahead = []
+    for number in range(MESSAGES):
+        message = reporter.report(player, network, ASSIGNMENT, header(number))
+        assert message.env_steps == (E * T if number == 0 else 0)
+        reporter.meanwhile(player, network, ASSIGNMENT)
+        ahead.append(player.steps_ahead)
+    assert ahead == [T * (number + 1) // MESSAGES for number in range(MESSAGES)]
+    twin = Player(Catch(E), SEED, metrics.stages)
+    twin.play(network, T)
+    second = twin.play(network, T)
+    entered: list[str] = []
+    metrics.stages.enter = entered.append
+    message = reporter.report(player, network, ASSIGNMENT, header(MESSAGES))
+    assert set(entered) == {"gradient"}  # nothing was left to be played
+    assert message.env_steps == E * T
+    np.testing.assert_array_equal(message.episodes.lengths, second.episodes.lengths)
+
+
+def test_a_trajectory_waits_for_credit_with_its_first_step(
+    player: Player, network: ActorCritic, metrics: ActorMetrics
+) -> None:
+    reporter = make_reporter("trajectories", metrics.stages, SEED)
+    reporter.report(player, network, ASSIGNMENT, header())
+    reporter.meanwhile(player, network, ASSIGNMENT)
+    assert player.steps_ahead == 0
+
+
 def test_the_stages_are_entered_in_turn(network: ActorCritic) -> None:
     entered: list[str] = []
 

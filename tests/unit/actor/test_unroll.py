@@ -113,6 +113,32 @@ def test_every_frame_is_there_once() -> None:
     assert numbers(unroll, 1) == [0, 0, 0, 110, 111, 112, 113, 114]
 
 
+@pytest.mark.parametrize("shares", [(1, 2), (4,), (1, 1, 1, 1), (3, 9)])
+def test_played_ahead_or_in_one_go_it_is_the_same_unroll(shares: tuple[int, ...]) -> None:
+    ends = {(1, 0): TERMINATED, (2, 1): TRUNCATED, (5, 0): TERMINATED}
+    whole, parts = make_player(Tape(ends)), make_player(Tape(ends))
+    for _ in range(2):
+        expected = play(whole, Judge())
+        for count in shares:
+            parts.play_ahead(Judge(), T, count)
+        assert parts.steps_ahead == min(sum(shares), T)
+        unroll = play(parts, Judge())
+        for name in ("frames", "actions", "behaviour_log_probs", "rewards", "ends"):
+            np.testing.assert_array_equal(getattr(unroll, name), getattr(expected, name))
+        assert unroll.bootstrap_values.tolist() == expected.bootstrap_values.tolist()
+        assert unroll.episodes.returns.tolist() == expected.episodes.returns.tolist()
+        assert unroll.episodes.lengths.tolist() == expected.episodes.lengths.tolist()
+
+
+def test_games_that_end_in_an_unroll_that_is_given_up_are_told_in_the_next() -> None:
+    player = make_player(Tape({(0, 0): TERMINATED}))
+    player.play_ahead(Judge(), T, 2)
+    unroll = play(player, Judge(), T - 1)  # the learner asks for shorter unrolls now
+    assert unroll.actions.shape == (T - 1, E)
+    assert unroll.episodes.lengths.tolist() == [1]
+    assert numbers(unroll, 0)[STACK - 1 :] == [13, 14, 15, 16]
+
+
 def test_the_network_is_shown_what_is_written_down() -> None:
     judge = Judge()
     play(make_player(Tape({(1, 0): TERMINATED})), judge)
