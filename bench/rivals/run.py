@@ -150,6 +150,7 @@ def run(command: list[str], scratch: Path, omp_threads: int, cap: float) -> tupl
     """Runs a driver to its end; returns seconds, start-up included, and its standard output."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(omp_threads)}
     out, err = scratch / "stdout.log", scratch / "stderr.log"
+    log = f"bench/rivals/{err.relative_to(HERE)}"
     start = time.monotonic()
     with out.open("w") as stdout, err.open("w") as stderr:
         process = subprocess.Popen(
@@ -159,14 +160,14 @@ def run(command: list[str], scratch: Path, omp_threads: int, cap: float) -> tupl
         try:
             code = process.wait(cap + START_UP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise RunError(f"did not stop by itself; see {err}") from None
+            raise RunError(f"did not stop by itself; see {log}") from None
         finally:
             # Nothing it started may compete with the next rival, however it ended.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
-        raise RunError(f"ended with code {code}; see {err}")
+        raise RunError(f"ended with code {code}; see {log}")
     return time.monotonic() - start, out.read_text()
 
 
