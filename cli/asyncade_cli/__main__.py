@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, learner, actor."""
+"""``asyncade COMMAND``: train, eval, compare, learner, actor."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
 
   train        start a learner and actors on this machine and train until done
   eval RUN     play games with a trained model and report their returns
+  compare      train in both modes, or read runs, and report when to choose which
   learner      one learner service
   actor        one actor service
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "compare": _compare,
         "learner": _learner,
         "actor": _actor,
     }
@@ -69,6 +71,15 @@ def _evaluate(arguments: list[str]) -> int:
 
     print(json.dumps(evaluate(Path(arguments[0]), settings), indent=2))
     return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    from asyncade_cli.compare import compare
+    from asyncade_cli.compare_runs import runs_joined
+    from asyncade_cli.settings import CompareSettings
+
+    settings = load(CompareSettings, runs_joined(arguments), os.environ)
+    return compare(settings, os.environ, ["asyncade", "compare", *arguments])
 
 
 def _learner(arguments: list[str]) -> int:

@@ -1,11 +1,12 @@
-"""What ``asyncade train`` and ``asyncade eval`` can be told."""
+"""What ``asyncade train``, ``asyncade eval`` and ``asyncade compare`` can be told."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from asyncade_rl.games import num_actions
 from asyncade_rl.shapes import Device
@@ -85,3 +86,80 @@ class EvalSettings(Settings):
     )
     seed: int = Field(1_000_000, ge=0, lt=2**30, description="of the games; not one of training")
     video: Path | None = Field(None, description="write a GIF of one game to this file")
+
+
+class CompareSettings(Settings):
+    """Trains in both modes under the same budget and seeds, and reports when to choose which.
+
+    Every run is an asyncade train; what ASYNCADE_TRAIN_, ASYNCADE_LEARNER_ and ASYNCADE_ACTOR_
+    variables say holds for all of them. Named again, a folder (--out) is continued: runs that are
+    over are not repeated, and settings that are not given are those of the folder.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_COMPARE_", cli_prog_name="asyncade compare"
+    )
+
+    game: str = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
+    seeds: Annotated[tuple[int, ...], NoDecode] = Field(
+        (1, 2, 3), min_length=1, description="one run of each mode for each, such as 1,2,3"
+    )
+    actors: int | None = Field(
+        None, ge=1, le=256, description="actor processes; default: as asyncade train has it"
+    )
+    max_env_steps: int | None = Field(
+        None, gt=0, description="end each run after so many env steps"
+    )
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="end each run after so many minutes; default: 20, none with --max-env-steps",
+    )
+    target: float | None = Field(
+        None,
+        description="mean return of the last 100 games to be passed; default: that of the game as"
+        " asyncade train has it. With --runs: judge the runs by this one",
+    )
+    out: Path | None = Field(
+        None, description="folder of runs and report; default: runs/compare-TIME"
+    )
+    runs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="train nothing: report on these run folders, such as --runs A B C"
+    )
+    display: Literal["auto", "live", "lines"] = Field(
+        "auto", description="of each training, as asyncade train has it"
+    )
+
+    @field_validator("seeds", "runs", mode="before")
+    @classmethod
+    def _comma_separated(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return [part.strip() for part in given.split(",") if part.strip()]
+
+    @field_validator("game")
+    @classmethod
+    def _game_exists(cls, game: str) -> str:
+        num_actions(game)
+        return game
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("name each seed once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _trains_or_reads(self) -> CompareSettings:
+        for_training = self.model_fields_set - {"runs", "out", "target", "display"}
+        if self.runs and for_training:
+            flags = ", ".join("--" + name.replace("_", "-") for name in sorted(for_training))
+            raise ValueError(f"--runs reports on runs that are over: leave out {flags}")
+        return self
+
+    def minutes(self) -> float | None:
+        """Returns the budget of a run in minutes, if it has one."""
+        if self.max_minutes is not None or self.max_env_steps is not None:
+            return self.max_minutes
+        return 20.0
