@@ -73,7 +73,7 @@ def train_and_evaluate(
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     command = asyncade("train", {"run-dir": root, "display": "lines"} | dict(arguments))
-    training = subprocess.Popen(command, stdout=sys.stderr)
+    training = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
     try:
         code = training.wait()
     except KeyboardInterrupt:

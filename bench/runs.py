@@ -115,6 +115,7 @@ def training(root: Path, arguments: Mapping[str, object]) -> Iterator[WatchedRun
     process = subprocess.Popen(
         asyncade("train", {"run-dir": root, "display": "lines"} | dict(arguments)),
         stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C reaches this process alone, and it ends the run
     )
     try:
         yield WatchedRun(process, root)

@@ -21,7 +21,7 @@ from asyncade_actor.unroll import Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.phases import Trainer, learning_phase
+from asyncade_learner.phases import Trainer, learning_phase, share_of
 from asyncade_learner.settings import LearnerSettings, Mode
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Upstream, Weights
@@ -203,7 +203,7 @@ class Workshop:
                 assert isinstance(message, Weights)
                 load_safetensors(other, message.safetensors)
 
-        taken = self.actors if self.mode == "gradients" else max(1, self.actors // 2)
+        taken = self.actors if self.mode == "gradients" else share_of(self.actors)
         return Piece(publish, taken * self.env_steps_per_message)
 
     def _network(self) -> ActorCritic:
@@ -213,7 +213,7 @@ class Workshop:
 
     def _standing_player(self) -> Player:
         environments = make_environments(self.game, self.envs)
-        observations = environments.reset(self.seed)
+        observations = environments.reset(self.seed).copy()  # it may be the emulators' own memory
         environments.close()
         standing = StandingEnvironments(observations, num_actions(self.game))
         return Player(standing, self.seed, self._stages())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from bench import campaign as campaigns
 from bench.campaign import Campaign, outcome
-from bench.picture import draw, main as draw_main, points
+from bench.picture import draw, points
+from bench.picture import main as draw_main
 from bench.report import markdown_table, measured_commit, read_result, write_result
 from bench.table import rival_seconds, tables
 
@@ -155,8 +157,6 @@ def test_a_run_is_kept_in_short() -> None:
 
 def test_new_results_are_no_change_of_the_code(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
-        import subprocess
-
         name = ["-c", "user.name=n", "-c", "user.email=e@example.invalid"]
         subprocess.run(["git", "-C", str(tmp_path), *name, *arguments], check=True)
 
@@ -175,8 +175,8 @@ def test_new_results_are_no_change_of_the_code(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_of_both_modes(tmp_path: Path) -> None:
-    modes = {mode: time_to_target(tmp_path, mode, [a_run(1), a_run(2)]) for mode in
-             ("data", "gradients")}  # fmt: skip
+    names = ("data", "gradients")
+    modes = {mode: time_to_target(tmp_path, mode, [a_run(1), a_run(2)]) for mode in names}
     assert points(modes["data"]["runs"][0], "minutes") == ([1, 2, 3, 4], [-20.0, 0.0, 15.0, 18.5])
     assert points(modes["data"]["runs"][0], "env_steps")[0] == [50, 100, 150, 200]
     draw(modes, tmp_path / "learning.png")
