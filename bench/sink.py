@@ -32,7 +32,7 @@ from bench.work import weights_message
 BATCH_UNROLLS: Final = 4
 _WAIT_S: Final = 0.1
 _CREDIT_AGAIN_S: Final = 0.1
-"""Actors that wait for credit while nothing comes in are told again, and no more often than this."""
+"""Actors that wait for credit while nothing comes in are told again, no more often than this."""
 
 _WARM_UP_MESSAGES: Final = 64
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from bench import campaign as campaigns
 from bench.campaign import Campaign, outcome
 from bench.picture import draw, points

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from bench.sink import Sink
+from bench.work import Workshop
 
 from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_learner.phases import share_of
 from asyncade_learner.settings import Mode
 from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
-from bench.sink import Sink
-from bench.work import Workshop
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
