@@ -11,9 +11,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup train test check docs format clean
+.PHONY: bench bench-target bench-games bench-rivals
 
 help:  ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(SETUP)  ## make .venv with everything pinned
 
@@ -26,20 +27,34 @@ $(SETUP): pyproject.toml constraints.txt
 train: setup  ## learn Pong: 2 actors, data mode; ARGS="--mode gradients --max-minutes 5"
 	$(BIN)/asyncade train $(ARGS)
 
+bench: setup  ## ceiling, pipeline efficiency, wire, intake of this machine: five minutes
+	$(BIN)/python -m bench $(ARGS)
+
+bench-target: setup  ## time to the target, five seeds, both modes: hours; then the picture
+	$(BIN)/python -m bench.time_to_target --mode data $(ARGS)
+	$(BIN)/python -m bench.time_to_target --mode gradients $(ARGS)
+	$(BIN)/python -m bench.picture
+
+bench-games: setup  ## Breakout, Freeway, Boxing against random play
+	$(BIN)/python -m bench.games $(ARGS)
+
+bench-rivals: setup  ## other implementations on this machine, each in a venv of its own
+	$(BIN)/python bench/rivals/run.py $(ARGS)
+
 check: setup  ## lint, types, import floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/tables.py --check
-	$(BIN)/python bench/results/table.py --check
+	$(BIN)/python -m bench.table --check
 
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
 
 docs: setup  ## write the tables of settings and metrics into the READMEs
 	$(BIN)/python docs/tables.py
-	$(BIN)/python bench/results/table.py
+	$(BIN)/python -m bench.table
 
 format: setup  ## mend what can be mended
 	$(BIN)/ruff check --fix .

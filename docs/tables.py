@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
-from asyncade_cli.settings import EvalSettings, TrainSettings
+from asyncade_cli.settings import CompareSettings, EvalSettings, LoadgenSettings, TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.settings import settings_table
@@ -51,6 +51,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "learner metrics": lambda: metrics_table(LearnerMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
+    "compare settings": lambda: settings_table(CompareSettings),
+    "loadgen settings": lambda: settings_table(LoadgenSettings),
 }
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import RIVALS, Rival
+
 from report import ReportError, Row, parse_last_line, table
 
 HERE = Path(__file__).resolve().parent

@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, learner, actor."""
+"""``asyncade COMMAND``: train, eval, compare, learner, actor, loadgen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
@@ -20,6 +21,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   compare      train in both modes, or read runs, and report when to choose which
   learner      one learner service
   actor        one actor service
+  loadgen      synthetic actors that replay recorded play to a learner
 
 asyncade COMMAND --help says what a command can be told."""
 
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "learner": _learner,
         "actor": _actor,
+        "loadgen": _loadgen,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
@@ -92,6 +95,22 @@ def _actor(arguments: list[str]) -> int:
     from asyncade_actor.__main__ import main as run_actor
 
     return run_actor(arguments)
+
+
+def _loadgen(arguments: list[str]) -> int:
+    from asyncade_cli.settings import LoadgenSettings
+
+    settings = load(LoadgenSettings, arguments, os.environ)
+    set_thread_environment(1, os.environ)  # it measures others: it takes no more than a core
+    from asyncade_cli.loadgen import run  # loads torch
+    from asyncade_cli.replay import LoadgenError
+
+    try:
+        print(json.dumps(run(settings), indent=2))
+    except (LoadgenError, SocketAddressError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""What ``asyncade train``, ``asyncade eval`` and ``asyncade compare`` can be told."""
+"""What ``asyncade train``, ``eval``, ``compare`` and ``loadgen`` can be told."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from asyncade_proto import ports
 from asyncade_rl.games import num_actions
 from asyncade_rl.shapes import Device
 from asyncade_runtime.settings import Settings, SettingsConfigDict
@@ -163,3 +165,74 @@ class CompareSettings(Settings):
         if self.max_minutes is not None or self.max_env_steps is not None:
             return self.max_minutes
         return 20.0
+
+
+class LoadgenSettings(Settings):
+    """Sends a learner what it asks for, from synthetic actors that replay recorded play.
+
+    It plays a few unrolls of the real game at the start, at random, and then sends them again and
+    again, as fast as the learner's credit and the rate allow. What the learner learns from it is
+    worth nothing: give it a run folder of its own. One subscription serves all synthetic actors, so
+    the learner publishes once and not once per actor.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_LOADGEN_", cli_prog_name="asyncade loadgen"
+    )
+
+    upstream_address: str = Field(
+        f"tcp://127.0.0.1:{ports.UPSTREAM}",
+        description="where the learner takes trajectories and gradients",
+    )
+    weights_address: str = Field(
+        f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
+    )
+    actors: int = Field(4, ge=1, le=1024, description="synthetic actors")
+    envs: int = Field(16, ge=1, le=1024, description="games in an unroll")
+    seconds: float = Field(30.0, gt=0, description="end after so long a replay [seconds]")
+    messages: int | None = Field(
+        None, ge=1, description="end after so many messages, if that is sooner"
+    )
+    game: str | None = Field(
+        None, description="game whose play is replayed; default: the one that the learner assigns"
+    )
+    mode: Literal["data", "gradients"] | None = Field(
+        None,
+        description="fail if the learner never asks for this; it says itself what is sent, and"
+        " asks for trajectories while it calibrates, in gradient mode too",
+    )
+    messages_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="messages that an actor may have on their way, if the learner assigns more;"
+        " to raise it set ASYNCADE_LEARNER_MESSAGES_IN_FLIGHT there",
+    )
+    rate: Literal["unlimited"] | float = Field(
+        "unlimited", description="most env steps per second of all actors together, or unlimited"
+    )
+    unrolls: int = Field(8, ge=1, le=256, description="different unrolls that are recorded")
+    actor_id: str = Field(
+        "loadgen",
+        min_length=1,
+        max_length=120,
+        description="the actors' names begin so; two loadgens of one learner need two names",
+    )
+    seed: int = Field(1, ge=0, lt=2**31, description="of the recorded play")
+    wait_seconds: float = Field(
+        60.0, gt=0, description="give up when no learner is heard of for so long [seconds]"
+    )
+
+    @field_validator("game")
+    @classmethod
+    def _game_exists(cls, game: str | None) -> str | None:
+        if game is not None:
+            num_actions(game)
+        return game
+
+    @field_validator("rate")
+    @classmethod
+    def _rate_is_one(cls, rate: str | float) -> str | float:
+        if isinstance(rate, float) and not 0 < rate < math.inf:
+            raise ValueError("give env steps per second above 0, or unlimited")
+        return rate

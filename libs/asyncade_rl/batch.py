@@ -67,18 +67,23 @@ def stack_frames(frames: UInt8, ends: UInt8) -> UInt8:
         that had ended before.
     """
     steps, envs = ends.shape
-    height, width = frames.shape[2:]
+    stacks = np.empty((steps + 1, envs, STACK, *frames.shape[2:]), dtype=np.uint8)
+    _stack_into(stacks, frames, ends)
+    return stacks
+
+
+def _stack_into(stacks: UInt8, frames: UInt8, ends: UInt8) -> None:
+    """Writes what `stack_frames` returns into `stacks`, which may be a part of a larger array."""
+    steps, envs = ends.shape
     if frames.shape[:2] != (envs, steps + STACK):
         raise ValueError(f"frames {frames.shape} do not fit ends {ends.shape}")
     windows = np.lib.stride_tricks.sliding_window_view(frames, STACK, axis=1)
-    stacks = np.empty((steps + 1, envs, STACK, height, width), dtype=np.uint8)
     np.copyto(stacks, windows.transpose(1, 0, 4, 2, 3))
     for step, env in np.argwhere(ends != GOES_ON):
         # Stack step+1 is the new episode's first: one frame of its own, the next one two, ...
         for own in range(1, STACK):
             if step + own <= steps:
                 stacks[step + own, env, : STACK - own] = 0
-    return stacks
 
 
 def batch_of(trajectories: Sequence[Trajectory], discount: float) -> Batch:
@@ -89,18 +94,34 @@ def batch_of(trajectories: Sequence[Trajectory], discount: float) -> Batch:
         discount: gamma.
     """
     parts = [_columns(trajectory, discount) for trajectory in trajectories]
-    frames, actions, log_probs, rewards, discounts = (
-        torch.from_numpy(column[0] if len(column) == 1 else np.concatenate(column, axis=1))
-        for column in zip(*parts, strict=True)
+    actions, log_probs, rewards, discounts = (
+        torch.from_numpy(np.concatenate(column, axis=1)) for column in zip(*parts, strict=True)
     )
+    frames = torch.from_numpy(_frames_of(trajectories))
     return Batch(frames, actions, log_probs, rewards, discounts)
+
+
+def _frames_of(trajectories: Sequence[Trajectory]) -> UInt8:
+    """Returns the stacks of all, uint8 [T+1, B, 4, H, W].
+
+    Written once, where they stay: at 28 kB a sample, every copy more costs the learner as much as
+    all decoding.
+    """
+    steps = trajectories[0].actions.shape[0]
+    envs = [trajectory.actions.shape[1] for trajectory in trajectories]
+    side = trajectories[0].frames.shape[2:]
+    stacks = np.empty((steps + 1, sum(envs), STACK, *side), dtype=np.uint8)
+    start = 0
+    for trajectory, count in zip(trajectories, envs, strict=True):
+        _stack_into(stacks[:, start : start + count], trajectory.frames, trajectory.ends)
+        start += count
+    return stacks
 
 
 def _columns(trajectory: Trajectory, discount: float) -> tuple[np.ndarray, ...]:
     rewards = trajectory.rewards.astype(np.float32)  # a copy: the message is read-only
     rewards[trajectory.ends == TRUNCATED] += np.float32(discount) * trajectory.bootstrap_values
     return (
-        stack_frames(trajectory.frames, trajectory.ends),
         trajectory.actions.astype(np.int64),
         trajectory.behaviour_log_probs.astype(np.float32),
         rewards,

@@ -1,0 +1,202 @@
+"""What `asyncade train` reaches, in both modes, against the ceiling of this machine.
+
+python -m bench.pipeline [--seconds 45] [--seed 1] [--game pong] [--modes data,gradients]
+
+Alone it measures the ceiling first: a ratio of two figures of different hours is worth nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench import ceiling, scrape
+from bench.report import about, command_line, markdown_table, write_result
+from bench.runs import WatchedRun, efficiency, rate_between, training
+
+NEVER: Final = 1e9
+"""A target that no game reaches: the run goes on until it is stopped."""
+
+LATENCY: Final = "asyncade_actor_weights_latency_seconds"
+LAG: Final = "asyncade_learner_policy_lag_versions"
+
+_SETTLE_S: Final = 5.0
+"""After the first update: start-up, calibration and the first compilations are over."""
+
+_START_TIMEOUT_S: Final = 300.0
+
+
+def measure(
+    mode: str, seconds: float, game: str, seed: int, *, actors: int | None = None
+) -> dict[str, Any]:
+    """Trains for a while and returns what the part after calibration was like."""
+    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
+    arguments = {"mode": mode, "game": game, "seed": seed, "actors": actors, "target": NEVER}
+    try:
+        with training(folder / "run", arguments) as run:
+            trained = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
+            first = run.wait_for_row(trained["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
+            before = histograms(run)
+            wait = seconds + _START_TIMEOUT_S
+            last = run.wait_for_row(first["seconds"] + seconds, wait, trained=True)
+            after = histograms(run)
+        return {
+            "env_steps_per_second": rate_between(first, last),
+            "seconds": last["seconds"] - first["seconds"],
+            "env_steps": last["env_steps"] - first["env_steps"],
+            "updates_per_second": (last["updates"] - first["updates"])
+            / (last["seconds"] - first["seconds"]),
+            "bytes_per_env_step": last["bytes_per_env_step"],
+            "messages_dropped": last["messages_dropped"] - first["messages_dropped"],
+            "messages_lost": last["messages_lost"] - first["messages_lost"],
+            "learner_stage_shares": last["stage_shares"],
+            **distributions(before, after),
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def histograms(run: WatchedRun) -> dict[str, dict[float, float]]:
+    """Returns the histograms of interest by page; those that a service has not are left out."""
+    pages = [(LATENCY, page) for page in run.actor_pages()]
+    learner = run.learner_page()
+    if learner is not None:
+        pages.append((LAG, learner))
+    found: dict[str, dict[float, float]] = {}
+    for name, page in pages:
+        try:
+            histogram = scrape.histogram(scrape.read_page(page), name)
+        except OSError:
+            continue  # an actor that was started again has another port
+        if histogram is not None:
+            found[f"{name} {page}"] = histogram
+    return found
+
+
+def distributions(
+    before: Mapping[str, Mapping[float, float]], after: Mapping[str, Mapping[float, float]]
+) -> dict[str, Any]:
+    """Returns policy lag and weights latency between two readings; None where there is none."""
+
+    def of(name: str) -> dict[float, float] | None:
+        return scrape.together(
+            scrape.since(before.get(key), histogram)
+            for key, histogram in after.items()
+            if key.startswith(f"{name} ")
+        )
+
+    lag, latency = of(LAG), of(LATENCY)
+    return {
+        "policy_lag_counts": scrape.counts(lag) if lag else None,
+        "weights_latency_seconds": {
+            "median": scrape.quantile(latency, 0.5),
+            "p95": scrape.quantile(latency, 0.95),
+            "counts": scrape.counts(latency),
+        }
+        if latency
+        else None,
+    }
+
+
+def against(modes: Mapping[str, dict[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the modes with their efficiency, and the ratio between them."""
+    found: dict[str, Any] = {"modes": {}, "gradients_over_data": None}
+    for mode, measured in modes.items():
+        rate = measured["env_steps_per_second"]
+        limits = best["modes"][mode]
+        found["modes"][mode] = measured | {
+            "ceiling": limits["ceiling"],
+            "ceiling_all_cores_busy": limits["ceiling_all_cores_busy"],
+            "efficiency": efficiency(rate, limits["ceiling"]),
+            "efficiency_all_cores_busy": efficiency(rate, limits["ceiling_all_cores_busy"]),
+        }
+    if {"data", "gradients"} <= modes.keys():
+        found["gradients_over_data"] = efficiency(
+            modes["gradients"]["env_steps_per_second"], modes["data"]["env_steps_per_second"]
+        )
+    return found
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Returns the Markdown table."""
+    head = [
+        "mode",
+        "env steps/s",
+        "ceiling",
+        "efficiency",
+        "with all cores busy",
+        "bytes per env step",
+        "policy lag",
+        "weights latency, median ms",
+    ]
+    rows = []
+    for mode, found in result["modes"].items():
+        latency = found["weights_latency_seconds"]
+        rows.append(
+            [
+                mode,
+                found["env_steps_per_second"],
+                found["ceiling"],
+                found["efficiency"],
+                found["efficiency_all_cores_busy"],
+                found["bytes_per_env_step"],
+                shown_counts(found["policy_lag_counts"]),
+                (latency and latency["median"] is not None and latency["median"] * 1000) or None,
+            ]
+        )
+    text = markdown_table(head, rows)
+    ratio = result["gradients_over_data"]
+    return text + (f"\ngradients over data: {ratio:.2f}\n" if ratio is not None else "")
+
+
+def shown_counts(counts: Mapping[str, float] | None) -> str | None:
+    """Returns a distribution as shares, such as ``1: 96%, 2: 4%``."""
+    if not counts:
+        return None
+    total = sum(counts.values())
+    return ", ".join(f"{bound}: {100 * count / total:.0f}%" for bound, count in counts.items())
+
+
+def run(
+    seconds: float,
+    game: str,
+    seed: int,
+    command: str,
+    best: Mapping[str, Any],
+    modes: Sequence[str] = ceiling.MODES,
+) -> dict[str, Any]:
+    """Measures, writes pipeline.json, prints the table.
+
+    Args:
+        best: the result of `bench.ceiling`, of just now.
+    """
+    measured = {mode: measure(mode, seconds, game, seed) for mode in modes}
+    header = about(command, seed=seed, torch_threads=max(1, best["cores"] // 2))
+    result = header | {"game": game} | against(measured, best)
+    write_result("pipeline", result)
+    print(table(result), flush=True)
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=45.0, help="watched, in each mode")
+    parser.add_argument("--ceiling-seconds", type=float, default=2.0, help="as in bench.ceiling")
+    parser.add_argument("--modes", default="data,gradients")
+    parser.add_argument("--game", default="pong")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(argv)
+    command = command_line("pipeline", argv)
+    best = ceiling.run(asked.ceiling_seconds, asked.game, asked.seed, command)
+    run(asked.seconds, asked.game, asked.seed, command, best, asked.modes.split(","))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

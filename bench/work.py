@@ -1,0 +1,241 @@
+"""The unavoidable work of the pipeline, each piece alone: what `bench.ceiling` puts a clock on.
+
+Every piece goes through the code that the services run, so that it gets faster when they do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from prometheus_client import CollectorRegistry
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.reporters import Header, make_reporter
+from asyncade_actor.unroll import Player
+from asyncade_cli.replay import record_messages
+from asyncade_cli.settings import TrainSettings
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.phases import Trainer, learning_phase, share_of
+from asyncade_learner.settings import LearnerSettings, Mode
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.messages import Assignment, Request, Upstream, Weights
+from asyncade_rl.devices import fastest_precision
+from asyncade_rl.env import Step, make_environments
+from asyncade_rl.games import num_actions
+from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
+from asyncade_runtime.settings import load
+
+RECORDED_UNROLLS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One piece of work.
+
+    Attributes:
+        run: does it once.
+        env_steps: that one run serves.
+    """
+
+    run: Callable[[], object]
+    env_steps: float
+
+
+class StandingEnvironments:
+    """Environments that answer at once, always the same: what is left is the player's own work."""
+
+    def __init__(self, observations: npt.NDArray[np.uint8], actions: int) -> None:
+        self._actions = actions
+        envs = len(observations)
+        self._step = Step(
+            observations=observations,
+            rewards=np.zeros(envs, np.float32),
+            terminated=np.zeros(envs, bool),
+            truncated=np.zeros(envs, bool),
+            final_observations=None,
+        )
+
+    @property
+    def num_envs(self) -> int:
+        return len(self._step.observations)
+
+    @property
+    def num_actions(self) -> int:
+        return self._actions
+
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    def reset(self, seed: int) -> npt.NDArray[np.uint8]:
+        return self._step.observations
+
+    def step(self, actions: npt.NDArray[np.int64]) -> Step:
+        return self._step
+
+    def close(self) -> None:
+        pass
+
+
+class Workshop:
+    """Makes the pieces of one mode, with the settings that `asyncade train` has by default.
+
+    Args:
+        mode: of the run.
+        game: an ALE id.
+        seed: of games and weights.
+    """
+
+    def __init__(self, mode: Mode, game: str, seed: int) -> None:
+        torch.set_num_threads(1)
+        self.mode = mode
+        self.game = game
+        self.seed = seed
+        flags = [f"--mode={mode}", f"--game={game}", f"--seed={seed}"]
+        train = load(TrainSettings, flags, {})
+        self.actors, self.envs = train.actors, train.envs_per_actor()
+        self.settings = load(LearnerSettings, flags, {})
+        self.unroll = self.envs * self.settings.unroll_length
+        request: Request = "gradients" if mode == "gradients" else "trajectories"
+        self.assignment = self.settings.assignment(request, 0, self.actors)
+        objective = self.assignment.objective
+        self.gradients_per_unroll = objective.passes * max(
+            1, round(self.unroll / objective.minibatch_size)
+        )
+
+    @property
+    def env_steps_per_message(self) -> float:
+        """Env steps that one message stands for, on average."""
+        return self.unroll / (self.gradients_per_unroll if self.mode == "gradients" else 1)
+
+    def pieces(self) -> dict[str, Piece]:
+        """Returns name to piece of everything that the mode cannot do without.
+
+        The pieces share messages of the real game, recorded here.
+        """
+        messages = record_messages(
+            self.assignment,
+            game=self.game,
+            envs=self.envs,
+            count=RECORDED_UNROLLS,
+            seed=self.seed,
+        )
+        frames = [encode(message) for message in messages]
+        per_message = self.env_steps_per_message
+        turn: Iterator[Upstream] = itertools.cycle(messages)
+        frame_turn: Iterator[bytes] = itertools.cycle(frames)
+        found = {
+            "environment": self.environment(),
+            "inference": self.inference(),
+            "encode": Piece(lambda: encode(next(turn)), per_message),
+            "decode": Piece(lambda: decode(next(frame_turn)), per_message),
+            "update": self.update(messages),
+            "weights": self.weights(),
+        }
+        if self.mode == "gradients":
+            found["gradient"] = self.gradient()
+        return found
+
+    def environment(self) -> Piece:
+        """The emulators alone, at random play."""
+        environments = make_environments(self.game, self.envs)
+        environments.reset(self.seed)
+        generator = np.random.default_rng(self.seed)
+        size = (1024, self.envs)
+        actions = itertools.cycle(generator.integers(num_actions(self.game), size=size))
+        return Piece(lambda: environments.step(next(actions)), self.envs)
+
+    def inference(self) -> Piece:
+        """The actor's own path, with environments that take no time."""
+        network, player = self._network(), self._standing_player()
+        steps = self.settings.unroll_length
+        return Piece(lambda: player.play(network, steps), self.unroll)
+
+    def update(self, messages: list[Upstream]) -> Piece:
+        """The learner's improvement by one batch: its passes over the data, or one gradient step.
+
+        In data mode the batch is what a run of the default number of actors makes it.
+        """
+        stages = LearnerMetrics(CollectorRegistry()).stages
+        phase = learning_phase(Trainer(self._network(), self.settings, stages))
+        turn = itertools.cycle(messages)
+        taken = 0
+        while not phase.enough(self.actors):
+            phase.add(next(turn))
+            taken += 1
+
+        def improve() -> None:
+            phase.improve(0)
+            for _ in range(taken):
+                phase.add(next(turn))
+
+        return Piece(improve, taken * self.env_steps_per_message)
+
+    def gradient(self) -> Piece:
+        """Gradient mode, the actor's part: targets and all gradients of one unroll, less its play.
+
+        The time of play with standing environments is in it too: `bench.ceiling` takes it off.
+        """
+        network, player = self._network(), self._standing_player()
+        reporter = make_reporter("gradients", self._stages(), self.seed)
+        header = Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
+
+        def report() -> None:
+            for _ in range(self.gradients_per_unroll):
+                reporter.report(player, network, self.assignment, header)
+
+        return Piece(report, self.unroll)
+
+    def weights(self) -> Piece:
+        """One publication, and every actor's taking it over."""
+        network, other = self._network(), self._network()
+        model = fingerprint(network)
+
+        def publish() -> None:
+            frame = encode(weights_message(to_safetensors(network), model, self.assignment, {}))
+            for _ in range(self.actors):
+                message = decode(frame)
+                assert isinstance(message, Weights)
+                load_safetensors(other, message.safetensors)
+
+        taken = self.actors if self.mode == "gradients" else share_of(self.actors)
+        return Piece(publish, taken * self.env_steps_per_message)
+
+    def _network(self) -> ActorCritic:
+        network = make_network(num_actions(self.game), self.settings.network, self.seed)
+        network.precision = fastest_precision(torch.device("cpu"))
+        return network
+
+    def _standing_player(self) -> Player:
+        environments = make_environments(self.game, self.envs)
+        observations = environments.reset(self.seed).copy()  # it may be the emulators' own memory
+        environments.close()
+        standing = StandingEnvironments(observations, num_actions(self.game))
+        return Player(standing, self.seed, self._stages())
+
+    def _stages(self) -> Any:
+        return ActorMetrics(CollectorRegistry()).stages
+
+
+def weights_message(
+    safetensors: bytes,
+    model: str,
+    assignment: Assignment,
+    received: Mapping[str, int],
+    policy_version: int = 1,
+) -> Weights:
+    """Returns a weights message as a learner would publish it."""
+    return Weights(
+        run=1,
+        policy_version=policy_version,
+        model=model,
+        assignment=assignment,
+        received=received,
+        safetensors=safetensors,
+    )

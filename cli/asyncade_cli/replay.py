@@ -1,0 +1,122 @@
+"""Play that is recorded once, and sent many times with a new header: what `loadgen` replays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+import torch
+from prometheus_client import CollectorRegistry
+
+from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.reporters import Header, make_reporter
+from asyncade_actor.unroll import Player
+from asyncade_cli.settings import LoadgenSettings
+from asyncade_proto.codec import encode
+from asyncade_proto.messages import Assignment, Upstream
+from asyncade_rl.devices import fastest_precision
+from asyncade_rl.env import make_environments
+from asyncade_rl.games import num_actions
+from asyncade_rl.network import make_network
+from asyncade_rl.params import fingerprint
+
+_MAX_GRADIENTS_OF_AN_UNROLL: Final = 1024
+
+
+class LoadgenError(RuntimeError):
+    """There is no learner to load, or not the one that was meant. The message names the cure."""
+
+
+class RecordedMessage:
+    """A message whose arrays stay as they were encoded, while its header is written anew.
+
+    Args:
+        frame: as `encode` made it: 4 bytes of identity, the header's size as 4 bytes, the header,
+            the arrays.
+        env_steps: that it reports.
+    """
+
+    def __init__(self, frame: bytes, env_steps: int) -> None:
+        end = 8 + int.from_bytes(frame[4:8], "little")
+        self._identity = frame[:4]
+        self._header: dict[str, Any] = msgpack.unpackb(frame[8:end])
+        self._arrays = frame[end:]
+        self.env_steps = env_steps
+
+    def frame(self, **fields: object) -> bytes:
+        """Returns the message with these header fields in place of the recorded ones."""
+        header = msgpack.packb(self._header | fields)
+        size = len(header).to_bytes(4, "little")
+        return b"".join((self._identity, size, header, self._arrays))
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is sent again and again.
+
+    Attributes:
+        messages: in the order of their replay.
+        sent_per_message: how many messages each of them stands for: all the gradients of one
+            unroll. The first of them carries the unroll's env steps, as an actor's would.
+    """
+
+    messages: Sequence[RecordedMessage]
+    sent_per_message: int = 1
+
+
+def record_messages(
+    assignment: Assignment, *, game: str, envs: int, count: int, seed: int
+) -> list[Upstream]:
+    """Plays the game nearly at random and returns what an actor would report, first message each.
+
+    Args:
+        assignment: of the learner: kind of message, unroll length, loss.
+        game: to play; the network is one for this game.
+        envs: E.
+        count: unrolls; of gradients one is enough, since no value in them decides a cost.
+        seed: of play and network.
+    """
+    network = make_network(num_actions(game), assignment.network, seed)
+    network.precision = fastest_precision(torch.device("cpu"))
+    stages = ActorMetrics(CollectorRegistry()).stages
+    environments = make_environments(
+        game, envs, repeat_action_probability=assignment.repeat_action_probability
+    )
+    player = Player(environments, seed, stages)
+    header = Header(actor_id="recorded", sequence=0, policy_version=0, model=fingerprint(network))
+    try:
+        return [
+            make_reporter(assignment.request, stages, seed).report(
+                player, network, assignment, header
+            )
+            for _ in range(1 if assignment.request == "gradients" else count)
+        ]
+    finally:
+        player.close()
+
+
+def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
+    """Records what the learner asks for.
+
+    Raises:
+        LoadgenError: the recorded game has actions that the learner's has not.
+    """
+    game = settings.game or assignment.game
+    if num_actions(game) > num_actions(assignment.game):
+        raise LoadgenError(
+            f"{game} has {num_actions(game)} actions, the learner's {assignment.game} has "
+            f"{num_actions(assignment.game)}: replay another --game, or leave it out"
+        )
+    torch.set_num_threads(1)
+    played = record_messages(
+        assignment, game=game, envs=settings.envs, count=settings.unrolls, seed=settings.seed
+    )
+    messages = [RecordedMessage(encode(message), message.env_steps) for message in played]
+    if assignment.request == "trajectories":
+        return Recording(messages)
+    objective = assignment.objective
+    steps = settings.envs * assignment.unroll_length
+    gradients = objective.passes * max(1, round(steps / objective.minibatch_size))
+    return Recording(messages, min(gradients, _MAX_GRADIENTS_OF_AN_UNROLL))

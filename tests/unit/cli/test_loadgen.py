@@ -1,0 +1,251 @@
+"""Synthetic actors against a real learner on the in-memory sockets: credit, headers, both modes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from asyncade_cli.loadgen import LoadGenerator, Pace
+from asyncade_cli.replay import LoadgenError, RecordedMessage, record, record_messages
+from asyncade_cli.settings import LoadgenSettings
+from asyncade_learner.learner import Learner
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.messages import Gradients, Trajectory, Upstream
+from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryOutbox, MemoryQueue
+from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.settings import SettingsError, load
+
+E, T, ACTORS = 2, 4, 3
+PASSES = 2
+
+
+class HastyInbox(MemoryInbox):
+    """Nobody will send while a test waits."""
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        return super().receive(0.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Rig:
+    """A learner and a load generator, stepped by the test."""
+
+    def __init__(self, run_dir: Path, *, load: dict[str, Any] | None = None, **learner: Any):
+        self.queue, broadcast = MemoryQueue(capacity=64), MemoryBroadcast()
+        self.registry = CollectorRegistry()
+        settings: dict[str, Any] = {
+            "game": "catch",
+            "precision": "float32",
+            "unroll_length": T,
+            "calibration_env_steps": 0,
+            "batch_unrolls": ACTORS,
+            "gradients_per_update": ACTORS,
+            "passes": PASSES,
+            "minibatch_size": ACTORS * E * T // 2,
+            "run_dir": run_dir,
+        }
+        self.learner = Learner(
+            LearnerSettings(**settings | learner),
+            inbox=HastyInbox(self.queue),
+            publisher=broadcast.publisher(),
+            folder=RunFolder(run_dir),
+            metrics=LearnerMetrics(self.registry),
+            health=Health(60.0),
+        )
+        self.clock = Clock()
+        asked: dict[str, Any] = {"actors": ACTORS, "envs": E, "unrolls": 2}
+        self.settings = LoadgenSettings(**asked | (load or {}))
+        self.generator = LoadGenerator(
+            self.settings,
+            outboxes=[self.queue.outbox() for _ in range(self.settings.actors)],
+            subscriber=broadcast.subscriber(),
+            clock=self.clock,
+        )
+        self.learner.begin()
+
+    def turn(self) -> None:
+        self.generator.step()
+        self.learner.step()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"asyncade_learner_{name}", labels) or 0.0
+
+    def dropped(self) -> float:
+        return sum(
+            sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == "asyncade_learner_messages_dropped_total"
+        )
+
+
+def received(queue: MemoryQueue) -> list[Upstream]:
+    """Takes what lies in the queue."""
+    inbox = queue.inbox()
+    frames = iter(lambda: inbox.receive(0.0), None)
+    messages = [decode(frame) for frame in frames]
+    assert all(isinstance(message, Trajectory | Gradients) for message in messages)
+    return messages  # type: ignore[return-value]
+
+
+def test_a_real_learner_uses_all_that_is_replayed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for _ in range(5):
+        rig.turn()
+    report = rig.generator.report()
+    assert report["messages"] == report["trajectories"] == 5 * ACTORS
+    assert report["env_steps"] == 5 * ACTORS * E * T == rig.learner.progress.env_steps
+    assert report["bytes"] == rig.learner.progress.received_bytes
+    assert rig.metric("messages_accepted_total", kind="trajectory") == 5 * ACTORS
+    assert rig.dropped() == rig.metric("messages_lost_total") == 0
+    assert rig.learner.progress.updates == 5 * 2 * PASSES
+
+
+def test_gradients_are_replayed_with_an_unrolls_env_steps_once(tmp_path: Path) -> None:
+    # As many samples as two a pass make: a gradient of this size is not shared any further.
+    rig = Rig(tmp_path, mode="gradients", minibatch_size=E * T // 2)
+    an_unroll = 2 * PASSES
+    for _ in range(2 * an_unroll):
+        rig.turn()
+    report = rig.generator.report()
+    assert report["gradients"] == report["messages"] == 2 * an_unroll * ACTORS
+    assert report["env_steps"] == 2 * ACTORS * E * T == rig.learner.progress.env_steps
+    assert rig.learner.progress.updates == 2 * an_unroll
+    assert rig.dropped() == 0
+
+
+def test_calibration_is_served_before_gradients(tmp_path: Path) -> None:
+    steps = 2 * ACTORS * E * T
+    rig = Rig(tmp_path, mode="gradients", calibration_env_steps=steps, load={"mode": "gradients"})
+    for _ in range(12):
+        rig.turn()
+    report = rig.generator.report()
+    assert report["trajectories"] >= 2 * ACTORS
+    assert report["gradients"] >= ACTORS
+    assert rig.learner.progress.updates > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "assigned", "credit"), [(None, 1, 1), (None, 3, 3), (2, 3, 2), (3, 2, 2)]
+)
+def test_credit_is_the_learners_or_less(
+    tmp_path: Path, asked: int | None, assigned: int, credit: int
+) -> None:
+    rig = Rig(tmp_path, messages_in_flight=assigned, load={"messages_in_flight": asked})
+    for _ in range(3):
+        rig.generator.step()  # the learner says nothing new: there is no more credit
+    sent = received(rig.queue)
+    assert [m.sequence for m in sent] == [n for n in range(credit) for _ in range(ACTORS)]
+    assert len({m.actor_id for m in sent}) == ACTORS
+    assert rig.generator.report()["messages_in_flight"] == credit
+
+
+def test_headers_are_of_the_newest_weights(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.turn()
+    rig.generator.step()
+    sent = received(rig.queue)
+    assert {m.policy_version for m in sent} == {rig.learner.progress.policy_version} == {2}
+    assert {m.model for m in sent} == {rig.learner._model}
+    assert {m.sequence for m in sent} == {1}
+
+
+def test_what_has_no_room_is_sent_later_and_for_the_weights_of_then(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.queue._capacity = 1
+    rig.generator.step()
+    assert rig.generator.report()["messages"] == 1
+    assert rig.generator.report()["refused_sends"] > 0
+    rig.learner._publish()
+    first = received(rig.queue)
+    rig.generator.step()
+    second = received(rig.queue)
+    assert [m.sequence for m in first] == [0]
+    # The actor that got through is asked first again: nobody has told it so, it has its credit.
+    assert second[0].policy_version == rig.learner.progress.policy_version
+    assert first[0].policy_version < second[0].policy_version
+
+
+def test_it_ends_by_messages_and_by_time(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "messages", load={"messages": 4})
+    for _ in range(4):
+        rig.turn()
+    assert rig.generator.over()
+    assert rig.generator.report()["messages"] == 4
+    timed = Rig(tmp_path / "time", load={"seconds": 10})
+    timed.turn()
+    assert not timed.generator.over()
+    timed.clock.now += 10
+    assert timed.generator.over()
+
+
+def test_a_rate_holds_it_back(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, messages_in_flight=50, load={"rate": float(E * T)})
+    rig.generator.step()
+    at_once = rig.generator.report()["messages"]
+    rig.clock.now += 3
+    rig.generator.step()
+    assert at_once == 1
+    assert rig.generator.report()["messages"] == at_once + 3
+
+
+def test_pace() -> None:
+    assert Pace("unlimited").allows(10**9, 0.0)
+    assert Pace(100.0).allows(100, 1.0)
+    assert not Pace(100.0).allows(101, 1.0)
+
+
+def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    assignment = rig.learner._settings.assignment("trajectories", 0)
+    (played,) = record_messages(assignment, game="catch", envs=E, count=1, seed=0)
+    frame = RecordedMessage(encode(played), played.env_steps).frame(
+        actor_id="someone-else", sequence=2**40, policy_version=7, model="f" * 16
+    )
+    replayed = decode(frame)
+    assert isinstance(played, Trajectory)
+    assert isinstance(replayed, Trajectory)
+    assert (replayed.actor_id, replayed.sequence) == ("someone-else", 2**40)
+    assert (replayed.policy_version, replayed.model) == (7, "f" * 16)
+    np.testing.assert_array_equal(replayed.frames, played.frames)
+    np.testing.assert_array_equal(replayed.actions, played.actions)
+    np.testing.assert_array_equal(replayed.rewards, played.rewards)
+
+
+def test_bad_ends_name_the_cure(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "mode", load={"mode": "gradients"})
+    rig.turn()
+    with pytest.raises(LoadgenError, match="start it with --mode gradients"):
+        rig.generator.report()
+    assignment = rig.learner._settings.assignment("trajectories", 0)
+    with pytest.raises(LoadgenError, match="pong has 6 actions, the learner's catch has 3"):
+        record(assignment, LoadgenSettings(game="pong"))
+    silent = LoadGenerator(
+        LoadgenSettings(actors=1, wait_seconds=1),
+        outboxes=[MemoryOutbox(MemoryQueue())],
+        subscriber=MemoryBroadcast().subscriber(),
+        clock=(clock := Clock()),
+    )
+    clock.now += 2
+    with pytest.raises(LoadgenError, match="start a learner"):
+        silent.step()
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "inf", "nan", "fast"])
+def test_no_rate(rate: str) -> None:
+    with pytest.raises(SettingsError, match="rate"):
+        load(LoadgenSettings, [f"--rate={rate}"], {})
