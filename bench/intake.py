@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_runtime.cores import available_cores
+from asyncade_runtime.cores import available_cores, learner_threads
 from asyncade_runtime.run_folder import RunFolder
 from bench.report import about, command_line, markdown_table, write_result
 from bench.runs import WatchedRun, rate_between
@@ -213,7 +213,7 @@ def run(seconds: float, game: str, seed: int, actors: int, command: str) -> dict
         "socket": over_sockets(seconds, game, seed, actors),
         "learner": with_training(seconds, game, seed, actors),
     }
-    threads = max(1, available_cores() // 2)
+    threads = learner_threads(available_cores())
     result = about(command, seed=seed, torch_threads=threads)
     result |= {"game": game, "actors": actors, "target": TARGET} | found
     write_result("intake", result)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asyncade_runtime.cores import available_cores
+from asyncade_runtime.cores import available_cores, learner_threads
 from bench.campaign import Campaign, commit_note, train_and_evaluate
 from bench.report import RESULTS, about, command_line, markdown_table
 from bench.runs import RunFailedError
@@ -69,7 +69,7 @@ def run(asked: argparse.Namespace, command: str) -> int:
         "episodes": asked.episodes,
     }
     seeds = [int(seed) for seed in asked.seeds.split(",")]
-    header = about(command, seed=seeds[0], torch_threads=max(1, available_cores() // 2))
+    header = about(command, seed=seeds[0], torch_threads=learner_threads(available_cores()))
     header |= {"seeds": seeds}
     campaign = Campaign(f"time-to-target-{asked.mode}", header, settings, Path(asked.results))
     entries = campaign.entries()

@@ -99,7 +99,7 @@ class Workshop:
         self.seed = seed
         flags = [f"--mode={mode}", f"--game={game}", f"--seed={seed}"]
         train = load(TrainSettings, flags, {})
-        self.actors, self.envs = train.actors, train.envs_per_actor()
+        self.actors, self.envs = train.actors, train.envs
         self.settings = load(LearnerSettings, flags, {})
         self.unroll = self.envs * self.settings.unroll_length
         request: Request = "gradients" if mode == "gradients" else "trajectories"

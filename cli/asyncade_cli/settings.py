@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from asyncade_actor.settings import ActorSettings
 from asyncade_proto import ports
 from asyncade_rl.games import num_actions
 from asyncade_rl.shapes import Device
+from asyncade_runtime.cores import available_cores, learner_threads
 from asyncade_runtime.settings import Settings, SettingsConfigDict
+
+LEAST_ACTORS: Final = 2
+"""One plays while the learner trains on what the other has sent."""
+
+
+def default_actors(cores: int) -> int:
+    """Returns how many actor processes a machine gets: one for each core the learner leaves."""
+    return max(LEAST_ACTORS, min(256, cores - learner_threads(cores)))
+
+
+def actors_for_this_machine() -> int:
+    """Returns how many actor processes suit the cores that this container really has."""
+    return default_actors(available_cores())
 
 
 class TrainSettings(Settings):
@@ -27,13 +42,18 @@ class TrainSettings(Settings):
     mode: Literal["data", "gradients"] = Field(
         "data", description="what actors send: unrolls (data) or gradients"
     )
-    actors: int = Field(2, ge=1, le=256, description="actor processes")
-    envs: int | None = Field(
-        None,
+    actors: int = Field(
+        default_factory=actors_for_this_machine,
+        ge=1,
+        le=256,
+        description="actor processes; default: one for each core that the learner leaves, at"
+        " least 2",
+    )
+    envs: int = Field(
+        ActorSettings.model_fields["envs"].default,
         ge=1,
         le=1024,
-        description="games that each actor plays at once; default: 16, in gradient mode 8, since"
-        " there the unrolls of all actors are one batch",
+        description="games that each actor plays at once",
     )
     game: str = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
     target: float | None = Field(
@@ -62,10 +82,6 @@ class TrainSettings(Settings):
     def _game_exists(cls, game: str) -> str:
         num_actions(game)
         return game
-
-    def envs_per_actor(self) -> int:
-        """Returns how many games an actor plays at once."""
-        return self.envs or {"data": 16, "gradients": 8}[self.mode]
 
     def target_of_the_game(self) -> float | None:
         """Returns the target, or the one that is customary for the game."""

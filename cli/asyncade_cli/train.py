@@ -185,7 +185,7 @@ class Training:
             name = f"actor-{number}"
             arguments = [
                 f"--actor-id={name}",
-                f"--envs={self._settings.envs_per_actor()}",
+                f"--envs={self._settings.envs}",
                 f"--upstream-address={endpoints['upstream']}",
                 f"--weights-address={endpoints['weights']}",
                 "--metrics-port=0",
@@ -244,7 +244,7 @@ def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> Non
     """Completes the run folder, however the run ended, and says what came of it."""
     rows = folder.read_metrics()
     summary = folder.read_summary() or _summary_of_the_dead(folder, rows)
-    summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs_per_actor()}
+    summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
     folder.write_summary(summary)
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
     draw_curve(rows, title, folder.curve)

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Final
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -58,6 +59,19 @@ def available_cores(root: Path = CGROUP_ROOT) -> int:
     # macOS has no affinity, and no control groups either.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.floor(min(cores or 1, cpu_quota(root) or math.inf)))
+
+
+MAX_LEARNER_THREADS: Final = 16
+"""Above it the small convolutions of one minibatch keep no more threads busy."""
+
+
+def learner_threads(cores: int) -> int:
+    """Returns how many of a machine's cores the learner's torch takes: half, actors the others.
+
+    On two cores one trains as fast as the other one plays (measured); more passes over the data
+    would need more, a learner on a GPU fewer.
+    """
+    return max(1, min(cores // 2, MAX_LEARNER_THREADS))
 
 
 def set_thread_environment(threads: int, environ: MutableMapping[str, str]) -> None:

@@ -28,7 +28,7 @@ class ActorSettings(Settings):
         max_length=128,
         description="name, unique among the living; default: host name and process number",
     )
-    envs: int = Field(16, ge=1, le=1024, description="games played at once")
+    envs: int = Field(8, ge=1, le=1024, description="games played at once")
     env_threads: int = Field(1, ge=1, le=256, description="threads that step the emulators")
     torch_threads: int = Field(1, ge=1, le=256, description="threads of torch; scale by actors")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

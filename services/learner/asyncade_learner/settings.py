@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,6 +16,9 @@ from asyncade_rl.shapes import NETWORKS, Device
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 Mode = Literal["data", "gradients"]
+
+DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": 128, "gradients": 256}
+"""Samples per update."""
 
 SMALLEST_SHARE: Final = 32
 """Samples below which a gradient costs more to send than to compute, however many actors share."""
@@ -81,7 +85,7 @@ class LearnerSettings(Settings):
     )
 
     # How data is gathered
-    unroll_length: int = Field(32, ge=1, le=1024, description="steps per environment and unroll")
+    unroll_length: int = Field(64, ge=1, le=1024, description="steps per environment and unroll")
     messages_in_flight: int = Field(
         1,
         ge=1,
@@ -121,17 +125,26 @@ class LearnerSettings(Settings):
     clip: float | None = Field(
         0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
     )
-    passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
-    minibatch_size: int = Field(
-        128, ge=1, le=2**20, description="samples per update; in gradient mode actors share them"
+    passes: int = Field(3, ge=1, le=1024, description="times each sample is used")
+    minibatch_size: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="samples per update; default: 128, in gradient mode 256, since there each one"
+        " costs a round trip. Actors share them in gradient mode",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+    learning_rate: float = Field(
+        8e-4,
+        gt=0,
+        description="Adam's step size at the start, for updates of 128 samples; it grows with the"
+        " square root of minibatch_size",
+    )
     entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
     anneal_env_steps: int = Field(
-        500_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
+        350_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
     )
     anneal_to: float = Field(
-        0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
+        0.05, ge=0, le=1, description="fraction of step size and entropy cost that remains"
     )
     value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
     normalise_advantages: bool = Field(True, description="per minibatch: mean 0, deviation 1")
@@ -151,9 +164,20 @@ class LearnerSettings(Settings):
             raise ValueError(f"choose one of {', '.join(NETWORKS)}")
         return network
 
+    def samples_per_update(self) -> int:
+        """Returns how many samples one optimiser step is made from."""
+        return self.minibatch_size or DEFAULT_MINIBATCH[self.mode]
+
     def learning_rate_at(self, env_steps: int) -> float:
-        """Returns the step size after so many env steps."""
-        return annealed(self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to)
+        """Returns the step size after so many env steps.
+
+        It is scaled by the root of the samples: so Adam's path is the same whatever the minibatch
+        (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+        """
+        scale = math.sqrt(self.samples_per_update() / DEFAULT_MINIBATCH["data"])
+        return scale * annealed(
+            self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to
+        )
 
     def gradients_in_update(self, actors: int) -> int:
         """Returns how many gradients are averaged, given how many actors there are."""
@@ -167,15 +191,14 @@ class LearnerSettings(Settings):
             actors: that share an update's samples.
         """
         gradients = self.gradients_in_update(actors) if self.mode == "gradients" else 1
+        samples = self.samples_per_update()
         return Objective(
             discount=self.discount,
             lambda_=self.gae_lambda,
             rho_clip=self.rho_clip,
             clip=self.clip,
             passes=self.passes,
-            minibatch_size=max(
-                self.minibatch_size // gradients, min(SMALLEST_SHARE, self.minibatch_size)
-            ),
+            minibatch_size=max(samples // gradients, min(SMALLEST_SHARE, samples)),
             entropy_cost=annealed(
                 self.entropy_cost, env_steps, self.anneal_env_steps, self.anneal_to
             ),

@@ -37,7 +37,7 @@ def test_a_page_of_the_actor_is_understood() -> None:
     assert sample["sent_bytes"] == 100
     assert sample["stage:wait"] > 0
     assert {name for name in sample if name.startswith("stage:")} == {
-        *("stage:wait", "stage:environment", "stage:inference"),
+        *("stage:wait", "stage:weights", "stage:environment", "stage:inference"),
         *("stage:gradient", "stage:encode", "stage:send"),
     }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncade_cli.settings import TrainSettings
+from asyncade_actor.settings import ActorSettings
+from asyncade_cli.settings import TrainSettings, default_actors
 from asyncade_cli.train import choose_folder, resumed_settings
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 from asyncade_runtime.settings import SettingsError, load
@@ -48,11 +49,22 @@ def test_the_target_is_customary_unless_given(arguments: list[str], target: floa
     assert given(*arguments).target_of_the_game() == target
 
 
+def test_an_actor_plays_as_many_games_as_the_service_does_unless_told_otherwise() -> None:
+    assert given().envs == ActorSettings().envs
+    assert given("--envs=3").envs == 3
+
+
 @pytest.mark.parametrize(
-    ("arguments", "envs"), [([], 16), (["--mode=gradients"], 8), (["--envs=3"], 3)]
+    ("cores", "actors"), [(1, 2), (2, 2), (4, 2), (8, 4), (64, 48), (512, 256)]
 )
-def test_games_per_actor_are_customary_unless_given(arguments: list[str], envs: int) -> None:
-    assert given(*arguments).envs_per_actor() == envs
+def test_actors_take_the_cores_that_the_learner_leaves(cores: int, actors: int) -> None:
+    assert default_actors(cores) == actors
+
+
+def test_the_cores_of_this_container_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncade_cli.settings.available_cores", lambda: 8)
+    assert given().actors == 4
+    assert given("--actors=1").actors == 1
 
 
 def test_an_unknown_game_names_the_nearest() -> None:

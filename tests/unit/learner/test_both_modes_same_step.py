@@ -29,8 +29,10 @@ SAID: dict[str, Any] = {
     "seed": 4,
     "passes": 1,
     "minibatch_size": 10_000,  # all samples at once
-    "learning_rate": 0.01,
+    "learning_rate": 0.01 / (10_000 / 128) ** 0.5,  # 0.01 for an update of so many
     "entropy_cost": 0.05,
+    "anneal_env_steps": 500_000,
+    "anneal_to": 0.1,
 }
 
 

@@ -23,6 +23,23 @@ def test_step_size_and_entropy_cost_fall_linearly_and_stay(env_steps: int, fract
     assert settings.objective_at(env_steps).entropy_cost == pytest.approx(0.02 * fraction)
 
 
+@pytest.mark.parametrize(
+    ("changes", "samples", "rate"),
+    [
+        ({}, 128, 1e-3),
+        ({"mode": "gradients"}, 256, 2**0.5 * 1e-3),
+        ({"minibatch_size": 512}, 512, 2e-3),
+        ({"mode": "gradients", "minibatch_size": 32}, 32, 0.5e-3),
+    ],
+)
+def test_the_step_size_grows_with_the_root_of_an_updates_samples(
+    changes: dict[str, Any], samples: int, rate: float
+) -> None:
+    settings = LearnerSettings(**{"learning_rate": 1e-3} | changes)
+    assert settings.samples_per_update() == samples
+    assert settings.learning_rate_at(0) == pytest.approx(rate)
+
+
 def test_an_anneal_to_one_is_constant() -> None:
     settings = LearnerSettings(**ANNEALED | {"anneal_to": 1.0})
     assert settings.learning_rate_at(10**6) == 1e-3
