@@ -62,7 +62,8 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
 
     The network's present policy becomes the proximal policy of the clipped surrogate; V-trace
     corrects for the behaviour policy having been another one (Hilton et al. 2021 decouple the two
-    in the same way). With fresh data and one pass it is all n-step A2C / GAE.
+    in the same way). With fresh data and one pass it is all n-step A2C / GAE. With
+    `objective.vtrace` off, all data are taken for fresh.
     """
     steps, envs = batch.actions.shape
     patches = patches_of(batch.frames.flatten(0, 1))  # once, for all passes
@@ -72,7 +73,7 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
     values = torch.cat([values for _, values in outputs]).view(steps + 1, envs)
     log_probs = action_log_probs(logits[:-1], batch.actions)
     corrected = vtrace(
-        batch.behaviour_log_probs,
+        batch.behaviour_log_probs if objective.vtrace else log_probs,
         log_probs,
         batch.rewards,
         batch.discounts,

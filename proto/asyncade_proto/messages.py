@@ -47,6 +47,8 @@ class Objective:
         entropy_cost: weight of the entropy bonus at this point of its schedule, >= 0.
         value_cost: weight of the value loss, >= 0.
         normalise_advantages: whether a minibatch's advantages are brought to mean 0, deviation 1.
+        vtrace: whether to correct for the behaviour policy having been another one; without it
+            all data are taken for the present policy's own.
     """
 
     discount: float
@@ -58,6 +60,7 @@ class Objective:
     entropy_cost: float
     value_cost: float
     normalise_advantages: bool
+    vtrace: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -153,4 +153,5 @@ def _objective(fields: Fields) -> Objective:
         entropy_cost=fields.number("entropy_cost", 0, 1e6),
         value_cost=fields.number("value_cost", 0, 1e6),
         normalise_advantages=fields.flag("normalise_advantages"),
+        vtrace=fields.flag("vtrace"),
     )

@@ -122,6 +122,9 @@ class LearnerSettings(Settings):
     rho_clip: float = Field(
         1.0, gt=0, le=1e6, description="V-trace's truncation of importance ratios"
     )
+    vtrace: bool = Field(
+        True, description="correct for data of older policies; off, to see what that is worth"
+    )
     clip: float | None = Field(
         0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
     )
@@ -204,6 +207,7 @@ class LearnerSettings(Settings):
             ),
             value_cost=self.value_cost,
             normalise_advantages=self.normalise_advantages,
+            vtrace=self.vtrace,
         )
 
     def assignment(self, request: Request, env_steps: int, actors: int = 1) -> Assignment:

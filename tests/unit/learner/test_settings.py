@@ -81,6 +81,7 @@ def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> N
         minibatch_size=64,
         value_cost=0.25,
         normalise_advantages=False,
+        vtrace=False,
         **ANNEALED | {"entropy_cost": 0.04},
     )
     assignment = settings.assignment(request_, env_steps=500)
@@ -96,6 +97,7 @@ def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> N
     assert (objective.clip, objective.passes, objective.minibatch_size) == (None, 2, 64)
     assert objective.entropy_cost == pytest.approx(0.02)
     assert (objective.value_cost, objective.normalise_advantages) == (0.25, False)
+    assert not objective.vtrace
 
 
 def test_an_unknown_game_names_the_nearest() -> None:

@@ -114,6 +114,7 @@ OBJECTIVES = st.builds(
     entropy_cost=COST,
     value_cost=COST,
     normalise_advantages=st.booleans(),
+    vtrace=st.booleans(),
 )
 ASSIGNMENTS = st.builds(
     Assignment,

@@ -108,6 +108,19 @@ def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
     torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
 
 
+def test_without_vtrace_stale_data_are_taken_for_fresh(
+    network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
+) -> None:
+    fresh = dataclasses.replace(batch, behaviour_log_probs=outputs[0])
+    expected = prepare(network, fresh, OBJECTIVE)
+    off = prepare(network, batch, dataclasses.replace(OBJECTIVE, vtrace=False))
+    on = prepare(network, batch, OBJECTIVE)
+    for name in ("advantages", "value_targets"):
+        close = {"rtol": 1e-4, "atol": 1e-4}
+        torch.testing.assert_close(getattr(off, name), getattr(expected, name), **close)
+        assert not torch.allclose(getattr(on, name), getattr(expected, name), **close)
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 7, (T + 1) * B])
 def test_preparing_in_chunks_makes_no_difference(
     network: ActorCritic, batch: Batch, monkeypatch: pytest.MonkeyPatch, chunk: int
