@@ -20,9 +20,10 @@ from asyncade_learner.intake import FOREIGN, Accepted, Dropped, Intake
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.phases import Calibration, Improvement, Phase, Trainer, learning_phase
 from asyncade_learner.progress import Progress
+from asyncade_learner.receiving import InlineReceiver, Received, Receiver, ThreadedReceiver
 from asyncade_learner.reporting import EndedBy, Reporter
 from asyncade_learner.settings import LearnerSettings
-from asyncade_proto.codec import decode, encode
+from asyncade_proto.codec import encode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.limits import MAX_SENDERS
 from asyncade_proto.messages import Upstream, Weights
@@ -74,7 +75,6 @@ class Learner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._inbox = inbox
         self._publisher = publisher
         self._folder = folder
         self._metrics = metrics
@@ -89,6 +89,8 @@ class Learner:
             fastest_precision(device) if settings.precision == "auto" else settings.precision
         )
         self._trainer = Trainer(network, settings, metrics.stages)
+        make_receiver = ThreadedReceiver if settings.decodes_ahead(device.type) else InlineReceiver
+        self._receiver: Receiver = make_receiver(inbox, metrics.stages)
         self._model = fingerprint(network)
         self._progress = self._resumed() or Progress()
         self._intake = Intake(
@@ -127,6 +129,7 @@ class Learner:
             self._report()
             self._save_checkpoint()
             self._reporter.close()
+            self._receiver.close()
         return ended or "signal"
 
     def begin(self) -> None:
@@ -174,28 +177,25 @@ class Learner:
         """
         deadline = self._clock() + WAIT_S
         while not self._enough() and (left := deadline - self._clock()) > 0:
-            self._metrics.stages.enter("wait")
-            frame = self._inbox.receive(left)
-            if frame is None:
+            received = self._receiver.receive(left)
+            if received is None:
                 return
-            self._metrics.stages.enter("decode")
-            self._take(frame)
+            self._take(received)
 
     def _enough(self) -> bool:
         return self._phase.enough(len(self._seen))
 
-    def _take(self, frame: bytes) -> None:
-        """Decodes one frame, counts what it tells, and keeps it if it is wanted."""
-        self._metrics.received_bytes.inc(len(frame))
-        try:
-            message = decode(frame)
-        except DecodeError as error:
-            self._drop(error.reason, str(error))
+    def _take(self, received: Received) -> None:
+        """Counts what a message tells, and keeps it if it is wanted."""
+        self._metrics.received_bytes.inc(received.size)
+        message = received.content
+        if isinstance(message, DecodeError):
+            self._drop(message.reason, str(message))
             return
         if isinstance(message, Weights):
             self._drop("malformed", "weights on the upstream socket")
             return
-        self._progress.received_bytes += len(frame)
+        self._progress.received_bytes += received.size
         verdict = self._intake.offer(
             message,
             policy_version=self._progress.policy_version,
@@ -383,7 +383,7 @@ class Learner:
         self._log.debug("progress", **row)
 
     def _note_connections(self) -> None:
-        for name, role in (("upstream", self._inbox), ("weights", self._publisher)):
+        for name, role in (("upstream", self._receiver), ("weights", self._publisher)):
             for event in role.events():
                 self._metrics.connection_events.labels(socket=name, event=event.kind).inc()
                 self._log.debug(

@@ -84,6 +84,11 @@ class LearnerSettings(Settings):
         "auto", description="of the network's multiplications; auto: what the device does best"
     )
 
+    decode_ahead: bool | None = Field(
+        None,
+        description="receive and decode in a thread of its own; default: where a GPU trains",
+    )
+
     # How data is gathered
     unroll_length: int = Field(64, ge=1, le=1024, description="steps per environment and unroll")
     messages_in_flight: int = Field(
@@ -166,6 +171,10 @@ class LearnerSettings(Settings):
         if network not in NETWORKS:
             raise ValueError(f"choose one of {', '.join(NETWORKS)}")
         return network
+
+    def decodes_ahead(self, device: str) -> bool:
+        """Returns whether a learner on a device (``cpu``, ``cuda``) decodes beside training."""
+        return device != "cpu" if self.decode_ahead is None else self.decode_ahead
 
     def samples_per_update(self) -> int:
         """Returns how many samples one optimiser step is made from."""

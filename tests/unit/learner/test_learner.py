@@ -22,6 +22,7 @@ from asyncade_learner import checkpoint
 from asyncade_learner.checkpoint import CheckpointError
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.receiving import InlineReceiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
@@ -512,7 +513,8 @@ def test_a_flood_of_junk_keeps_no_step_from_ending(tmp_path: Path) -> None:
             rig.clock.now += 0.001
             return b"junk"
 
-    rig.learner._inbox = Flood(rig.queue)
+    stages = LearnerMetrics(CollectorRegistry()).stages
+    rig.learner._receiver = InlineReceiver(Flood(rig.queue), stages)
     rig.learner.begin()
     rig.step()
 

@@ -1,0 +1,165 @@
+"""Both receivers hand over the same messages in the same order; the threaded one ahead of time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.receiving import InlineReceiver, Received, Receiver, ThreadedReceiver
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto.codec import encode
+from asyncade_proto.errors import DecodeError
+from asyncade_proto.messages import Episodes, Gradients
+from asyncade_runtime.memory import MemoryInbox, MemoryQueue
+from asyncade_runtime.roles import ConnectionEvent, Inbox
+
+PATIENCE_S = 60.0  # never waited for unless something is broken
+
+Make = Callable[[Inbox], Receiver]
+
+
+def stages() -> object:
+    return LearnerMetrics(CollectorRegistry()).stages
+
+
+@pytest.fixture(params=[InlineReceiver, ThreadedReceiver])
+def make(request: pytest.FixtureRequest) -> Make:
+    return lambda inbox: request.param(inbox, stages())
+
+
+def frame(sequence: int) -> bytes:
+    return encode(
+        Gradients(
+            actor_id="a",
+            sequence=sequence,
+            policy_version=1,
+            model="m",
+            samples=1,
+            env_steps=0,
+            tensors={"w": np.zeros(3, np.float32)},
+            losses={},
+            episodes=Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32)),
+        )
+    )
+
+
+def sequence_of(received: Received | None) -> int:
+    assert received is not None
+    assert isinstance(received.content, Gradients)
+    return received.content.sequence
+
+
+def test_messages_come_in_order_with_their_size(make: Make) -> None:
+    queue = MemoryQueue(10)
+    receiver, outbox = make(queue.inbox()), queue.outbox()
+    for number in range(3):
+        outbox.send(frame(number), PATIENCE_S)
+    received = [receiver.receive(PATIENCE_S) for _ in range(3)]
+    assert [sequence_of(one) for one in received] == [0, 1, 2]
+    assert {one.size for one in received if one} == {len(frame(0))}
+    assert receiver.receive(0.0) is None
+    receiver.close()
+
+
+def test_junk_is_told_and_the_next_message_comes(make: Make) -> None:
+    queue = MemoryQueue(10)
+    receiver, outbox = make(queue.inbox()), queue.outbox()
+    outbox.send(b"junk", PATIENCE_S)
+    outbox.send(frame(7), PATIENCE_S)
+    junk = receiver.receive(PATIENCE_S)
+    assert junk is not None
+    assert isinstance(junk.content, DecodeError)
+    assert (junk.size, junk.content.reason) == (4, "not_ours")
+    assert sequence_of(receiver.receive(PATIENCE_S)) == 7
+    receiver.close()
+
+
+class Counting(MemoryInbox):
+    """Tells when so many frames were taken out of it."""
+
+    def __init__(self, queue: MemoryQueue, expected: int) -> None:
+        super().__init__(queue)
+        self.taken = 0
+        self.expected = expected
+        self.reached = threading.Event()
+        self.threads: set[str] = set()
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        self.threads.add(threading.current_thread().name)
+        found = super().receive(timeout_s)
+        self.taken += found is not None
+        if self.taken == self.expected:
+            self.reached.set()
+        return found
+
+
+def test_a_thread_decodes_ahead_but_leaves_the_rest_in_the_sockets() -> None:
+    """Four wait decoded, one is in its hand: more would only grow old."""
+    queue = MemoryQueue(100)
+    inbox = Counting(queue, expected=5)
+    outbox = queue.outbox()
+    for number in range(20):
+        outbox.send(frame(number), PATIENCE_S)
+    receiver = ThreadedReceiver(inbox, stages())
+    assert inbox.reached.wait(PATIENCE_S)  # before anybody asked
+    assert [sequence_of(receiver.receive(PATIENCE_S)) for _ in range(20)] == list(range(20))
+    assert inbox.threads == {"receiver"}
+    receiver.close()
+    assert receiver.receive(0.0) is None
+
+
+def test_nothing_is_taken_beyond_what_has_room() -> None:
+    queue = MemoryQueue(100)
+    inbox = Counting(queue, expected=5)
+    outbox = queue.outbox()
+    for number in range(20):
+        outbox.send(frame(number), PATIENCE_S)
+    receiver = ThreadedReceiver(inbox, stages())
+    assert inbox.reached.wait(PATIENCE_S)
+    receiver.close()  # waits for the thread: it has no more to say
+    assert inbox.taken == 5
+
+
+def test_what_ends_the_thread_ends_the_learner() -> None:
+    class Broken(MemoryInbox):
+        def receive(self, timeout_s: float) -> bytes | None:
+            raise RuntimeError("the socket is gone")
+
+    receiver = ThreadedReceiver(Broken(MemoryQueue(1)), stages())
+    with pytest.raises(RuntimeError, match="the socket is gone"):
+        receiver.receive(PATIENCE_S)
+    receiver.close()
+
+
+def test_connection_events_are_passed_on(make: Make) -> None:
+    event = ConnectionEvent("connected", "tcp://x:1")
+
+    class Eventful(MemoryInbox):
+        told = False
+
+        def events(self) -> list[ConnectionEvent]:
+            first, self.told = not self.told, True
+            return [event] if first else []
+
+    queue = MemoryQueue(1)
+    receiver = make(Eventful(queue))
+    queue.outbox().send(frame(0), PATIENCE_S)
+    assert sequence_of(receiver.receive(PATIENCE_S)) == 0  # a turn of the loop is over
+    assert receiver.events() == [event]
+    assert receiver.events() == []
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "ahead"),
+    [(None, "cpu", False), (None, "cuda", True), (True, "cpu", True), (False, "cuda", False)],
+)
+def test_a_gpu_learner_decodes_ahead_unless_told_otherwise(
+    setting: bool | None, device: str, ahead: bool
+) -> None:
+    assert LearnerSettings(decode_ahead=setting).decodes_ahead(device) is ahead
