@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.env import Environments, make_environments
-from asyncade_runtime.cores import available_cores, learner_threads
+from asyncade_runtime.cores import available_cores
 from bench.campaign import Campaign, commit_note, train_and_evaluate
 from bench.report import RESULTS, about, command_line, markdown_table
 from bench.runs import RunFailedError
@@ -107,7 +108,11 @@ def run(asked: argparse.Namespace, command: str) -> int:
     }
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     wanted = [{"game": game, "seed": seed} for game in asked.games.split(",") for seed in seeds]
-    header = about(command, seed=seeds[0], torch_threads=learner_threads(available_cores()))
+    header = about(
+        command,
+        seed=seeds[0],
+        torch_threads=LearnerSettings(mode=asked.mode).threads(available_cores()),
+    )
     campaign = Campaign("games", header, settings, Path(asked.results))
     entries = campaign.entries()
     runs = Path(asked.runs or tempfile.mkdtemp(prefix="asyncade-bench-"))

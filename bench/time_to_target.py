@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asyncade_runtime.cores import available_cores, learner_threads
+from asyncade_learner.settings import LearnerSettings
+from asyncade_runtime.cores import available_cores
 from bench.campaign import Campaign, commit_note, train_and_evaluate
 from bench.report import RESULTS, about, command_line, markdown_table
 from bench.runs import RunFailedError
@@ -69,7 +70,11 @@ def run(asked: argparse.Namespace, command: str) -> int:
         "episodes": asked.episodes,
     }
     seeds = [int(seed) for seed in asked.seeds.split(",")]
-    header = about(command, seed=seeds[0], torch_threads=learner_threads(available_cores()))
+    header = about(
+        command,
+        seed=seeds[0],
+        torch_threads=LearnerSettings(mode=asked.mode).threads(available_cores()),
+    )
     header |= {"seeds": seeds}
     campaign = Campaign(f"time-to-target-{asked.mode}", header, settings, Path(asked.results))
     entries = campaign.entries()

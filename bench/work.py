@@ -21,7 +21,7 @@ from asyncade_actor.unroll import Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.phases import Trainer, learning_phase, share_of
+from asyncade_learner.phases import Trainer, learning_phase
 from asyncade_learner.settings import LearnerSettings, Mode
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Upstream, Weights
@@ -204,8 +204,7 @@ class Workshop:
                 assert isinstance(message, Weights)
                 load_safetensors(other, message.safetensors)
 
-        taken = self.actors if self.mode == "gradients" else share_of(self.actors)
-        return Piece(publish, taken * self.env_steps_per_message)
+        return Piece(publish, self.actors * self.env_steps_per_message)
 
     def _network(self) -> ActorCritic:
         network = make_network(num_actions(self.game), self.settings.network, self.seed)

@@ -13,16 +13,16 @@ from asyncade_actor.settings import ActorSettings
 from asyncade_proto import ports
 from asyncade_rl.games import num_actions
 from asyncade_rl.shapes import Device
-from asyncade_runtime.cores import available_cores, learner_threads
+from asyncade_runtime.cores import available_cores
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
-LEAST_ACTORS: Final = 2
-"""One plays while the learner trains on what the other has sent."""
+MAX_DEFAULT_ACTORS: Final = 8
+"""More games at once make larger batches, not a faster learner; further cores step the games."""
 
 
 def default_actors(cores: int) -> int:
-    """Returns how many actor processes a machine gets: one for each core the learner leaves."""
-    return max(LEAST_ACTORS, min(256, cores - learner_threads(cores)))
+    """Returns how many actor processes a machine gets: one for each core, within bounds."""
+    return max(2, min(cores, MAX_DEFAULT_ACTORS))
 
 
 def actors_for_this_machine() -> int:
@@ -46,8 +46,7 @@ class TrainSettings(Settings):
         default_factory=actors_for_this_machine,
         ge=1,
         le=256,
-        description="actor processes; default: one for each core that the learner leaves, at"
-        " least 2",
+        description="actor processes; default: one for each core, 2 to 8",
     )
     envs: int = Field(
         ActorSettings.model_fields["envs"].default,
@@ -82,6 +81,10 @@ class TrainSettings(Settings):
     def _game_exists(cls, game: str) -> str:
         num_actions(game)
         return game
+
+    def env_threads(self, cores: int) -> int:
+        """Returns how many threads step an actor's games, on so many cores of one machine."""
+        return max(1, min(cores // self.actors, self.envs))
 
     def target_of_the_game(self) -> float | None:
         """Returns the target, or the one that is customary for the game."""

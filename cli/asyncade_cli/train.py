@@ -15,6 +15,7 @@ from asyncade_cli.curve import draw_curve
 from asyncade_cli.display import Display, make_display
 from asyncade_cli.processes import Service
 from asyncade_cli.settings import TrainSettings
+from asyncade_runtime.cores import available_cores
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
@@ -186,6 +187,7 @@ class Training:
             arguments = [
                 f"--actor-id={name}",
                 f"--envs={self._settings.envs}",
+                f"--env-threads={self._settings.env_threads(available_cores())}",
                 f"--upstream-address={endpoints['upstream']}",
                 f"--weights-address={endpoints['weights']}",
                 "--metrics-port=0",

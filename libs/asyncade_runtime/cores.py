@@ -66,12 +66,11 @@ MAX_LEARNER_THREADS: Final = 16
 
 
 def learner_threads(cores: int) -> int:
-    """Returns how many of a machine's cores the learner's torch takes: half, actors the others.
+    """Returns how many threads the learner's torch gets: a machine's cores.
 
-    On two cores one trains as fast as the other one plays (measured); more passes over the data
-    would need more, a learner on a GPU fewer.
+    Actors on the same machine wait for new weights while it trains, so the cores are free.
     """
-    return max(1, min(cores // 2, MAX_LEARNER_THREADS))
+    return max(1, min(cores, MAX_LEARNER_THREADS))
 
 
 def set_thread_environment(threads: int, environ: MutableMapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.addresses import SocketAddressError
-from asyncade_runtime.cores import available_cores, learner_threads, set_thread_environment
+from asyncade_runtime.cores import available_cores, set_thread_environment
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     configure("learner", "learner", settings.log_format, settings.log_level, sys.stderr)
-    threads = settings.torch_threads or learner_threads(available_cores())
+    threads = settings.threads(available_cores())
     set_thread_environment(threads, os.environ)
     from asyncade_learner.checkpoint import CheckpointError  # loads torch
     from asyncade_rl.devices import DeviceError

@@ -107,6 +107,7 @@ class Learner:
         )
         self._reporter = Reporter(folder, self._progress)
         self._seen: dict[str, float] = {}
+        self._contributors: set[str] = set()
         self._received: dict[str, int] = {}
         self._owes_credit = False
         self._started = clock() if started is None else started
@@ -218,6 +219,7 @@ class Learner:
                 self._metrics.policy_lag.observe(lag)
                 self._reporter.note_lag(lag)
                 self._phase.add(message)
+                self._contributors.add(message.actor_id)
                 self._last_progress = self._clock()
 
     def _count_play(self, message: Upstream) -> None:
@@ -242,6 +244,7 @@ class Learner:
 
     def _improve(self) -> None:
         improvement = self._phase.improve(self._progress.env_steps)
+        self._contributors.clear()
         self._progress.updates += improvement.updates
         self._watch(improvement)
         if isinstance(self._phase, Calibration) and self._phase.done:
@@ -253,9 +256,11 @@ class Learner:
         """Makes do with what there is; publishes that nothing is on its way any more.
 
         Otherwise messages lost on the way would leave actors waiting for weights that wait for
-        their messages.
+        their messages. Who had no part in the batch no longer counts until it is heard of again:
+        an actor that died must not hold up the next batch too.
         """
         self._received = {}
+        self._seen = {actor: self._seen[actor] for actor in self._contributors & self._seen.keys()}
         if self._phase.gathered:
             self._improve()
         else:

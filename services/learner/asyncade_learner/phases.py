@@ -51,14 +51,6 @@ class Improvement:
             self.losses[name] = mean + (value - mean) * samples / self.samples
 
 
-def share_of(actors: int) -> int:
-    """Returns how many messages to use at once, where the settings leave it open.
-
-    One of every second actor, so that policy lag, in versions, is the same for any number of them.
-    """
-    return max(1, actors // 2)
-
-
 class Phase(Protocol):
     """A way of using messages."""
 
@@ -128,7 +120,7 @@ class Calibration:
 
     def enough(self, actors: int) -> bool:
         """Whether to publish, and so to give actors credit for more."""
-        return self.gathered >= share_of(actors)
+        return self.gathered >= max(1, actors)
 
     def add(self, message: Upstream) -> None:
         """Takes a trajectory's new frames (its first stack was in the one before, or is padded)."""
@@ -160,7 +152,7 @@ class DataParallel:
 
     def enough(self, actors: int) -> bool:
         """Whether a batch is together."""
-        return self.gathered >= (self._trainer.settings.batch_unrolls or share_of(actors))
+        return self.gathered >= self._trainer.settings.unrolls_in_batch(actors)
 
     def add(self, message: Upstream) -> None:
         """Takes a trajectory."""

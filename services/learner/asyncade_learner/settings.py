@@ -13,6 +13,7 @@ from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import annealed
 from asyncade_rl.shapes import NETWORKS, Device
+from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 Mode = Literal["data", "gradients"]
@@ -77,7 +78,10 @@ class LearnerSettings(Settings):
         "info", description="least severe level that is logged"
     )
     torch_threads: int | None = Field(
-        None, ge=1, description="threads of torch; default: half of this container's cores"
+        None,
+        ge=1,
+        description="threads of torch; default: this container's cores, up to 16; in gradient"
+        " mode 1",
     )
     device: Device = Field("auto", description="that trains; auto: a GPU where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -102,7 +106,7 @@ class LearnerSettings(Settings):
         16, ge=0, description="messages made this many versions ago are still used, older ones not"
     )
     batch_unrolls: int | None = Field(
-        None, ge=1, description="unrolls in a batch (data mode); default: half as many as actors"
+        None, ge=1, description="unrolls in a batch (data mode); default: one of every actor"
     )
     gradients_per_update: int | None = Field(
         None,
@@ -110,7 +114,7 @@ class LearnerSettings(Settings):
         description="gradients averaged for an update (gradient mode); default: one of every actor",
     )
     patience_seconds: float = Field(
-        5.0,
+        2.0,
         gt=0,
         description="after so long without enough data, use what there is, or publish again so that"
         " lost messages cannot stop the actors [seconds]",
@@ -133,7 +137,7 @@ class LearnerSettings(Settings):
     clip: float | None = Field(
         0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
     )
-    passes: int = Field(3, ge=1, le=1024, description="times each sample is used")
+    passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
     minibatch_size: int | None = Field(
         None,
         ge=1,
@@ -142,7 +146,7 @@ class LearnerSettings(Settings):
         " costs a round trip. Actors share them in gradient mode",
     )
     learning_rate: float = Field(
-        8e-4,
+        1e-3,
         gt=0,
         description="Adam's step size at the start, for updates of 128 samples; it grows with the"
         " square root of minibatch_size",
@@ -152,7 +156,7 @@ class LearnerSettings(Settings):
         350_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
     )
     anneal_to: float = Field(
-        0.25, ge=0, le=1, description="fraction of step size and entropy cost that remains"
+        0.05, ge=0, le=1, description="fraction of step size and entropy cost that remains"
     )
     value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
     normalise_advantages: bool = Field(True, description="per minibatch: mean 0, deviation 1")
@@ -190,6 +194,19 @@ class LearnerSettings(Settings):
         return scale * annealed(
             self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to
         )
+
+    def threads(self, cores: int) -> int:
+        """Returns how many threads torch gets on so many cores."""
+        busy = 1 if self.mode == "gradients" else learner_threads(cores)
+        return self.torch_threads or busy
+
+    def unrolls_in_batch(self, actors: int) -> int:
+        """Returns how many unrolls are learned from at once, given how many actors there are.
+
+        One of every actor: all of them were played by the present weights, or by newer ones than
+        the batch before. Data a version old learn much more slowly (docs/decisions/0007).
+        """
+        return self.batch_unrolls or max(1, actors)
 
     def gradients_in_update(self, actors: int) -> int:
         """Returns how many gradients are averaged, given how many actors there are."""

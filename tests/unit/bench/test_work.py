@@ -10,7 +10,6 @@ from bench.work import Workshop
 
 from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.settings import LoadgenSettings
-from asyncade_learner.phases import share_of
 from asyncade_learner.settings import Mode
 from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
 
@@ -27,12 +26,11 @@ def test_every_piece_runs_and_knows_its_env_steps(mode: Mode) -> None:
     expected: dict[str, float] = {"environment": shop.envs, "inference": unroll}
     if mode == "data":
         message = float(unroll)
-        used = share_of(shop.actors)  # unrolls in a batch
     else:
         message = unroll / (objective.passes * round(unroll / objective.minibatch_size))
-        used = shop.actors  # an update takes one gradient of each
         expected["gradient"] = unroll
     expected |= {"encode": message, "decode": message}
+    used = shop.actors  # one message of each
     expected |= {"update": used * message, "weights": used * message}
     assert {name: piece.env_steps for name, piece in pieces.items()} == expected
 

@@ -54,17 +54,22 @@ def test_an_actor_plays_as_many_games_as_the_service_does_unless_told_otherwise(
     assert given("--envs=3").envs == 3
 
 
-@pytest.mark.parametrize(
-    ("cores", "actors"), [(1, 2), (2, 2), (4, 2), (8, 4), (64, 48), (512, 256)]
-)
-def test_actors_take_the_cores_that_the_learner_leaves(cores: int, actors: int) -> None:
+@pytest.mark.parametrize(("cores", "actors"), [(1, 2), (2, 2), (4, 4), (8, 8), (64, 8)])
+def test_there_is_an_actor_for_each_core_within_bounds(cores: int, actors: int) -> None:
     assert default_actors(cores) == actors
 
 
 def test_the_cores_of_this_container_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncade_cli.settings.available_cores", lambda: 8)
-    assert given().actors == 4
+    assert given().actors == 8
     assert given("--actors=1").actors == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "actors", "threads"), [(2, 2, 1), (8, 8, 1), (64, 8, 8), (64, 1, 8), (1, 2, 1)]
+)
+def test_cores_beyond_the_actors_step_their_games(cores: int, actors: int, threads: int) -> None:
+    assert given(f"--actors={actors}", "--envs=8").env_threads(cores) == threads
 
 
 def test_an_unknown_game_names_the_nearest() -> None:

@@ -205,19 +205,39 @@ def test_a_batch_waits_until_it_is_complete(tmp_path: Path, played: Sequence[Tra
     assert newest.received == {"a": 2}
 
 
-def test_one_of_every_second_actor_is_a_batch(tmp_path: Path, played: Sequence[Trajectory]) -> None:
+def test_one_unroll_of_every_actor_is_a_batch(tmp_path: Path, played: Sequence[Trajectory]) -> None:
     rig = Rig(tmp_path, batch_unrolls=None, max_policy_lag=10)
     rig.learner.begin()
     for number in range(2):
         rig.send(*(replace(played[number], actor_id=f"a{n}", sequence=number) for n in range(4)))
     used = []
-    for _ in range(6):
+    for _ in range(3):
         rig.step()
         used.append(rig.learner.progress.updates)
-    # One by one while there seem to be up to three actors, two by two as soon as there are four.
-    assert used == [n * UPDATES for n in (1, 2, 3, 5, 7, 7)]
+    # The first one alone, as far as is known; then four; three wait for the fourth.
+    assert used == [n * UPDATES for n in (1, 5, 5)]
     rig.wait(REPORT_S)
     assert rig.metric("active_actors") == 4
+
+
+def test_an_actor_that_died_holds_up_one_batch_and_not_the_next(
+    tmp_path: Path, played: Sequence[Trajectory]
+) -> None:
+    def of(actor: str, number: int) -> Trajectory:
+        return replace(played[number], actor_id=actor, sequence=number)
+
+    rig = Rig(tmp_path, batch_unrolls=None, max_policy_lag=10)
+    rig.learner.begin()
+    rig.step(of("dead", 0))
+    rig.step(of("b", 0))
+    assert rig.learner.progress.updates == UPDATES  # waits for the other one
+    rig.wait(PATIENCE_S + 1)
+    assert rig.learner.progress.updates == 2 * UPDATES
+    rig.step(of("b", 1))
+    assert rig.learner.progress.updates == 3 * UPDATES  # at once
+    rig.step(of("dead", 1))  # it was only slow, and counts again
+    rig.step(of("b", 2))
+    assert rig.learner.progress.updates == 5 * UPDATES
 
 
 def test_one_gradient_of_every_actor_is_an_update(
