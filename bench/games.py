@@ -20,6 +20,7 @@ import numpy as np
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.env import Environments, make_environments
 from asyncade_runtime.cores import available_cores
+from asyncade_runtime.settings import load
 from bench.campaign import Campaign, commit_note, train_and_evaluate
 from bench.report import RESULTS, about, command_line, markdown_table
 from bench.runs import RunFailedError
@@ -108,10 +109,11 @@ def run(asked: argparse.Namespace, command: str) -> int:
     }
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     wanted = [{"game": game, "seed": seed} for game in asked.games.split(",") for seed in seeds]
+    learner = load(LearnerSettings, [f"--mode={asked.mode}"], {})
     header = about(
         command,
         seed=seeds[0],
-        torch_threads=LearnerSettings(mode=asked.mode).threads(available_cores()),
+        torch_threads=learner.threads(available_cores()),
     )
     campaign = Campaign("games", header, settings, Path(asked.results))
     entries = campaign.entries()

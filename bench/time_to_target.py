@@ -17,6 +17,7 @@ from typing import Any
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.cores import available_cores
+from asyncade_runtime.settings import load
 from bench.campaign import Campaign, commit_note, train_and_evaluate
 from bench.report import RESULTS, about, command_line, markdown_table
 from bench.runs import RunFailedError
@@ -70,10 +71,11 @@ def run(asked: argparse.Namespace, command: str) -> int:
         "episodes": asked.episodes,
     }
     seeds = [int(seed) for seed in asked.seeds.split(",")]
+    learner = load(LearnerSettings, [f"--mode={asked.mode}"], {})
     header = about(
         command,
         seed=seeds[0],
-        torch_threads=LearnerSettings(mode=asked.mode).threads(available_cores()),
+        torch_threads=learner.threads(available_cores()),
     )
     header |= {"seeds": seeds}
     campaign = Campaign(f"time-to-target-{asked.mode}", header, settings, Path(asked.results))

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgpack
 
+from bench.pipeline import shown_counts
 from bench.report import about, command_line, markdown_table, read_result, write_result
 
 
@@ -95,10 +96,10 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append([label, *(m[key] for m in modes.values())])
     for label, key in (
         ("bytes per env step of a run", "bytes_per_env_step"),
-        ("weights latency of a run", "weights_latency_seconds"),
-        ("policy lag counts of a run", "policy_lag_counts"),
+        ("weights latency of a run, median ms", "weights_latency_seconds"),
+        ("policy lag of a run", "policy_lag_counts"),
     ):
-        rows.append([label, *((m.get("run") or {}).get(key) for m in modes.values())])
+        rows.append([label, *(_of_run(m.get("run") or {}, key) for m in modes.values())])
     return markdown_table(["per env step", *modes], rows)
 
 
@@ -118,6 +119,15 @@ def run(
     write_result("wire", result)
     print(table(result), flush=True)
     return result
+
+
+def _of_run(run: Mapping[str, Any], key: str) -> object:
+    """Returns a figure of a run as the table shows it; None where it was not measured."""
+    found = run.get(key)
+    if key == "weights_latency_seconds":
+        median = (found or {}).get("median")
+        return None if median is None else median * 1000
+    return shown_counts(found) if key == "policy_lag_counts" else found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
