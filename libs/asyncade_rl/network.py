@@ -25,7 +25,8 @@ def patches_of(frames: Tensor) -> Tensor:
     """Cuts stacks of frames into patches of 4x4 pixels, each with all its frames together.
 
     A convolution of stride 4 over the stack is one of stride 1 over these, with 64 channels in
-    place of 4: processors then multiply full vectors, and a training step takes half the time.
+    place of 4: processors then multiply full vectors. In float32 a training step takes about half
+    the time, in bfloat16 a tenth less.
 
     Args:
         frames: uint8 [N, 4, H, W]; H and W are multiples of 4.

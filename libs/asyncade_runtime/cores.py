@@ -62,7 +62,7 @@ def available_cores(root: Path = CGROUP_ROOT) -> int:
 
 
 MAX_LEARNER_THREADS: Final = 16
-"""Above it the small convolutions of one minibatch keep no more threads busy."""
+"""A guess, not measured: one minibatch is too small to keep many threads busy."""
 
 
 def learner_threads(cores: int) -> int:

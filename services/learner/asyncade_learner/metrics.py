@@ -50,7 +50,10 @@ class LearnerMetrics:
             buckets=LAG_BUCKETS,
             registry=registry,
         )
-        self.active_actors = gauge("active_actors", "Actors heard of in the last 30 seconds.")
+        self.active_actors = gauge(
+            "active_actors",
+            "Actors that a batch waits for: heard of in the last 30 seconds, and not too late.",
+        )
         # Games
         self.env_steps = counter("env_steps_total", "Env steps the learner was told of.")
         self.episodes = counter("episodes_total", "Games finished.")
