@@ -84,7 +84,7 @@ def train_and_evaluate(
         raise RunFailedError(f"asyncade train ended with {code}; see {root}/logs")
     folder = RunFolder.existing(root)
     summary = folder.read_summary() or {}
-    return outcome(summary, folder.read_metrics()) | {"evaluation": evaluate(root, episodes)}
+    return outcome(summary, folder.read_metrics()) | evaluate(root, episodes)
 
 
 def outcome(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,16 +107,29 @@ def outcome(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> di
     }
 
 
-def evaluate(root: Path, episodes: int) -> dict[str, Any] | None:
-    """Returns the main figures of `asyncade eval`; None if none was asked for, or it failed."""
+def evaluate(root: Path, episodes: int) -> dict[str, dict[str, Any] | None]:
+    """Returns the main figures of `asyncade eval`, by both of its policies, played side by side.
+
+    Returns:
+        ``evaluation``, with actions drawn as in training, and ``evaluation_greedy``, with the
+        likeliest ones; None if none was asked for, or it failed.
+    """
+    names = {"evaluation": "sample", "evaluation_greedy": "greedy"}
     if episodes < 1:
+        return dict.fromkeys(names)
+    playing = {}
+    for name, policy in names.items():
+        command = [*asyncade("eval", {}), str(root), f"--episodes={episodes}", f"--policy={policy}"]
+        playing[name] = subprocess.Popen(command, stdout=subprocess.PIPE)
+    return {name: _main_figures(process, root) for name, process in playing.items()}
+
+
+def _main_figures(playing: subprocess.Popen[bytes], root: Path) -> dict[str, Any] | None:
+    report, _ = playing.communicate()
+    if playing.returncode != 0:
+        print(f"asyncade eval {root} ended with {playing.returncode}", file=sys.stderr)
         return None
-    command = [*asyncade("eval", {}), str(root), f"--episodes={episodes}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        print(f"asyncade eval {root} ended with {done.returncode}", file=sys.stderr)
-        return None
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(report)
     wanted = ("episodes", "policy", "mean", "median", "standard_deviation", "min", "max")
     return {name: found[name] for name in wanted}
 

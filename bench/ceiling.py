@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench.report import about, command_line, markdown_table, write_result
 
@@ -122,6 +123,8 @@ def time_pieces(
     try:
         from bench.clock import cost_of
         from bench.work import Workshop  # loads torch: on its own core, not in the parent
+
+        keep_freed_memory()  # as the services do
 
         workshop = Workshop("gradients" if mode == "gradients" else "data", game, seed)
         costs: dict[str, dict[str, float]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def targets(folder: Path) -> str:
         "median minutes",
         "slowest minutes",
         "env steps/s",
-        "evaluation: worst and best seed",
+        "evaluation, actions drawn: worst and best seed",
+        "likeliest actions: worst and best seed",
     ]
     rows: list[list[object]] = []
     origins = ""
@@ -48,7 +49,6 @@ def targets(folder: Path) -> str:
             continue
         runs = result["runs"]
         middle = time_to_target.medians(runs)
-        means = [r["evaluation"]["mean"] for r in runs if r["evaluation"]]
         rates = [r["env_steps"] / r["seconds"] for r in runs]
         rows.append(
             [
@@ -58,11 +58,17 @@ def targets(folder: Path) -> str:
                 middle["seconds"] and f"{middle['seconds'] / 60:.1f}",
                 f"{max(r['seconds'] for r in runs) / 60:.1f}",
                 round(sum(rates) / len(rates)),
-                f"{min(means):.2f}, {max(means):.2f}" if means else None,
+                _worst_and_best(runs, "evaluation"),
+                _worst_and_best(runs, "evaluation_greedy"),
             ]
         )
         origins += origin(result)
     return markdown_table(head, rows) + origins if rows else single_runs(folder)
+
+
+def _worst_and_best(runs: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    means = [run[name]["mean"] for run in runs if run.get(name)]
+    return f"{min(means):.2f}, {max(means):.2f}" if means else None
 
 
 def single_runs(folder: Path) -> str:

@@ -39,7 +39,7 @@ def medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 def table(result: Mapping[str, Any]) -> str:
     """Returns the Markdown table of one mode."""
-    head = ["seed", "reached", "env steps", "minutes", "env steps/s", "evaluation mean"]
+    head = ["seed", "reached", "env steps", "minutes", "env steps/s", "evaluation", "greedy"]
     rows: list[list[object]] = [
         [
             run["seed"],
@@ -48,6 +48,7 @@ def table(result: Mapping[str, Any]) -> str:
             run["seconds"] / 60 if "seconds" in run else None,
             run.get("env_steps_per_second"),
             (run.get("evaluation") or {}).get("mean"),
+            (run.get("evaluation_greedy") or {}).get("mean"),
         ]
         for run in result["runs"]
     ]
@@ -55,7 +56,7 @@ def table(result: Mapping[str, Any]) -> str:
     middle = medians(finished)
     minutes = middle["seconds"] and middle["seconds"] / 60
     reached = f"{sum(r['reached'] for r in finished)} of {len(result['runs'])}"
-    rows.append(["**median**", reached, middle["env_steps"], minutes, None, None])
+    rows.append(["**median**", reached, middle["env_steps"], minutes, None, None, None])
     return markdown_table(head, rows)
 
 

@@ -154,6 +154,7 @@ class Workshop:
     def inference(self) -> Piece:
         """The actor's own path, with environments that take no time."""
         network, player = self._network(), self._standing_player()
+        network.hold_for_inference()
         steps = self.settings.unroll_length
         return Piece(lambda: player.play(network, steps), self.unroll)
 
@@ -183,6 +184,7 @@ class Workshop:
         The time of play with standing environments is in it too: `bench.ceiling` takes it off.
         """
         network, player = self._network(), self._standing_player()
+        network.hold_for_inference()
         reporter = make_reporter("gradients", self._stages(), self.seed)
         header = Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
 

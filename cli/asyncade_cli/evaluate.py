@@ -34,6 +34,7 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
     game = str(found.about["game"])
     network = make_network(num_actions(game), str(found.about["network"]))
     copy_into(network.state_dict(), found.model)
+    network.hold_for_inference()
     sticky = float(folder.read_config().get("learner", {}).get("repeat_action_probability", 0.0))
     player = Evaluator(network, settings)
     envs = min(settings.envs, settings.episodes)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from asyncade_actor.settings import ActorSettings
 from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
@@ -46,6 +47,7 @@ def run(settings: ActorSettings, actor_id: str) -> None:
     from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
 
     torch.set_num_threads(settings.torch_threads)
+    keep_freed_memory()
     fastest = fastest_precision(torch.device("cpu"))
     precision = fastest if settings.precision == "auto" else settings.precision
     stop = stop_on_signals()

@@ -219,6 +219,7 @@ class Actor:
         try:
             _check_model(weights, work.model)
             load_safetensors(work.network, weights.safetensors)
+            work.network.hold_for_inference()
         except ModelMismatchError:
             if old is None or work.player is not old.player:
                 work.player.close()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, set_thread_environment
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
@@ -57,6 +58,7 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
     from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     stop = stop_on_signals()
     log = get_logger()
     folder = RunFolder(settings.run_dir)

@@ -38,6 +38,7 @@ def a_run(seed: int, *, reached: bool = True, env_steps: int = 200_000) -> dict[
         "mean_return_100": 18.5,
         "env_steps_per_second": 833.3,
         "evaluation": {"mean": 19.0 + seed / 10},
+        "evaluation_greedy": {"mean": 20.0 + seed / 10},
         "rows": rows,
     }
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from asyncade_rl import network as network_module
 from asyncade_rl.network import make_network, patches_of
 from asyncade_rl.normalisation import MIN_SCALE, FrameStatistics
-from asyncade_rl.shapes import NETWORKS
+from asyncade_rl.params import copy_into
+from asyncade_rl.shapes import NETWORKS, Precision
 
 A = 6
 BUFFERS = {"frame_mean", "frame_scale"}
@@ -47,7 +49,7 @@ def test_weights_are_orthogonal_and_biases_zero() -> None:
     gains = {
         "convolutions.0": 2.0,
         "convolutions.1": 2.0,
-        "dense": 2.0,
+        "fully_connected": 2.0,
         "policy": 1e-4,
         "value": 1.0,
     }
@@ -109,7 +111,8 @@ def test_patches_make_the_same_network_as_the_plain_convolutions(name: str) -> N
     hidden = (frames - network.frame_mean) / network.frame_scale
     for layer in network.convolutions:
         hidden = torch.relu(layer(hidden))
-    hidden = torch.relu(network.dense(hidden.flatten(1)))
+    hidden = hidden.permute(0, 2, 3, 1)  # the order that the dense layer takes them in
+    hidden = torch.relu(network.fully_connected(hidden.flatten(1)))
     logits, values = network(frames)
     torch.testing.assert_close(logits, network.policy(hidden), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(values, network.value(hidden).squeeze(-1), rtol=1e-4, atol=1e-4)
@@ -120,6 +123,42 @@ def test_patches_are_torchs_own_pixel_unshuffle() -> None:
     expected = torch.nn.functional.pixel_unshuffle(frames, 4).permute(0, 2, 3, 1)
     assert torch.equal(patches_of(frames), expected)
     assert torch.equal(patches_of(frames[::2]), expected[::2])  # whatever the strides
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_inputs_are_patches_less_the_mean(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    monkeypatch.setattr(network_module, "_PIECE", 2)
+    network = make_network(A, "small", seed=0)
+    network.precision = precision
+    network.frame_mean.copy_(torch.randint(256, (84, 84)))  # exact in bfloat16 too
+    frames = some_frames(5)
+    expected = frames.float() - network.frame_mean
+    expected = torch.nn.functional.pixel_unshuffle(expected, 4).permute(0, 2, 3, 1)
+    inputs = network.inputs_of(frames)
+    assert inputs.dtype == getattr(torch, precision)
+    assert torch.equal(inputs.float(), expected)
+    for ours, theirs in zip(network.of_inputs(inputs), network(frames), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_held_parameters_serve_inference_and_nothing_else(precision: Precision) -> None:
+    network, other = make_network(A, "small", seed=0), make_network(A, "small", seed=1)
+    network.precision = other.precision = precision
+    frames = some_frames(2)
+    network.hold_for_inference()
+    copy_into(network.state_dict(), other.state_dict())
+    with torch.inference_mode():
+        assert not torch.equal(network(frames)[0], other(frames)[0])  # it has to be told
+    assert torch.equal(network(frames)[0], other(frames)[0])
+    logits, _ = network(frames)
+    logits.sum().backward()  # gradients flow to the parameters themselves
+    assert network.fully_connected.weight.grad is not None
+    network.hold_for_inference()
+    with torch.inference_mode():
+        assert torch.equal(network(frames)[0], other(frames)[0])
 
 
 def test_bfloat16_is_close_to_float32() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from asyncade_proto.messages import Objective
 from asyncade_rl import objective as objective_module
 from asyncade_rl.batch import Batch
-from asyncade_rl.network import ActorCritic, make_network, patches_of
+from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
 from asyncade_rl.returns import gae
 
@@ -79,7 +79,7 @@ def test_a_sample_is_one_step_with_all_that_belongs_to_it(
 ) -> None:
     samples = prepare(network, batch, OBJECTIVE)
     assert len(samples) == T * B
-    assert torch.equal(samples.patches, patches_of(batch.frames[:-1].flatten(0, 1)))
+    assert torch.equal(samples.inputs, network.inputs_of(batch.frames[:-1].flatten(0, 1)))
     assert torch.equal(samples.actions.view(T, B), batch.actions)
     torch.testing.assert_close(
         samples.proximal_log_probs.view(T, B), outputs[0], rtol=1e-4, atol=1e-4
@@ -128,13 +128,13 @@ def test_preparing_in_chunks_makes_no_difference(
     whole = prepare(network, batch, OBJECTIVE)
     sizes = []
     monkeypatch.setattr(objective_module, "_FORWARD_CHUNK", chunk)
-    of_patches = network.of_patches
+    of_inputs = network.of_inputs
 
-    def counted(patches: Tensor) -> tuple[Tensor, Tensor]:
-        sizes.append(len(patches))
-        return of_patches(patches)
+    def counted(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(inputs))
+        return of_inputs(inputs)
 
-    monkeypatch.setattr(network, "of_patches", counted)
+    monkeypatch.setattr(network, "of_inputs", counted)
     parts = prepare(network, batch, OBJECTIVE)
     assert max(sizes) == chunk
     for field in dataclasses.fields(Samples):
@@ -204,7 +204,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(
         samples, proximal_log_probs=samples.proximal_log_probs + 0.2 * noise
     )
 
-    logits, values = network.of_patches(samples.patches)
+    logits, values = network.of_inputs(samples.inputs)
     probabilities = torch.softmax(logits, dim=1)
     chosen = probabilities[torch.arange(T * B), samples.actions]
     advantages = samples.advantages

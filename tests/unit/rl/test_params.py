@@ -146,7 +146,7 @@ def test_every_difference_in_kind_changes_the_fingerprint() -> None:
 def some_samples(count: int) -> Samples:
     rng = torch.Generator().manual_seed(0)
     return Samples(
-        patches=torch.randint(256, (count, 21, 21, 64), dtype=torch.uint8, generator=rng),
+        inputs=torch.randint(256, (count, 21, 21, 64), generator=rng).float(),
         actions=torch.randint(6, (count,), generator=rng),
         proximal_log_probs=-math.log(6) + 0.3 * torch.randn(count, generator=rng),
         advantages=torch.randn(count, generator=rng),
