@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, learner, actor, loadgen."""
+"""``asyncade COMMAND``: train, eval, compare, learner, actor, loadgen, keys."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   learner      one learner service
   actor        one actor service
   loadgen      synthetic actors that replay recorded play to a learner
+  keys FOLDER  make CURVE keys for a learner and its actors, if there are none
 
 asyncade COMMAND --help says what a command can be told."""
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "learner": _learner,
         "actor": _actor,
         "loadgen": _loadgen,
+        "keys": _keys,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
@@ -104,12 +106,32 @@ def _loadgen(arguments: list[str]) -> int:
     set_thread_environment(1, os.environ)  # it measures others: it takes no more than a core
     from asyncade_cli.loadgen import run  # loads torch
     from asyncade_cli.replay import LoadgenError
+    from asyncade_runtime.curve import KeysError
 
     try:
         print(json.dumps(run(settings), indent=2))
-    except (LoadgenError, SocketAddressError) as error:
+    except (LoadgenError, SocketAddressError, KeysError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
+    return 0
+
+
+def _keys(arguments: list[str]) -> int:
+    from asyncade_runtime.curve import ACTOR, LEARNER, make_keys
+
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("name the folder: asyncade keys FOLDER", file=sys.stderr)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else USAGE_ERROR
+    folder = Path(arguments[0])
+    try:
+        made = make_keys(folder)
+    except OSError as error:
+        print(f"{folder} cannot be written: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    print(
+        f"{folder}: {'keys made' if made else 'keys are there, left as they are'}\n"
+        f"asyncade learner --keys {folder / LEARNER}\nasyncade actor --keys {folder / ACTOR}"
+    )
     return 0
 
 

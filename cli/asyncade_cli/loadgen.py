@@ -22,6 +22,7 @@ from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Assignment, Request, Weights
+from asyncade_runtime.curve import load_actor_keys
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.roles import Outbox, Subscriber
 from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
@@ -284,20 +285,27 @@ def run(settings: LoadgenSettings) -> dict[str, Any]:
     Raises:
         LoadgenError: no learner is heard of, or not the one that was meant.
         SocketAddressError: an address is wrong as written.
+        KeysError: the folder of keys cannot be used.
     """
     stop = stop_on_signals()
+    keys = None if settings.keys is None else load_actor_keys(settings.keys)
     context = zmq.Context()
     try:
         with ExitStack() as roles:
             subscriber = roles.enter_context(
                 closing(
                     ZmqSubscriber(
-                        context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES
+                        context,
+                        settings.weights_address,
+                        max_message_bytes=MAX_MESSAGE_BYTES,
+                        keys=keys,
                     )
                 )
             )
             outboxes = [
-                roles.enter_context(closing(ZmqOutbox(context, settings.upstream_address)))
+                roles.enter_context(
+                    closing(ZmqOutbox(context, settings.upstream_address, keys=keys))
+                )
                 for _ in range(settings.actors)
             ]
             generator = LoadGenerator(settings, outboxes=outboxes, subscriber=subscriber)

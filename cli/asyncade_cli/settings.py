@@ -206,6 +206,10 @@ class LoadgenSettings(Settings):
     weights_address: str = Field(
         f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
     )
+    keys: Path | None = Field(
+        None,
+        description="folder of the actors' CURVE keys (asyncade keys); none: nothing is encrypted",
+    )
     actors: int = Field(4, ge=1, le=1024, description="synthetic actors")
     envs: int = Field(16, ge=1, le=1024, description="games in an unroll")
     seconds: float = Field(30.0, gt=0, description="end after so long a replay [seconds]")

@@ -56,7 +56,7 @@ class ConnectionMonitor:
             event = _translated(message["event"], message["value"], message["endpoint"].decode())
             if event is not None:
                 events.append(event)
-                lost = event.kind in ("disconnected", "handshake_failed")
+                lost = event.kind in ("disconnected", "handshake_failed", "refused")
                 self._lost_at = time.monotonic() if lost else None
 
     def gave_up(self) -> bool:
@@ -87,7 +87,8 @@ def _translated(event: int, value: int, endpoint: str) -> ConnectionEvent | None
         case zmq.EVENT_CONNECT_RETRIED:
             return ConnectionEvent("retried", endpoint, f"next attempt in {int(value)} ms")
         case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            detail = f"the peer refused our key (status {int(value)})"
+            detail = f"the learner does not know the actor's key (ZAP status {int(value)})"
+            return ConnectionEvent("refused", endpoint, detail)
         case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             detail = f"the peer speaks another protocol or none we know (code {int(value):#x})"
         case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:

@@ -28,14 +28,19 @@ class ConnectionEvent:
         kind: ``connected``: the handshake succeeded, messages can flow. ``disconnected``: the peer
             went away, or was silent for longer than the heartbeat timeout. ``retried``: nobody
             answered, another attempt is scheduled. ``handshake_failed``: something answered that
-            is no peer of ours; ZeroMQ may then never try again.
+            is no peer of ours; ZeroMQ may then never try again. ``refused``: the peer does not let
+            us in, or is not who we trust; trying on is of no use.
         endpoint: address the event is about, as ZeroMQ writes it (``tcp://127.0.0.1:5555``).
         detail: one phrase for a person; empty when the kind says it all.
     """
 
-    kind: Literal["connected", "disconnected", "retried", "handshake_failed"]
+    kind: Literal["connected", "disconnected", "retried", "handshake_failed", "refused"]
     endpoint: str
     detail: str = ""
+
+
+class AccessRefusedError(Exception):
+    """The learner does not let this actor in, or is not the one that it trusts."""
 
 
 class _Role(Protocol):

@@ -13,6 +13,7 @@ import time
 import zmq
 
 from asyncade_runtime.addresses import SocketAddressError, bind, connect
+from asyncade_runtime.curve import ActorKeys, LearnerKeys
 from asyncade_runtime.roles import ConnectionEvent, Inbox, Outbox, Publisher, Subscriber
 from asyncade_runtime.zmq_role import HEARTBEAT_TIMEOUT_S, ConnectingRole, ZmqRole, milliseconds
 
@@ -51,6 +52,7 @@ class ZmqOutbox(ConnectingRole):
         address: of the learner's inbox, such as ``tcp://learner:5555``. The name is looked up again
             at every attempt, so the learner may move, or not exist yet.
         hwm: frames queued inside this process.
+        keys: see `asyncade_runtime.curve`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -63,6 +65,7 @@ class ZmqOutbox(ConnectingRole):
         address: str,
         *,
         hwm: int = 2,
+        keys: ActorKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         options = {
@@ -73,7 +76,7 @@ class ZmqOutbox(ConnectingRole):
             zmq.SNDBUF: _KERNEL_BUFFER_BYTES,
             zmq.LINGER: _OUTBOX_LINGER_MS,
         }
-        super().__init__(context, zmq.PUSH, connect, address, heartbeat_timeout_s, options)
+        super().__init__(context, zmq.PUSH, connect, address, heartbeat_timeout_s, keys, options)
 
     def send(self, frame: bytes, timeout_s: float) -> bool:
         """Hands over one frame; False when nobody took it for `timeout_s` seconds."""
@@ -94,6 +97,7 @@ class ZmqInbox(ZmqRole):
         max_message_bytes: largest frame accepted. An actor that sends a larger one is disconnected
             and comes back; that frame and the few it had queued behind it are lost.
         hwm: frames queued inside this process, per actor.
+        keys: see `asyncade_runtime.curve`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -107,6 +111,7 @@ class ZmqInbox(ZmqRole):
         *,
         max_message_bytes: int,
         hwm: int = 2,
+        keys: LearnerKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         options = {
@@ -114,7 +119,7 @@ class ZmqInbox(ZmqRole):
             zmq.RCVBUF: _KERNEL_BUFFER_BYTES,
             zmq.MAXMSGSIZE: max_message_bytes,
         }
-        super().__init__(context, zmq.PULL, bind, address, heartbeat_timeout_s, options)
+        super().__init__(context, zmq.PULL, bind, address, heartbeat_timeout_s, keys, options)
 
     def receive(self, timeout_s: float) -> bytes | None:
         """Returns the next frame, or None when there was none for `timeout_s` seconds."""
@@ -129,6 +134,7 @@ class ZmqPublisher(ZmqRole):
         address: to bind, such as ``tcp://*:5556``; ``tcp://127.0.0.1:*`` takes a free port.
         resend_interval_s: at most one re-send to joiners in this many seconds, so that a hundred
             actors starting together cost a few broadcasts and not a hundred.
+        keys: see `asyncade_runtime.curve`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -143,6 +149,7 @@ class ZmqPublisher(ZmqRole):
         address: str,
         *,
         resend_interval_s: float = 0.25,
+        keys: LearnerKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         options = {
@@ -151,7 +158,7 @@ class ZmqPublisher(ZmqRole):
             zmq.SNDHWM: _PUBLISHER_HWM,
             zmq.MAXMSGSIZE: _MAX_SUBSCRIPTION_BYTES,
         }
-        super().__init__(context, zmq.XPUB, bind, address, heartbeat_timeout_s, options)
+        super().__init__(context, zmq.XPUB, bind, address, heartbeat_timeout_s, keys, options)
         self._resend_interval_s = resend_interval_s
         self._resent_at = -math.inf
         self._last_frame: bytes | None = None
@@ -189,6 +196,7 @@ class ZmqSubscriber(ConnectingRole):
         context: of this process.
         address: of the learner's publisher, such as ``tcp://learner:5556``.
         max_message_bytes: largest frame accepted; a publisher that sends a larger one is left.
+        keys: see `asyncade_runtime.curve`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -201,6 +209,7 @@ class ZmqSubscriber(ConnectingRole):
         address: str,
         *,
         max_message_bytes: int,
+        keys: ActorKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         options = {
@@ -211,7 +220,7 @@ class ZmqSubscriber(ConnectingRole):
             zmq.CONFLATE: 1,
             zmq.MAXMSGSIZE: max_message_bytes,
         }
-        super().__init__(context, zmq.SUB, connect, address, heartbeat_timeout_s, options)
+        super().__init__(context, zmq.SUB, connect, address, heartbeat_timeout_s, keys, options)
         self._socket.subscribe(b"")
 
     def latest(self, timeout_s: float) -> bytes | None:

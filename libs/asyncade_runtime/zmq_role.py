@@ -9,6 +9,7 @@ import zmq
 
 from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.connection_monitor import ConnectionMonitor
+from asyncade_runtime.curve import ActorKeys, LearnerKeys
 from asyncade_runtime.roles import ConnectionEvent
 
 HEARTBEAT_TIMEOUT_S = 30.0
@@ -18,6 +19,9 @@ It must exceed the longest pause between two calls of `Inbox.receive`. A full PU
 connections, heartbeats included, and *either* side then takes the other for dead: with a timeout of
 0.6 s, a reader that paused longer lost the connection and every unroll in flight (measured).
 """
+
+
+_REFUSED_AFTER = 5
 
 
 class ZmqRole:
@@ -34,8 +38,10 @@ class ZmqRole:
         attach: Callable[[zmq.SyncSocket, str], str],
         address: str,
         heartbeat_timeout_s: float,
+        keys: ActorKeys | LearnerKeys | None,
         options: Mapping[zmq.SocketOption, int],
     ) -> None:
+        self._keys = keys
         heartbeat_ms = milliseconds(heartbeat_timeout_s)
         self._socket = context.socket(kind)
         for option, value in {
@@ -52,6 +58,7 @@ class ZmqRole:
             zmq.RECONNECT_IVL: 100,
             zmq.RECONNECT_IVL_MAX: 5000,
             **options,
+            **(keys.options() if keys else {}),
         }.items():
             self._socket.set(option, value)
         self._monitor = ConnectionMonitor(context, self._socket)
@@ -73,11 +80,14 @@ class ZmqRole:
 
 
 class ConnectingRole(ZmqRole):
-    """A role that connects, and never stops trying."""
+    """A role that connects, and never stops trying, but says when that has become of no use."""
+
+    _failures = 0
 
     def events(self) -> list[ConnectionEvent]:
         """Returns what happened to the connections since the last call, without blocking."""
         events = super().events()
+        events += self._refusals(events)
         if self._monitor.gave_up():
             self._socket.disconnect(self.endpoint)
             self._socket.connect(self.endpoint)
@@ -86,6 +96,23 @@ class ConnectingRole(ZmqRole):
             )
             self._monitor.reset()
         return events
+
+    def _refusals(self, events: list[ConnectionEvent]) -> list[ConnectionEvent]:
+        """Tells a learner with another key from one that is just being started again.
+
+        ZeroMQ cannot: whoever has the wrong key of the learner only sees it hang up. A learner that
+        goes away does that once in a while, but not in `_REFUSED_AFTER` handshakes in a row.
+        """
+        for event in events:
+            if event.kind == "connected":
+                self._failures = 0
+            elif event.kind == "handshake_failed":
+                self._failures += 1
+        if self._keys is None or self._failures < _REFUSED_AFTER:
+            return []
+        self._failures = 0
+        detail = "the learner's key is not the one in our folder of keys, or it uses none"
+        return [ConnectionEvent("refused", self.endpoint, detail)]
 
 
 def milliseconds(seconds: float) -> int:

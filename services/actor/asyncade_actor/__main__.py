@@ -11,8 +11,10 @@ from asyncade_actor.settings import ActorSettings
 from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.curve import KeysError, load_actor_keys
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
+from asyncade_runtime.roles import AccessRefusedError
 from asyncade_runtime.settings import SettingsError, load
 
 
@@ -28,9 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure("actor", actor_id, settings.log_format, settings.log_level, sys.stderr)
     try:
         run(settings, actor_id)
-    except (SocketAddressError, HttpAddressError) as error:
+    except (SocketAddressError, HttpAddressError, KeysError) as error:
         get_logger().error("cannot start", detail=str(error))
         return 2
+    except AccessRefusedError as error:
+        get_logger().error("refused by the learner", detail=str(error))
+        return 3
     return 0
 
 
@@ -55,9 +60,10 @@ def run(settings: ActorSettings, actor_id: str) -> None:
     registry = CollectorRegistry()
     health = Health(settings.stall_seconds)
     context = zmq.Context()
-    outbox = ZmqOutbox(context, settings.upstream_address)
+    keys = None if settings.keys is None else load_actor_keys(settings.keys)
+    outbox = ZmqOutbox(context, settings.upstream_address, keys=keys)
     subscriber = ZmqSubscriber(
-        context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES
+        context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
     )
     with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
         log.info("up", metrics_port=http.port, learner=settings.upstream_address)

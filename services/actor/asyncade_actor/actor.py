@@ -28,7 +28,7 @@ from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
 from asyncade_rl.shapes import Precision
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import Outbox, Subscriber
+from asyncade_runtime.roles import AccessRefusedError, Outbox, Subscriber
 
 WAIT_S: Final = 0.25
 """How long one step may block on a socket: what a SIGTERM waits for at most."""
@@ -95,7 +95,12 @@ class Actor:
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until told to stop."""
+        """Steps until told to stop.
+
+        Raises:
+            AccessRefusedError: of the learner's socket; an actor that is not wanted must not look
+                as if it were only slow.
+        """
         while not stop.is_set():
             self.step()
 
@@ -281,6 +286,10 @@ class Actor:
                 getattr(self._log, level)(
                     f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
                 )
+                if event.kind == "refused":
+                    raise AccessRefusedError(
+                        f"{event.detail}: give both sides keys that were made together, with --keys"
+                    )
 
 
 def _check_model(weights: Weights, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -21,6 +22,10 @@ class ActorSettings(Settings):
     )
     weights_address: str = Field(
         f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
+    )
+    keys: Path | None = Field(
+        None,
+        description="folder of the actors' CURVE keys (asyncade keys); none: nothing is encrypted",
     )
     actor_id: str | None = Field(
         None,

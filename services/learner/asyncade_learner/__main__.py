@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, set_thread_environment
+from asyncade_runtime.curve import KeysError, authenticating, load_learner_keys
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         RunFolderError,
         CheckpointError,
         DeviceError,
+        KeysError,
     ) as error:
         get_logger().error("cannot start", detail=str(error))
         return 2
@@ -65,10 +68,20 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
     folder.remove_endpoints()
     registry = CollectorRegistry()
     health = Health(settings.stall_seconds)
+    keys = None if settings.keys is None else load_learner_keys(settings.keys)
+    if keys is None:
+        log.warning("nothing is encrypted, and whoever reaches the ports is let in", cure="--keys")
     context = zmq.Context()
-    inbox = ZmqInbox(context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES)
-    publisher = ZmqPublisher(context, settings.weights_address)
-    try:
+    with ExitStack() as closing:
+        closing.callback(context.term)
+        closing.enter_context(authenticating(context, keys))
+        inbox = ZmqInbox(
+            context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
+        )
+        closing.callback(inbox.close)
+        publisher = ZmqPublisher(context, settings.weights_address, keys=keys)
+        closing.callback(publisher.close)
+        closing.callback(folder.remove_endpoints)
         with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
             learner = Learner(
                 settings,
@@ -103,11 +116,6 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
                 summary(learner.progress, target=settings.target, ended_by=ended, about=about)
             )
             log.info("ended", by=ended, env_steps=learner.progress.env_steps)
-    finally:
-        folder.remove_endpoints()
-        inbox.close()
-        publisher.close()
-        context.term()
 
 
 if __name__ == "__main__":

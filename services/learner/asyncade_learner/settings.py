@@ -66,6 +66,11 @@ class LearnerSettings(Settings):
     weights_address: str = Field(
         f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where weights are published"
     )
+    keys: Path | None = Field(
+        None,
+        description="folder of the learner's CURVE keys (asyncade keys); none: nothing is"
+        " encrypted, and whoever reaches the ports is let in",
+    )
     metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
     metrics_port: int = Field(
         ports.LEARNER_HTTP, ge=0, le=65535, description="their port; 0 takes a free one"

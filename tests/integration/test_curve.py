@@ -1,0 +1,136 @@
+"""Encrypted sockets: who is let in, and what the others are told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from asyncade_runtime.curve import (
+    ActorKeys,
+    LearnerKeys,
+    authenticating,
+    load_actor_keys,
+    load_learner_keys,
+    make_keys,
+)
+from asyncade_runtime.sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+
+DEADLINE_S = 30.0
+SHORT_S = 0.02
+ANYWHERE = "tcp://127.0.0.1:*"
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.SyncContext]:
+    with zmq.Context() as made:
+        yield made
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[LearnerKeys, ActorKeys]:
+    make_keys(tmp_path)
+    return load_learner_keys(tmp_path / "learner"), load_actor_keys(tmp_path / "actor")
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> ActorKeys:
+    make_keys(tmp_path / "strangers")
+    return load_actor_keys(tmp_path / "strangers" / "actor")
+
+
+@pytest.fixture
+def inbox(context: zmq.SyncContext, keys: tuple[LearnerKeys, ActorKeys]) -> Iterator[ZmqInbox]:
+    with authenticating(context, keys[0]):
+        made = ZmqInbox(context, ANYWHERE, max_message_bytes=1000, keys=keys[0])
+        yield made
+        made.close()
+
+
+def until_refused(outbox: ZmqOutbox, inbox: ZmqInbox) -> str:
+    """Sends until the outbox says that it is of no use; returns why."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        outbox.send(b"x", SHORT_S)
+        assert inbox.receive(SHORT_S) is None
+        for event in outbox.events():
+            assert event.kind != "connected"
+            if event.kind == "refused":
+                return event.detail
+    raise AssertionError("was not refused in time")
+
+
+def test_who_is_known_is_let_in_on_both_sockets(
+    context: zmq.SyncContext, keys: tuple[LearnerKeys, ActorKeys]
+) -> None:
+    with authenticating(context, keys[0]):
+        inbox = ZmqInbox(context, ANYWHERE, max_message_bytes=1000, keys=keys[0])
+        publisher = ZmqPublisher(context, ANYWHERE, keys=keys[0])
+        outbox = ZmqOutbox(context, inbox.endpoint, keys=keys[1])
+        subscriber = ZmqSubscriber(
+            context, publisher.endpoint, max_message_bytes=1000, keys=keys[1]
+        )
+        assert outbox.send(b"up", DEADLINE_S)
+        assert inbox.receive(DEADLINE_S) == b"up"
+        publisher.publish(b"down")
+        deadline = time.monotonic() + DEADLINE_S
+        while (frame := subscriber.latest(SHORT_S)) is None and time.monotonic() < deadline:
+            publisher.welcome_joiners()
+        assert frame == b"down"
+        for role in (inbox, publisher, outbox, subscriber):
+            role.close()
+
+
+def test_a_key_that_the_learner_does_not_know_is_refused(
+    context: zmq.SyncContext,
+    keys: tuple[LearnerKeys, ActorKeys],
+    strangers: ActorKeys,
+    inbox: ZmqInbox,
+) -> None:
+    mixed = ActorKeys(strangers.public, strangers.secret, learner=keys[1].learner)
+    outbox = ZmqOutbox(context, inbox.endpoint, keys=mixed)
+    assert "does not know the actor's key" in until_refused(outbox, inbox)
+    outbox.close()
+
+
+def test_a_learner_with_another_key_is_not_trusted(
+    context: zmq.SyncContext, strangers: ActorKeys, inbox: ZmqInbox
+) -> None:
+    outbox = ZmqOutbox(context, inbox.endpoint, keys=strangers)
+    assert "is not the one in our folder" in until_refused(outbox, inbox)
+    outbox.close()
+
+
+def test_a_learner_without_keys_is_not_trusted(
+    context: zmq.SyncContext, keys: tuple[LearnerKeys, ActorKeys]
+) -> None:
+    inbox = ZmqInbox(context, ANYWHERE, max_message_bytes=1000)
+    outbox = ZmqOutbox(context, inbox.endpoint, keys=keys[1])
+    assert "or it uses none" in until_refused(outbox, inbox)
+    outbox.close()
+    inbox.close()
+
+
+def test_an_actor_without_keys_is_not_let_in(context: zmq.SyncContext, inbox: ZmqInbox) -> None:
+    outbox = ZmqOutbox(context, inbox.endpoint)
+    deadline = time.monotonic() + DEADLINE_S
+    while not any(event.kind == "handshake_failed" for event in outbox.events()):
+        outbox.send(b"x", SHORT_S)
+        assert inbox.receive(SHORT_S) is None
+        assert time.monotonic() < deadline
+    outbox.close()
+
+
+def test_without_an_authenticator_nobody_is_let_in(
+    context: zmq.SyncContext, keys: tuple[LearnerKeys, ActorKeys]
+) -> None:
+    inbox = ZmqInbox(context, ANYWHERE, max_message_bytes=1000, keys=keys[0])
+    outbox = ZmqOutbox(context, inbox.endpoint, keys=keys[1])
+    for _ in range(10):  # who is let in is so within milliseconds
+        assert not outbox.send(b"x", SHORT_S)
+        assert inbox.receive(SHORT_S) is None
+    outbox.close()
+    inbox.close()
