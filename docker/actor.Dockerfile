@@ -1,0 +1,55 @@
+# The actor: plays games by the weights it is sent. Build it from the root of the repository:
+#   docker build -f docker/actor.Dockerfile -t asyncade-actor .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+# What both services need. The other Dockerfile has the same lines, so Docker builds this stage once
+# and stores its layer once.
+FROM ${PYTHON_IMAGE} AS common
+# The CPU build, where pip can find one: TORCH_INDEX is the package index that has it (PyTorch's
+# "Get started" page says which). Otherwise the platform's own build, which on Linux brings
+# gigabytes of CUDA.
+ARG TORCH=torch==2.13.0+cpu
+ARG TORCH_ELSE=torch==2.13.0
+ARG TORCH_INDEX=
+WORKDIR /build
+RUN python -m venv --without-pip /opt/asyncade
+COPY constraints.txt ./
+RUN install="pip --python /opt/asyncade/bin/python install --no-cache-dir -c constraints.txt"; \
+    $install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" \
+    || { echo "pip finds no $TORCH; taking $TORCH_ELSE" >&2; $install "$TORCH_ELSE"; }
+COPY pyproject.toml docker/requirements.py docker/leave_out.sh ./
+RUN python requirements.py > requirements.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir \
+       -c constraints.txt -r requirements.txt \
+    && ./leave_out.sh /opt/asyncade
+
+# What the actor needs besides, and the code.
+FROM common AS actor
+RUN python requirements.py actor > actor.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/actor \
+       -c constraints.txt -r actor.txt
+COPY . .
+RUN pip --python /opt/asyncade/bin/python install --no-cache-dir --no-deps --prefix /opt/actor .
+
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 asyncade \
+    && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /tmp \
+       --shell /usr/sbin/nologin asyncade
+COPY --from=common /opt/asyncade /opt/asyncade
+COPY --from=actor /opt/actor /opt/asyncade
+COPY docker/healthcheck.py /opt/asyncade/
+ENV PATH=/opt/asyncade/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    ASYNCADE_ACTOR_METRICS_HOST=0.0.0.0
+USER 10001:10001
+EXPOSE 9102
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=5 \
+    CMD ["python", "-IS", "/opt/asyncade/healthcheck.py", "9102"]
+ENTRYPOINT ["asyncade-actor"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Asyncade actor" \
+      org.opencontainers.image.description="Plays Atari games for an Asyncade learner" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT AND GPL-2.0-only"

@@ -1,0 +1,62 @@
+# The learner: trains on what actors send. Build it from the root of the repository:
+#   docker build -f docker/learner.Dockerfile -t asyncade-learner .
+# With TORCH=torch==2.13.0 it gets the platform's own build of torch, which trains on a GPU.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+# What both services need. The other Dockerfile has the same lines, so Docker builds this stage once
+# and stores its layer once.
+FROM ${PYTHON_IMAGE} AS common
+# The CPU build, where pip can find one: TORCH_INDEX is the package index that has it (PyTorch's
+# "Get started" page says which). Otherwise the platform's own build, which on Linux brings
+# gigabytes of CUDA.
+ARG TORCH=torch==2.13.0+cpu
+ARG TORCH_ELSE=torch==2.13.0
+ARG TORCH_INDEX=
+WORKDIR /build
+RUN python -m venv --without-pip /opt/asyncade
+COPY constraints.txt ./
+RUN install="pip --python /opt/asyncade/bin/python install --no-cache-dir -c constraints.txt"; \
+    $install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" \
+    || { echo "pip finds no $TORCH; taking $TORCH_ELSE" >&2; $install "$TORCH_ELSE"; }
+COPY pyproject.toml docker/requirements.py docker/leave_out.sh ./
+RUN python requirements.py > requirements.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir \
+       -c constraints.txt -r requirements.txt \
+    && ./leave_out.sh /opt/asyncade
+
+# What the learner needs besides, and the code.
+FROM common AS learner
+RUN python requirements.py learner > learner.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/learner \
+       -c constraints.txt -r learner.txt
+COPY . .
+RUN pip --python /opt/asyncade/bin/python install --no-cache-dir --no-deps --prefix /opt/learner .
+
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 asyncade \
+    && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /tmp \
+       --shell /usr/sbin/nologin asyncade
+COPY --from=common /opt/asyncade /opt/asyncade
+COPY --from=learner /opt/learner /opt/asyncade
+COPY docker/healthcheck.py /opt/asyncade/
+# A new volume takes over the owner of the folder it is mounted on.
+RUN install --directory --owner=10001 --group=10001 /runs
+ENV PATH=/opt/asyncade/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    ASYNCADE_LEARNER_RUN_DIR=/runs/learner \
+    ASYNCADE_LEARNER_UPSTREAM_ADDRESS=tcp://*:5555 \
+    ASYNCADE_LEARNER_WEIGHTS_ADDRESS=tcp://*:5556 \
+    ASYNCADE_LEARNER_METRICS_HOST=0.0.0.0
+USER 10001:10001
+VOLUME /runs
+EXPOSE 5555 5556 9101
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=5 \
+    CMD ["python", "-IS", "/opt/asyncade/healthcheck.py", "9101"]
+ENTRYPOINT ["asyncade-learner"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Asyncade learner" \
+      org.opencontainers.image.description="Trains on what Asyncade actors send it" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT"
