@@ -1,0 +1,142 @@
+"""compose.yaml against the code: ports, variables, defaults; and that nothing in it is open."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from asyncade_actor.settings import ActorSettings
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto import ports
+from asyncade_runtime.settings import Settings, load
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "compose.yaml").read_text()
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
+OURS: dict[str, type[Settings]] = {
+    "learner": LearnerSettings,
+    "learner-gpu": LearnerSettings,
+    "actor": ActorSettings,
+}
+
+
+def composed(**variables: str) -> dict[str, Any]:
+    """The file as Compose reads it, with these variables set and no others."""
+    text, found = COMPOSE, 1
+    while found:  # from the innermost default outwards
+        text, found = VARIABLE.subn(lambda m: variables.get(m[1]) or m[2] or "", text)
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def settings_of(service: str, **variables: str) -> Any:
+    """What a service's settings are, with what Compose gives it."""
+    return load(OURS[service], [], composed(**variables)["services"][service]["environment"])
+
+
+SERVICES = composed()["services"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_without_variables_a_service_has_its_own_defaults(service: str) -> None:
+    given = settings_of(service).model_dump()
+    defaults = load(OURS[service], [], {}).model_dump()
+    changed = {name for name, value in given.items() if value != defaults[name]}
+    assert (
+        changed
+        == {
+            "learner": {"run_dir"},
+            "learner-gpu": {"run_dir", "device"},
+            "actor": {"upstream_address", "weights_address"},
+        }[service]
+    )
+
+
+def test_variables_reach_the_learner() -> None:
+    learner = settings_of(
+        "learner", MODE="gradients", GAME="breakout", TARGET="20", SEED="7", MAX_MINUTES="30"
+    )
+    assert (learner.mode, learner.game, learner.target) == ("gradients", "breakout", 20.0)
+    assert (learner.seed, learner.max_minutes) == (7, 30.0)
+    assert settings_of("actor", ENVS="16").envs == 16
+
+
+def test_each_game_and_mode_has_a_folder_in_the_volume() -> None:
+    default = load(LearnerSettings, [], {})
+    assert settings_of("learner").run_dir == Path(f"/runs/{default.game}-{default.mode}")
+    other = settings_of("learner", MODE="gradients", GAME="breakout")
+    assert other.run_dir == Path("/runs/breakout-gradients")
+    assert settings_of("learner", RUN="mine").run_dir == Path("/runs/mine")
+    assert settings_of("learner-gpu").run_dir != settings_of("learner").run_dir
+    assert "runs:/runs" in SERVICES["learner"]["volumes"]
+
+
+def test_actors_are_told_where_the_learner_binds() -> None:
+    actor = settings_of("actor")
+    assert actor.upstream_address == f"tcp://learner:{ports.UPSTREAM}"
+    assert actor.weights_address == f"tcp://learner:{ports.WEIGHTS}"
+
+
+def test_actors_can_be_scaled() -> None:
+    assert composed()["services"]["actor"]["deploy"]["replicas"] == 2
+    assert composed(ACTORS="5")["services"]["actor"]["deploy"]["replicas"] == 5
+    assert not {"container_name", "ports"} & SERVICES["actor"].keys()
+
+
+def test_only_the_learner_is_waited_for_and_only_for_convenience() -> None:
+    waits = {name: service.get("depends_on") for name, service in SERVICES.items()}
+    assert {name: what for name, what in waits.items() if what} == {
+        "actor": {"learner": {"condition": "service_healthy"}}
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_is_locked_down(service: str) -> None:
+    content = SERVICES[service]
+    assert content["read_only"] is True
+    assert "/tmp" in content["tmpfs"]
+    assert content["cap_drop"] == ["ALL"]
+    assert content["security_opt"] == ["no-new-privileges:true"]
+    assert not {"cap_add", "privileged", "user", "pid", "network_mode"} & content.keys()
+    limits = content["deploy"]["resources"]["limits"]
+    assert limits.keys() == {"cpus", "memory", "pids"}
+    files = [volume for volume in content.get("volumes", []) if volume.startswith(".")]
+    assert all(volume.endswith(":ro") for volume in files)
+
+
+def test_only_what_people_look_at_is_published_and_only_on_loopback() -> None:
+    published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
+    assert published == {
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+    assert composed()["networks"]["training"] == {"internal": True}
+    assert {name for name, s in SERVICES.items() if "watching" in s["networks"]} == {*published}
+
+
+def test_the_gpu_learner_takes_the_place_of_the_other() -> None:
+    lines = (ROOT / "docker/gpu.env").read_text().splitlines()
+    variables = dict(line.split("=") for line in lines if not line.startswith("#"))
+    services = composed(**variables)["services"]
+    profile = variables["COMPOSE_PROFILES"]
+    assert [n for n, s in services.items() if profile in s.get("profiles", [])] == ["learner-gpu"]
+    assert services["learner"]["deploy"]["replicas"] == 0
+    assert services["learner-gpu"]["networks"]["training"]["aliases"] == ["learner"]
+    assert services["learner-gpu"]["image"] != services["learner"]["image"]
+
+
+def test_every_mounted_file_is_there() -> None:
+    mounts = [volume for s in SERVICES.values() for volume in s.get("volumes", [])]
+    files = [volume.split(":")[0] for volume in mounts if volume.startswith(".")]
+    assert len(files) == 4
+    assert all((ROOT / file).exists() for file in files)
+
+
+def test_every_variable_is_explained() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    for name in {found[1] for found in re.finditer(r"\$\{(\w+)", COMPOSE)}:
+        assert f"`{name}`" in page, f"docs/operations.md says nothing of {name}"

@@ -1,0 +1,117 @@
+"""Prometheus's configuration against the code, its alerts against faults, its manual against both.
+
+`promtool` comes with Prometheus: the Debian package ``prometheus`` has it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from asyncade_learner.settings import LearnerSettings
+from asyncade_proto import ports
+from asyncade_runtime.settings import load
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docker/prometheus"
+PAGE = (ROOT / "docs/operations.md").read_text()
+
+
+def content(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+CONFIG = content(FOLDER / "prometheus.yml")
+COMPOSE = content(ROOT / "compose.yaml")
+RULES = [
+    rule
+    for file in sorted((FOLDER / "rules").glob("*.yml"))
+    for group in content(file)["groups"]
+    for rule in group["rules"]
+]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+
+
+def promtool(*arguments: object) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    promtool("check", "config", FOLDER / "prometheus.yml")
+
+
+def test_alerts_fire_on_their_faults_and_on_nothing_else() -> None:
+    promtool("test", "rules", *(FOLDER / "tests").glob("*.yml"))
+
+
+def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
+    shown: dict[str, set[bool]] = defaultdict(set)
+    for file in (FOLDER / "tests").glob("*.yml"):
+        for test in content(file)["tests"]:
+            for case in test.get("alert_rule_test", []):
+                shown[case["alertname"]].add(bool(case["exp_alerts"]))
+    assert shown == {name: {True, False} for name in ALERTS}
+
+
+def test_all_replicas_are_scraped_on_the_ports_of_the_code() -> None:
+    jobs = {job["job_name"]: job["dns_sd_configs"] for job in CONFIG["scrape_configs"]}
+    assert not any("metrics_path" in job for job in CONFIG["scrape_configs"])  # /metrics
+    http = {"learner": ports.LEARNER_HTTP, "actor": ports.ACTOR_HTTP}
+    assert jobs.keys() == http.keys()
+    for name, (lookup,) in jobs.items():
+        assert lookup["names"] == [name]
+        assert name in COMPOSE["services"]
+        assert (lookup["type"], lookup["port"]) == ("A", http[name])
+
+
+def test_compose_mounts_the_configuration_where_prometheus_reads_it() -> None:
+    mounts = COMPOSE["services"]["prometheus"]["volumes"]
+    assert (
+        f"./{FOLDER.relative_to(ROOT)}/prometheus.yml:/etc/prometheus/prometheus.yml:ro" in mounts
+    )
+    assert f"./{FOLDER.relative_to(ROOT)}/rules:/etc/prometheus/rules:ro" in mounts
+    assert CONFIG["rule_files"] == ["rules/*.yml"]
+
+
+def test_recording_rules_are_named_by_level_metric_and_operation() -> None:
+    names = [rule["record"] for rule in RULES if "record" in rule]
+    assert names
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z_]+:asyncade_[a-z_]+:[a-z0-9_]+", name), name
+
+
+def anchor(heading: str) -> str:
+    """The part of a link that leads to a heading."""
+    return heading.lower().replace(" ", "-")
+
+
+def test_every_alert_is_explained() -> None:
+    headings = re.findall(r"^### (.*)$", PAGE, re.MULTILINE)
+    assert [heading for heading in headings if heading.startswith("Asyncade")] == [*ALERTS]
+    for name, alert in ALERTS.items():
+        explained = PAGE.partition(f"### {name}\n")[2].partition("\n#")[0]
+        assert "**Means:**" in explained, name
+        assert "**Do:**" in explained, name
+        assert alert["annotations"]["runbook"] == f"docs/operations.md#{anchor(name)}"
+        assert alert["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_thresholds_suit_the_defaults_of_the_settings() -> None:
+    settings = load(LearnerSettings, [], {})
+    (lag,) = re.findall(r"p95_rate5m > (\d+)", ALERTS["AsyncadePolicyLagHigh"]["expr"])
+    assert settings.messages_in_flight < int(lag) < settings.max_policy_lag
+    (age,) = re.findall(r"> (\d+)$", ALERTS["AsyncadeCheckpointStale"]["expr"])
+    assert int(age) >= 5 * settings.checkpoint_seconds
