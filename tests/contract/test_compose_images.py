@@ -54,7 +54,7 @@ def test_an_image_has_its_own_extra_and_no_other(service: str) -> None:
 
 def test_requirements_are_those_of_pyproject() -> None:
     def printed(*extras: str) -> list[str]:
-        command = [sys.executable, ROOT / "docker/requirements.py", *extras]
+        command = [sys.executable, str(ROOT / "docker/requirements.py"), *extras]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         return done.stdout.splitlines()
 
