@@ -127,6 +127,8 @@ def test_the_gpu_learner_takes_the_place_of_the_other() -> None:
     assert services["learner"]["deploy"]["replicas"] == 0
     assert services["learner-gpu"]["networks"]["training"]["aliases"] == ["learner"]
     assert services["learner-gpu"]["image"] != services["learner"]["image"]
+    build = composed(TORCH_INDEX="of-cpu-builds")["services"]["learner-gpu"]["build"]
+    assert build["args"]["TORCH_INDEX"] == ""
 
 
 def test_every_mounted_file_is_there() -> None:
