@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup train test check docs format clean
-.PHONY: bench bench-target bench-games bench-rivals
+.PHONY: bench bench-target bench-games bench-rivals up down
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,12 @@ bench-games: setup  ## Breakout, Freeway, Boxing against random play
 
 bench-rivals: setup  ## other implementations on this machine, each in a venv of its own
 	$(BIN)/python bench/rivals/run.py $(ARGS)
+
+up:  ## the same as containers, with Grafana and Prometheus; ARGS="--scale actor=4"
+	docker compose up $(ARGS)
+
+down:  ## end the containers; runs and metrics stay
+	docker compose down $(ARGS)
 
 check: setup  ## lint, types, import floors
 	$(BIN)/ruff check .
