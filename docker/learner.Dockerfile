@@ -40,7 +40,7 @@ COPY --from=common /opt/asyncade /opt/asyncade
 COPY --from=learner /opt/learner /opt/asyncade
 COPY docker/healthcheck.py /opt/asyncade/
 # A new volume takes over the owner of the folder it is mounted on.
-RUN install --directory --owner=10001 --group=10001 /runs
+RUN install --directory --owner=10001 --group=10001 /runs /keys/learner /keys/actor
 ENV PATH=/opt/asyncade/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ASYNCADE_LEARNER_RUN_DIR=/runs/learner \

@@ -12,6 +12,7 @@ import yaml
 from asyncade_actor.settings import ActorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
+from asyncade_runtime.curve import ACTOR, LEARNER
 from asyncade_runtime.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +50,9 @@ def test_without_variables_a_service_has_its_own_defaults(service: str) -> None:
     assert (
         changed
         == {
-            "learner": {"run_dir"},
-            "learner-gpu": {"run_dir", "device"},
-            "actor": {"upstream_address", "weights_address"},
+            "learner": {"run_dir", "keys"},
+            "learner-gpu": {"run_dir", "keys", "device"},
+            "actor": {"upstream_address", "weights_address", "keys"},
         }[service]
     )
 
@@ -87,11 +88,27 @@ def test_actors_can_be_scaled() -> None:
     assert not {"container_name", "ports"} & SERVICES["actor"].keys()
 
 
-def test_only_the_learner_is_waited_for_and_only_for_convenience() -> None:
+def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() -> None:
     waits = {name: service.get("depends_on") for name, service in SERVICES.items()}
+    keys = {"keys": {"condition": "service_completed_successfully"}}
     assert {name: what for name, what in waits.items() if what} == {
-        "actor": {"learner": {"condition": "service_healthy"}}
+        "learner": keys,
+        "learner-gpu": keys,
+        "actor": keys | {"learner": {"condition": "service_healthy"}},
     }
+
+
+def test_connections_are_encrypted_unless_that_is_switched_off() -> None:
+    made = dict(volume.split(":")[::-1] for volume in SERVICES["keys"]["volumes"])
+    folder = SERVICES["keys"]["entrypoint"][-1]
+    for service, side in (("learner", LEARNER), ("learner-gpu", LEARNER), ("actor", ACTOR)):
+        keys = settings_of(service).keys
+        assert keys == Path(folder) / side
+        assert f"{made[str(keys)]}:{keys}:ro" in SERVICES[service]["volumes"]
+        mounted = [v for v in SERVICES[service]["volumes"] if "keys" in v]
+        assert len(mounted) == 1  # nobody gets the other side's secret
+    assert settings_of("learner", LEARNER_KEYS="null").keys is None
+    assert settings_of("actor", ACTOR_KEYS="null").keys is None
 
 
 @pytest.mark.parametrize("service", SERVICES)
