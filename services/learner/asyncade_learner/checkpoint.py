@@ -29,6 +29,7 @@ _COUNTERS: Final = (
     "episodes",
     "seconds",
     "received_bytes",
+    "first_return",
 )
 
 

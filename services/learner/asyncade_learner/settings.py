@@ -158,10 +158,13 @@ class LearnerSettings(Settings):
     )
     entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
     anneal_env_steps: int = Field(
-        500_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
+        500_000,
+        gt=0,
+        description="step size and entropy cost fall linearly over these env steps; with a target,"
+        " over the way to it instead",
     )
     anneal_to: float = Field(
-        0.2, ge=0, le=1, description="fraction of step size and entropy cost that remains"
+        0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
     )
     value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
     normalise_advantages: bool = Field(True, description="per minibatch: mean 0, deviation 1")
