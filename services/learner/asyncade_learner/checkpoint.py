@@ -29,7 +29,6 @@ _COUNTERS: Final = (
     "episodes",
     "seconds",
     "received_bytes",
-    "first_return",
 )
 
 

@@ -243,7 +243,7 @@ class Learner:
     # --- learning ----------------------------------------------------------------------------
 
     def _improve(self) -> None:
-        improvement = self._phase.improve(self._schedule())
+        improvement = self._phase.improve(self._progress.env_steps)
         self._contributors.clear()
         self._progress.updates += improvement.updates
         self._watch(improvement)
@@ -251,17 +251,6 @@ class Learner:
             self._phase = learning_phase(self._trainer)
             self._log.info("input normalisation calibrated", env_steps=self._progress.env_steps)
         self._publish()
-
-    def _schedule(self) -> int:
-        """Returns how many env steps the annealed hyperparameters have got on.
-
-        With a target, they fall with the way to it and not with time: when the way is found is luck
-        (docs/decisions/0007), and a step size that has fallen before lets nothing be found.
-        """
-        target = self._settings.target
-        if target is None:
-            return self._progress.env_steps
-        return round(self._progress.way_to(target) * self._settings.anneal_env_steps)
 
     def _lose_patience(self) -> None:
         """Makes do with what there is; publishes that nothing is on its way any more.
@@ -300,7 +289,7 @@ class Learner:
             policy_version=self._progress.policy_version,
             model=self._model,
             assignment=self._settings.assignment(
-                self._phase.request, self._schedule(), len(self._seen)
+                self._phase.request, self._progress.env_steps, len(self._seen)
             ),
             received=dict(itertools.islice(self._received.items(), MAX_SENDERS)),
             safetensors=to_safetensors(self._trainer.network),

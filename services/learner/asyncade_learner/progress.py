@@ -10,9 +10,6 @@ from typing import Final
 GAMES_OF_THE_TARGET: Final = 100
 """The mean return of this many last games decides (the method's author: above 18 on Pong)."""
 
-GAMES_OF_THE_SCHEDULE: Final = 20
-"""How many last games tell how far the way to the target is: fewer are noise, more come late."""
-
 
 @dataclass(slots=True)
 class Progress:
@@ -25,7 +22,6 @@ class Progress:
         episodes: games finished.
         seconds: wall time of learner processes.
         received_bytes: of trajectories and gradients.
-        first_return: mean return of the first `GAMES_OF_THE_SCHEDULE` games, once played.
         recent_returns: of the last `GAMES_OF_THE_TARGET` games, oldest first.
     """
 
@@ -35,7 +31,6 @@ class Progress:
     episodes: int = 0
     seconds: float = 0.0
     received_bytes: int = 0
-    first_return: float | None = None
     recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=GAMES_OF_THE_TARGET))
 
     def count_episodes(self, returns: Iterable[float]) -> None:
@@ -43,8 +38,6 @@ class Progress:
         for value in returns:
             self.episodes += 1
             self.recent_returns.append(float(value))
-            if self.episodes == GAMES_OF_THE_SCHEDULE:
-                self.first_return = self.mean_return()
 
     def mean_return(self) -> float | None:
         """Returns the mean over the recent games; None before the first one."""
@@ -57,19 +50,6 @@ class Progress:
         mean = self.mean_return()
         full = len(self.recent_returns) == GAMES_OF_THE_TARGET
         return full and mean is not None and mean > target
-
-    def way_to(self, target: float) -> float:
-        """Returns which part of the way to the target is made, from 0 to 1.
-
-        It begins at the mean return of the first games; the last few say where it stands.
-        """
-        if self.first_return is None:
-            return 0.0
-        if target <= self.first_return:
-            return 1.0
-        last = list(self.recent_returns)[-GAMES_OF_THE_SCHEDULE:]
-        made = sum(last) / len(last) - self.first_return
-        return min(1.0, max(0.0, made / (target - self.first_return)))
 
     def bytes_per_env_step(self) -> float | None:
         """Returns bytes received per env step; None before the first one."""

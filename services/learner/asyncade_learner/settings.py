@@ -158,10 +158,7 @@ class LearnerSettings(Settings):
     )
     entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
     anneal_env_steps: int = Field(
-        500_000,
-        gt=0,
-        description="step size and entropy cost fall linearly over these env steps; with a target,"
-        " over the way to it instead",
+        350_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
     )
     anneal_to: float = Field(
         0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"

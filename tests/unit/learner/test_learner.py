@@ -25,7 +25,7 @@ from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.receiving import InlineReceiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Episodes, Gradients, Message, Trajectory, Weights
+from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
 from asyncade_rl.catch import Catch
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
@@ -706,16 +706,3 @@ def test_a_folder_without_a_checkpoint_is_a_new_run(tmp_path: Path, resume: str)
     rig = Rig(tmp_path, resume=resume)
     assert rig.learner.progress.env_steps == 0
     assert rig.folder.read_metrics() == []
-
-
-def test_with_a_target_the_step_size_falls_with_the_way_to_it(
-    tmp_path: Path, played: Sequence[Trajectory]
-) -> None:
-    rig = Rig(tmp_path, target=1.0, anneal_env_steps=10**6, anneal_to=0.1)
-    rig.learner.begin()
-    full = LearnerSettings(**SMALL).learning_rate_at(0)
-    steps = ((-1.0, 1.0), (0.0, 0.5), (1.0, 0.1), (-1.0, 1.0))
-    for message, (score, part) in zip(played, steps, strict=False):
-        games = Episodes(returns=np.full(20, score, np.float32), lengths=np.full(20, 9, np.int32))
-        rig.step(replace(message, episodes=games))
-        assert rig.metric("learning_rate") == pytest.approx(part * full, rel=1e-4)

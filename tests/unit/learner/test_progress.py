@@ -49,27 +49,3 @@ def test_bytes_per_env_step() -> None:
 def test_two_runs_share_no_games() -> None:
     Progress().count_episodes([1.0])
     assert Progress().mean_return() is None
-
-
-def test_the_way_to_a_target_begins_where_the_first_games_were() -> None:
-    progress = Progress()
-    assert progress.way_to(18.0) == 0.0
-    progress.count_episodes([-20.0] * 19)
-    assert progress.first_return is None
-    progress.count_episodes([-22.0])
-    first = -20.1
-    assert progress.first_return == pytest.approx(first)
-    assert progress.way_to(18.0) == pytest.approx(0.0, abs=1e-9)
-    progress.count_episodes([0.0] * 20)
-    assert progress.way_to(18.0) == pytest.approx(-first / (18.0 - first))
-    progress.count_episodes([21.0] * 20)
-    assert progress.way_to(18.0) == 1.0
-    progress.count_episodes([-21.0] * 20)  # worse than at first
-    assert progress.way_to(18.0) == 0.0
-    assert progress.first_return == pytest.approx(first)
-
-
-def test_a_target_below_the_first_games_is_no_way_at_all() -> None:
-    progress = Progress()
-    progress.count_episodes([1.0] * 20)
-    assert progress.way_to(1.0) == 1.0
