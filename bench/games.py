@@ -128,6 +128,7 @@ def run(asked: argparse.Namespace, command: str) -> int:
             "mode": asked.mode,
             "max-env-steps": asked.max_env_steps,
             "max-minutes": asked.max_minutes,
+            "target": 1e9,  # to the end of the budget
             **one,
         }
         root = runs / f"{one['game']}-{asked.mode}-seed-{one['seed']}-{header['commit']}"

@@ -105,7 +105,7 @@ class ActorCritic(nn.Module):
         Returns:
             [N, 21, 21, 64] in the dtype of `precision`; axes as in `patches_of`.
         """
-        mean = self._weights().mean
+        mean = self._mean()
         side = FRAME_SIDE // PATCH
         shape = (len(frames), side, side, STACK * PATCH * PATCH)
         inputs = torch.empty(shape, dtype=mean.dtype, device=mean.device)
@@ -140,11 +140,21 @@ class ActorCritic(nn.Module):
         with torch.inference_mode():
             self._held = self._weights()
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def _mean(self) -> Tensor:
+        if self._held is not None and torch.is_inference_mode_enabled():
+            return self._held.mean
+        mean = F.pixel_unshuffle(self.frame_mean.expand(STACK, -1, -1), PATCH).permute(1, 2, 0)
+        # In the patches' own layout: subtracting across layouts takes ten times as long.
+        return mean.to(self._dtype, memory_format=torch.contiguous_format)
+
     def _weights(self) -> _Weights:
         if self._held is not None and torch.is_inference_mode_enabled():
             return self._held
-        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        mean = F.pixel_unshuffle(self.frame_mean.expand(STACK, -1, -1), PATCH).permute(1, 2, 0)
+        dtype = self._dtype
         convolutions = []
         for number, layer in enumerate(self.convolutions):
             assert isinstance(layer, nn.Conv2d)
@@ -156,8 +166,7 @@ class ActorCritic(nn.Module):
             convolutions.append((weight, layer.bias.to(dtype), stride))
         dense = self.fully_connected
         return _Weights(
-            # In the patches' own layout: subtracting across layouts takes ten times as long.
-            mean=mean.to(dtype, memory_format=torch.contiguous_format),
+            mean=self._mean(),
             convolutions=convolutions,
             dense=(dense.weight.to(dtype), dense.bias.to(dtype)),
         )

@@ -59,8 +59,8 @@ def run(settings: ActorSettings, actor_id: str) -> None:
     log = get_logger()
     registry = CollectorRegistry()
     health = Health(settings.stall_seconds)
-    context = zmq.Context()
     keys = None if settings.keys is None else load_actor_keys(settings.keys)
+    context = zmq.Context()
     outbox = ZmqOutbox(context, settings.upstream_address, keys=keys)
     subscriber = ZmqSubscriber(
         context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
