@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
 from asyncade_cli.settings import CompareSettings, EvalSettings, LoadgenSettings, TrainSettings
+from asyncade_evaluator.metrics import EvaluatorMetrics
+from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.settings import settings_table
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [
     ROOT / "services/actor/README.md",
     ROOT / "services/learner/README.md",
+    ROOT / "services/evaluator/README.md",
     ROOT / "docs/command-line.md",
 ]
 
@@ -49,6 +52,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "actor metrics": lambda: metrics_table(ActorMetrics),
     "learner settings": lambda: settings_table(LearnerSettings),
     "learner metrics": lambda: metrics_table(LearnerMetrics),
+    "evaluator settings": lambda: settings_table(EvaluatorSettings),
+    "evaluator metrics": lambda: metrics_table(EvaluatorMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
     "compare settings": lambda: settings_table(CompareSettings),

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from asyncade_cli.settings import EvalSettings
 from asyncade_learner import checkpoint
 from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.games import num_actions
-from asyncade_rl.network import ActorCritic, make_network
+from asyncade_rl.network import make_network
 from asyncade_rl.params import copy_into
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
@@ -36,14 +36,16 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
     copy_into(network.state_dict(), found.model)
     network.hold_for_inference()
     sticky = float(folder.read_config().get("learner", {}).get("repeat_action_probability", 0.0))
-    player = Evaluator(network, settings)
+    chooser = Chooser(network, settings.policy, settings.seed)
     envs = min(settings.envs, settings.episodes)
     environments = make_environments(game, envs, repeat_action_probability=sticky)
-    returns, lengths = player.play(environments, settings.episodes)
+    games = Round(environments, settings.episodes, settings.seed)
+    while not games.over:
+        games.step(chooser)
     environments.close()
     if settings.video is not None:
         single = make_environments(game, 1, repeat_action_probability=sticky)
-        _write_gif(player.film(single), settings.video)
+        _write_gif(film(single, chooser, settings.seed), settings.video)
         single.close()
     return {
         "run": str(run),
@@ -51,13 +53,13 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
         "env_steps": found.progress.env_steps,
         "protocol": environments.protocol(),
         "policy": settings.policy,
-        "episodes": len(returns),
-        "mean": round(statistics.fmean(returns), 3),
-        "median": statistics.median(returns),
-        "standard_deviation": round(statistics.pstdev(returns), 3),
-        "min": min(returns),
-        "max": max(returns),
-        "mean_length": round(statistics.fmean(lengths), 1),
+        "episodes": len(games.returns),
+        "mean": round(statistics.fmean(games.returns), 3),
+        "median": statistics.median(games.returns),
+        "standard_deviation": round(statistics.pstdev(games.returns), 3),
+        "min": min(games.returns),
+        "max": max(games.returns),
+        "mean_length": round(statistics.fmean(games.lengths), 1),
     }
 
 
@@ -70,57 +72,16 @@ def _newest_readable(paths: list[Path]) -> tuple[Path, checkpoint.Checkpoint]:
     raise RunFolderError(f"no checkpoint in {paths[0].parent} can be read; train it anew")
 
 
-class Evaluator:
-    """Plays by a network that no longer changes."""
-
-    def __init__(self, network: ActorCritic, settings: EvalSettings) -> None:
-        self._network = network
-        self._settings = settings
-        self._generator = torch.Generator().manual_seed(settings.seed)
-
-    def play(self, environments: Environments, episodes: int) -> tuple[list[float], list[int]]:
-        """Returns the returns and lengths [env steps] of so many games.
-
-        Every environment plays its share: were the first ones to finish counted, short games would
-        be counted more often than long ones.
-        """
-        envs = environments.num_envs
-        share = [episodes // envs + (i < episodes % envs) for i in range(envs)]
-        observations = environments.reset(self._settings.seed)
-        score, length = np.zeros(envs), np.zeros(envs, dtype=np.int64)
-        returns: list[float] = []
-        lengths: list[int] = []
-        while any(share):
-            step = environments.step(self._choose(observations))
-            observations = step.observations
-            score += step.rewards
-            length += 1
-            for env in np.flatnonzero(step.terminated | step.truncated):
-                if share[env]:
-                    share[env] -= 1
-                    returns.append(float(score[env]))
-                    lengths.append(int(length[env]))
-                score[env] = length[env] = 0
-        return returns, lengths
-
-    def film(self, environments: Environments) -> list[npt.NDArray[np.uint8]]:
-        """Returns the frames of one game, uint8 [84, 84] each, as the network sees them."""
-        observations = environments.reset(self._settings.seed)
-        frames = [observations[0, -1]]
-        while True:
-            step = environments.step(self._choose(observations))
-            if step.terminated[0] or step.truncated[0]:
-                return frames
-            observations = step.observations
-            frames.append(observations[0, -1])
-
-    def _choose(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        with torch.inference_mode():
-            logits, _ = self._network(torch.from_numpy(observations))
-            if self._settings.policy == "greedy":
-                return np.asarray(logits.argmax(-1).numpy())
-            drawn = torch.multinomial(logits.softmax(-1), 1, generator=self._generator)
-            return np.asarray(drawn.squeeze(1).numpy())
+def film(environments: Environments, chooser: Chooser, seed: int) -> list[npt.NDArray[np.uint8]]:
+    """Returns the frames of one game, uint8 [84, 84] each, as the network sees them."""
+    observations = environments.reset(seed)
+    frames = [observations[0, -1]]
+    while True:
+        step = environments.step(chooser.actions(observations))
+        if step.terminated[0] or step.truncated[0]:
+            return frames
+        observations = step.observations
+        frames.append(observations[0, -1])
 
 
 def _write_gif(frames: list[npt.NDArray[np.uint8]], path: Path) -> None:

@@ -15,3 +15,6 @@ LEARNER_HTTP: Final = 9101
 
 ACTOR_HTTP: Final = 9102
 """An actor's /metrics, /healthz and /readyz."""
+
+EVALUATOR_HTTP: Final = 9104
+"""An evaluator's /metrics, /healthz and /readyz."""

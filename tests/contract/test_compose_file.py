@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from asyncade_actor.settings import ActorSettings
+from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
 from asyncade_runtime.curve import ACTOR, LEARNER
@@ -22,6 +23,7 @@ OURS: dict[str, type[Settings]] = {
     "learner": LearnerSettings,
     "learner-gpu": LearnerSettings,
     "actor": ActorSettings,
+    "evaluator": EvaluatorSettings,
 }
 
 
@@ -53,6 +55,7 @@ def test_without_variables_a_service_has_its_own_defaults(service: str) -> None:
             "learner": {"run_dir", "keys"},
             "learner-gpu": {"run_dir", "keys", "device"},
             "actor": {"upstream_address", "weights_address", "keys"},
+            "evaluator": {"weights_address", "keys", "metrics_host"},
         }[service]
     )
 
@@ -80,6 +83,17 @@ def test_actors_are_told_where_the_learner_binds() -> None:
     actor = settings_of("actor")
     assert actor.upstream_address == f"tcp://learner:{ports.UPSTREAM}"
     assert actor.weights_address == f"tcp://learner:{ports.WEIGHTS}"
+    assert settings_of("evaluator").weights_address == actor.weights_address
+
+
+def test_the_evaluator_is_the_actor_image_with_another_entry_point() -> None:
+    evaluator = SERVICES["evaluator"]
+    assert evaluator["image"] == SERVICES["actor"]["image"]
+    assert evaluator["entrypoint"] == ["asyncade-evaluator"]
+    assert evaluator["profiles"] == ["eval"]
+    assert evaluator["healthcheck"]["test"][-1] == str(ports.EVALUATOR_HTTP)
+    asked = settings_of("evaluator", EPISODES="5", POLICY="greedy")
+    assert (asked.episodes, asked.policy) == (5, "greedy")
 
 
 def test_actors_can_be_scaled() -> None:
@@ -94,6 +108,7 @@ def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() ->
     assert {name: what for name, what in waits.items() if what} == {
         "learner": keys,
         "learner-gpu": keys,
+        "evaluator": keys,
         "actor": keys | {"learner": {"condition": "service_healthy"}},
     }
 
@@ -101,7 +116,8 @@ def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() ->
 def test_connections_are_encrypted_unless_that_is_switched_off() -> None:
     made = dict(volume.split(":")[::-1] for volume in SERVICES["keys"]["volumes"])
     folder = SERVICES["keys"]["entrypoint"][-1]
-    for service, side in (("learner", LEARNER), ("learner-gpu", LEARNER), ("actor", ACTOR)):
+    sides = {"learner": LEARNER, "learner-gpu": LEARNER, "actor": ACTOR, "evaluator": ACTOR}
+    for service, side in sides.items():
         keys = settings_of(service).keys
         assert keys == Path(folder) / side
         assert f"{made[str(keys)]}:{keys}:ro" in SERVICES[service]["volumes"]

@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from asyncade_actor.metrics import STAGES as ACTOR_STAGES
 from asyncade_actor.metrics import ActorMetrics
+from asyncade_evaluator.metrics import STAGES as EVALUATOR_STAGES
+from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_learner.intake import DROP_REASONS
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.metrics import STAGES as LEARNER_STAGES
@@ -25,8 +27,8 @@ DOCKER = Path(__file__).parents[2] / "docker"
 OF_EVERY_TARGET = {"job", "instance"}  # labels that Prometheus adds
 OF_PROMETHEUS = {"up": OF_EVERY_TARGET, "ALERTS": {"alertname", "alertstate", "severity"}}
 VALUES: dict[str, Collection[str]] = {
-    "job": {"learner", "actor"},
-    "stage": {*ACTOR_STAGES, *LEARNER_STAGES},
+    "job": {"learner", "actor", "evaluator"},
+    "stage": {*ACTOR_STAGES, *LEARNER_STAGES, *EVALUATOR_STAGES},
     "reason": {*DROP_REASONS, *DECODE_REASONS},
     "part": LOSSES,
     "alertstate": {"pending", "firing"},
@@ -47,11 +49,12 @@ class RecordingRegistry(CollectorRegistry):
 
 def series_of_the_code() -> dict[str, set[str]]:
     """Name of each time series that the services expose to its labels."""
-    actor, learner = RecordingRegistry(), RecordingRegistry()
+    actor, learner, evaluator = RecordingRegistry(), RecordingRegistry(), RecordingRegistry()
     ActorMetrics(actor)
     LearnerMetrics(learner)
+    EvaluatorMetrics(evaluator)
     found: dict[str, set[str]] = {}
-    for collector in (*actor.registered, *learner.registered):
+    for collector in (*actor.registered, *learner.registered, *evaluator.registered):
         labels = {*getattr(collector, "_labelnames", ()), *OF_EVERY_TARGET}
         for metric in collector.describe() if hasattr(collector, "describe") else ():
             if metric.type == "counter":
@@ -152,6 +155,15 @@ def test_the_dashboard_leaves_out_hardly_any_metric() -> None:
     assert families == {
         "asyncade_actor_episodes_total",  # the learner counts all of them
         "asyncade_actor_weights_received_total",  # their age is shown
+        "asyncade_evaluator_connection_events_total",  # the actors' tell the same
+        "asyncade_evaluator_env_steps_total",  # its returns are shown
+        "asyncade_evaluator_episodes_total",
+        "asyncade_evaluator_policy_version",
+        "asyncade_evaluator_return_max",
+        "asyncade_evaluator_return_min",
+        "asyncade_evaluator_rounds_total",
+        "asyncade_evaluator_stage_seconds_total",
+        "asyncade_evaluator_weights_refused_total",
         "asyncade_learner_checkpoint_failures_total",  # the checkpoint's age is shown
         "asyncade_learner_last_update_timestamp_seconds",  # the rate of updates is shown
         "asyncade_learner_learning_rate",  # a setting and a schedule

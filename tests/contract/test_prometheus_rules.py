@@ -68,7 +68,11 @@ def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
 def test_all_replicas_are_scraped_on_the_ports_of_the_code() -> None:
     jobs = {job["job_name"]: job["dns_sd_configs"] for job in CONFIG["scrape_configs"]}
     assert not any("metrics_path" in job for job in CONFIG["scrape_configs"])  # /metrics
-    http = {"learner": ports.LEARNER_HTTP, "actor": ports.ACTOR_HTTP}
+    http = {
+        "learner": ports.LEARNER_HTTP,
+        "actor": ports.ACTOR_HTTP,
+        "evaluator": ports.EVALUATOR_HTTP,
+    }
     assert jobs.keys() == http.keys()
     for name, (lookup,) in jobs.items():
         assert lookup["names"] == [name]

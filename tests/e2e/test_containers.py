@@ -80,6 +80,7 @@ class Stack:
         self.environ = {
             **{name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"},
             **{"TAG": TAG, "PROMETHEUS_PORT": str(self.port), "LEARNER_CPUS": "1", "ENVS": "2"},
+            **{"EPISODES": "2"},
             **variables,
         }
         self.override = home / "override.json"
@@ -258,7 +259,10 @@ def scale(one: Stack, facts: SimpleNamespace) -> None:
     """Four actors, then one is killed."""
     one.compose("up", "--detach", "--no-recreate", "--scale", "actor=4", *SERVICES)
     one.eventually(lambda: one.value(ACTIVE) == 4, "four actors at work")
+    one.compose("up", "--detach", "--no-recreate", "--no-deps", "evaluator")
     facts.queries_without_data = unanswered(one)
+    facts.evaluated_version = one.value("asyncade_evaluator_policy_version")
+    one.compose("stop", "evaluator")
     facts.dropped_before = one.value(DROPPED)
     said("docker", "kill", one.containers("actor")[-1])
     one.eventually(lambda: one.value(ACTORS_UP) == 3, "Prometheus sees three")
@@ -335,6 +339,10 @@ def test_the_learner_counts_the_cores_of_its_container(life: SimpleNamespace) ->
 
 def test_every_panel_of_the_dashboard_has_data(life: SimpleNamespace) -> None:
     assert life.queries_without_data == []
+
+
+def test_the_evaluator_plays_by_the_weights(life: SimpleNamespace) -> None:
+    assert life.evaluated_version >= 1
 
 
 def test_a_killed_actor_changes_nothing_but_a_counter(life: SimpleNamespace) -> None:

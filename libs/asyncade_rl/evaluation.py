@@ -1,0 +1,84 @@
+"""Whole games by a network that does not change meanwhile: how good is it?"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from asyncade_rl.env import Environments
+from asyncade_rl.network import ActorCritic
+
+Policy: TypeAlias = Literal["sample", "greedy"]
+"""Actions drawn from the policy, as in training, or the likeliest ones."""
+
+
+class Chooser:
+    """Actions of a network.
+
+    Args:
+        network: read at every choice.
+        policy: how to choose.
+        seed: of the draws.
+    """
+
+    def __init__(self, network: ActorCritic, policy: Policy, seed: int) -> None:
+        self._network = network
+        self._policy = policy
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def actions(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Returns int64 [E] for observations uint8 [E, 4, H, W]."""
+        with torch.inference_mode():
+            logits, _ = self._network(torch.from_numpy(observations))
+            if self._policy == "greedy":
+                return np.asarray(logits.argmax(-1).numpy())
+            drawn = torch.multinomial(logits.softmax(-1), 1, generator=self._generator)
+            return np.asarray(drawn.squeeze(1).numpy())
+
+
+class Round:
+    """So many games, from their beginnings to their ends, one step of all environments at a time.
+
+    Every environment plays its share of them: were the first ones to finish counted, short games
+    would be counted more often than long ones.
+
+    Args:
+        environments: E of them; they are reset.
+        episodes: games to play.
+        seed: of the games.
+
+    Attributes:
+        returns: of the games that are over.
+        lengths: of the same games, in env steps.
+    """
+
+    def __init__(self, environments: Environments, episodes: int, seed: int) -> None:
+        envs = environments.num_envs
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+        self._environments = environments
+        self._observations = environments.reset(seed)
+        self._share = [episodes // envs + (i < episodes % envs) for i in range(envs)]
+        self._score = np.zeros(envs)
+        self._length = np.zeros(envs, dtype=np.int64)
+
+    @property
+    def over(self) -> bool:
+        """Whether all games are."""
+        return not any(self._share)
+
+    def step(self, chooser: Chooser) -> None:
+        """Takes one step in every environment."""
+        step = self._environments.step(chooser.actions(self._observations))
+        self._observations = step.observations
+        self._score += step.rewards
+        self._length += 1
+        for env in np.flatnonzero(step.terminated | step.truncated):
+            if self._share[env]:
+                self._share[env] -= 1
+                self.returns.append(float(self._score[env]))
+                self.lengths.append(int(self._length[env]))
+            self._score[env] = self._length[env] = 0

@@ -1,0 +1,40 @@
+"""All metrics of an evaluator. Documented in services/evaluator/README.md, tested against this."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
+from asyncade_runtime.stages import Stages
+
+STAGES: Final = ("wait", "weights", "play", "report")
+
+
+class EvaluatorMetrics:
+    """The metrics, registered where the caller wants them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"asyncade_evaluator_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"asyncade_evaluator_{name}", text, registry=registry)
+
+        ProcessCollector(registry=registry)
+        self.rounds = counter("rounds_total", "Rounds finished, each by one version of the policy.")
+        self.episodes = counter("episodes_total", "Games finished.")
+        self.env_steps = counter("env_steps_total", "Env steps played.")
+        self.return_mean = gauge("return_mean", "Mean return of the last round's games.")
+        self.return_min = gauge("return_min", "Lowest return of the last round's games.")
+        self.return_max = gauge("return_max", "Highest return of the last round's games.")
+        self.policy_version = gauge("policy_version", "Version that played the last round.")
+        self.weights_refused = counter(
+            "weights_refused_total", "Weights that could not be used.", ("reason",)
+        )
+        self.connection_events = counter(
+            "connection_events_total", "Connects, disconnects, retries.", ("event",)
+        )
+        self.stages = Stages(
+            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
+        )
