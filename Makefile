@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup train test check docs format clean
-.PHONY: bench bench-target bench-games bench-rivals up down
+.PHONY: bench bench-target bench-encryption bench-games bench-rivals up down
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,9 @@ bench-target: setup  ## time to the target, five seeds, both modes: hours; then 
 	$(BIN)/python -m bench.time_to_target --mode data $(ARGS)
 	$(BIN)/python -m bench.time_to_target --mode gradients $(ARGS)
 	$(BIN)/python -m bench.picture
+
+bench-encryption: setup  ## what CURVE costs
+	$(BIN)/python -m bench.encryption $(ARGS)
 
 bench-games: setup  ## Breakout, Freeway, Boxing against random play
 	$(BIN)/python -m bench.games $(ARGS)

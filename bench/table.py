@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import games, intake, pipeline, time_to_target
+from bench import encryption, games, intake, pipeline, time_to_target
 from bench.report import RESULTS, markdown_table, read_result
 
 FILES = [RESULTS / "README.md", RESULTS.parents[1] / "README.md"]
@@ -198,11 +198,18 @@ def rival_seconds(rival: Mapping[str, Any]) -> tuple[float | None, str]:
     return published / rate, "projected"
 
 
+def encryptions(folder: Path) -> str:
+    """Returns what CURVE costs."""
+    result = read_result("encryption", folder)
+    return "" if result is None else encryption.table(result) + origin(result)
+
+
 SECTIONS = {
     "Time to the target": targets,
     "Pipeline efficiency": pipelines,
     "The wire": wires,
     "Intake": intakes,
+    "Encryption": encryptions,
     "Other games": other_games,
     "Rivals on the same machine": rivals,
 }

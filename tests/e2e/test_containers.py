@@ -260,6 +260,8 @@ def scale(one: Stack, facts: SimpleNamespace) -> None:
     one.compose("up", "--detach", "--no-recreate", "--scale", "actor=4", *SERVICES)
     one.eventually(lambda: one.value(ACTIVE) == 4, "four actors at work")
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "evaluator")
+    rounds = "asyncade_evaluator_rounds_total"
+    one.eventually(lambda: (one.value(rounds) or 0) >= 1, "a round of evaluation")
     facts.queries_without_data = unanswered(one)
     facts.evaluated_version = one.value("asyncade_evaluator_policy_version")
     one.compose("stop", "evaluator")

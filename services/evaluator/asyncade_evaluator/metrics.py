@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
@@ -29,6 +30,8 @@ class EvaluatorMetrics:
         self.return_min = gauge("return_min", "Lowest return of the last round's games.")
         self.return_max = gauge("return_max", "Highest return of the last round's games.")
         self.policy_version = gauge("policy_version", "Version that played the last round.")
+        for unknown in (self.return_mean, self.return_min, self.return_max, self.policy_version):
+            unknown.set(math.nan)  # until a round is over; 0 would be a return
         self.weights_refused = counter(
             "weights_refused_total", "Weights that could not be used.", ("reason",)
         )

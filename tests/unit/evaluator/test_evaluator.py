@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import threading
 from typing import Any
@@ -103,6 +104,7 @@ class Table:
 def test_it_waits_for_weights_and_says_so() -> None:
     table = Table()
     table.evaluator.step()
+    assert math.isnan(table.value("return_mean") or 0.0)
     assert not table.health.ready
     assert table.health.waiting_for == "weights from the learner"
     table.publish(1)
