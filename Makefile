@@ -48,7 +48,7 @@ up:  ## the same as containers, with Grafana and Prometheus; ARGS="--scale actor
 	docker compose up $(ARGS)
 
 down:  ## end the containers; runs and metrics stay
-	docker compose down $(ARGS)
+	docker compose --profile '*' down $(ARGS)
 
 check: setup  ## lint, types, import floors
 	$(BIN)/ruff check .

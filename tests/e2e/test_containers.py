@@ -154,7 +154,7 @@ def stack(home: Path, name: str, **variables: str) -> Iterator[Stack]:
     try:
         yield one
     finally:
-        one.compose("down", "--volumes", "--timeout=1")
+        one.compose("--profile=*", "down", "--volumes", "--timeout=1")
 
 
 def inspected(thing: str) -> dict[str, Any]:
