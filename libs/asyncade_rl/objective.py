@@ -32,7 +32,8 @@ class Samples:
         inputs: [N, 21, 21, 64], what `ActorCritic.inputs_of` makes of the stacks of frames.
         actions: int64 [N].
         proximal_log_probs: float32 [N], of the policy at the start of the update.
-        advantages: float32 [N], V-trace's.
+        advantages: float32 [N], V-trace's; of mean 0 and deviation 1 over the batch where that is
+            asked for.
         value_targets: float32 [N], V-trace's vs.
     """
 
@@ -84,11 +85,16 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
         rho_clip=objective.rho_clip,
         c_clip=objective.rho_clip,
     )
+    advantages = corrected.pg_advantages.flatten()
+    if objective.normalise_advantages:
+        # Over the batch: over a minibatch, one that happens to hold no point scored or lost would
+        # be blown up to the same size as the others, and be nothing but noise.
+        advantages = normalise(advantages)
     return Samples(
         inputs=inputs[: steps * envs],
         actions=batch.actions.flatten(),
         proximal_log_probs=log_probs.flatten(),
-        advantages=corrected.pg_advantages.flatten(),
+        advantages=advantages,
         value_targets=corrected.vs.flatten(),
     )
 
@@ -114,9 +120,6 @@ def minibatches(
 
 def backpropagate(network: ActorCritic, samples: Samples, objective: Objective) -> Losses:
     """Leaves the gradient of the loss on these samples in the parameters' ``grad``."""
-    advantages = samples.advantages
-    if objective.normalise_advantages:
-        advantages = normalise(advantages)
     network.zero_grad(set_to_none=True)
     logits, values = network.of_inputs(samples.inputs)
     losses = actor_critic_loss(
@@ -124,7 +127,7 @@ def backpropagate(network: ActorCritic, samples: Samples, objective: Objective) 
         values,
         samples.actions,
         samples.proximal_log_probs,
-        advantages,
+        samples.advantages,
         samples.value_targets,
         clip=objective.clip,
         entropy_cost=objective.entropy_cost,

@@ -46,7 +46,7 @@ class Objective:
         minibatch_size: samples per gradient, >= 1.
         entropy_cost: weight of the entropy bonus at this point of its schedule, >= 0.
         value_cost: weight of the value loss, >= 0.
-        normalise_advantages: whether a minibatch's advantages are brought to mean 0, deviation 1.
+        normalise_advantages: whether a batch's advantages are brought to mean 0, deviation 1.
         vtrace: whether to correct for the behaviour policy having been another one; without it
             all data are taken for the present policy's own.
     """

@@ -164,7 +164,7 @@ class LearnerSettings(Settings):
         0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
     )
     value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
-    normalise_advantages: bool = Field(True, description="per minibatch: mean 0, deviation 1")
+    normalise_advantages: bool = Field(True, description="over a batch: mean 0, deviation 1")
     max_gradient_norm: float = Field(0.5, gt=0, description="clip of the gradient's global norm")
     adam_epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from asyncade_proto.messages import Objective
 from asyncade_rl import objective as objective_module
 from asyncade_rl.batch import Batch
+from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
 from asyncade_rl.returns import gae
@@ -23,7 +24,7 @@ OBJECTIVE = Objective(
     minibatch_size=5,
     entropy_cost=0.02,
     value_cost=0.7,
-    normalise_advantages=True,
+    normalise_advantages=False,
 )
 
 
@@ -106,6 +107,22 @@ def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
     more = prepare(network, dataclasses.replace(batch, behaviour_log_probs=behaviour), twice)
     last = slice(B * (T - 1), None)  # there the advantage is a TD error, weighted once
     torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
+
+
+def test_advantages_are_normalised_over_the_batch_and_not_over_minibatches(
+    network: ActorCritic, batch: Batch
+) -> None:
+    plain = prepare(network, batch, OBJECTIVE).advantages
+    objective = dataclasses.replace(OBJECTIVE, normalise_advantages=True)
+    samples = prepare(network, batch, objective)
+    expected = (plain - plain.mean()) / plain.std(correction=0)
+    torch.testing.assert_close(samples.advantages, expected, rtol=1e-4, atol=1e-5)
+    # Two samples of the best advantages: alone they would be brought to -1 and 1.
+    best = samples.advantages.topk(2).indices
+    assert float(samples.rows(best).advantages.min()) > 0
+    losses = backpropagate(network, samples.rows(best), dataclasses.replace(objective, clip=None))
+    log_probs = action_log_probs(network.of_inputs(samples.inputs)[0], samples.actions)[best]
+    torch.testing.assert_close(losses.policy, -(log_probs * expected[best]).mean().detach())
 
 
 def test_without_vtrace_stale_data_are_taken_for_fresh(
@@ -208,8 +225,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(
     probabilities = torch.softmax(logits, dim=1)
     chosen = probabilities[torch.arange(T * B), samples.actions]
     advantages = samples.advantages
-    if normalise:
-        advantages = (advantages - advantages.mean()) / advantages.std(correction=0)
+    assert (abs(float(advantages.std(correction=0)) - 1) < 1e-4) == normalise
     ratios = chosen / samples.proximal_log_probs.exp()
     if clip is None:
         policy = -(chosen.log() * advantages).mean()
