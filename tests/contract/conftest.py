@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
-K8S = Path(__file__).parents[2] / "k8s"
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
+
 OVERLAYS = ("local", "gpu", "production")
 COMPONENTS = (
     "network-policies",
