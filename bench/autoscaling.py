@@ -1,4 +1,4 @@
-"""Does the number of actors settle? The autoscalers' signal and Kubernetes' rules, on measured costs.
+"""Does the number of actors settle? The signal and the HPA's rules, on measured unit costs.
 
 python -m bench.autoscaling
 
@@ -24,9 +24,7 @@ from asyncade_learner.settings import SMALLEST_SHARE, LearnerSettings, Mode
 from asyncade_runtime.settings import load
 from bench.report import RESULTS, markdown_table, read_result
 
-AUTOSCALER: Final = (
-    Path(__file__).parents[1] / "k8s/components/autoscaling-hpa/autoscaler.yaml"
-)
+AUTOSCALER: Final = Path(__file__).parents[1] / "k8s/components/autoscaling-hpa/autoscaler.yaml"
 ENVS: Final = 8
 STEP_S: Final = 5
 SYNC_S: Final = 15  # kube-controller-manager's --horizontal-pod-autoscaler-sync-period
@@ -219,7 +217,9 @@ def simulate(
         if working:
             share = pipeline.at(working)
             factor = max(0.0, chance.gauss(1.0, noise))
-            busy.append((working * share.actors_busy * factor * STEP_S, share.learner_busy * STEP_S))
+            busy.append(
+                (working * share.actors_busy * factor * STEP_S, share.learner_busy * STEP_S)
+            )
         if now % SYNC_S or len(busy) < 2:
             continue
         totals = [sum(column) for column in zip(*busy, strict=True)]

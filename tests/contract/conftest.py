@@ -1,4 +1,4 @@
-"""Every Kubernetes overlay, alone and with every combination of components, as kubectl renders it."""
+"""Every overlay of k8s/, alone and with every combination of components, as kubectl renders it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ Name = tuple[str, ...]
 def combinations() -> list[Name]:
     """Every overlay with every subset of components, and with all of them the other way round."""
     subsets = [
-        chosen for n in range(len(COMPONENTS) + 1) for chosen in itertools.combinations(COMPONENTS, n)
+        chosen
+        for n in range(len(COMPONENTS) + 1)
+        for chosen in itertools.combinations(COMPONENTS, n)
     ]
     names = [(overlay, *chosen) for overlay in OVERLAYS for chosen in subsets]
     return names + [(overlay, *reversed(COMPONENTS)) for overlay in OVERLAYS]
@@ -94,8 +96,10 @@ def documents(renders: Mapping[Name, list[Manifest]]) -> list[tuple[Name, Manife
 def pods(documents: list[tuple[Name, Manifest]]) -> list[tuple[str, Manifest]]:
     """Every pod template that is rendered anywhere, once, with words on where it comes from."""
     return [
-        (f"{manifest['kind']} {manifest['metadata']['name']} of {' + '.join(name)}",
-         manifest["spec"]["template"])
+        (
+            f"{manifest['kind']} {manifest['metadata']['name']} of {' + '.join(name)}",
+            manifest["spec"]["template"],
+        )
         for name, manifest in documents
         if "template" in manifest.get("spec", {})
     ]

@@ -1,4 +1,4 @@
-"""Both autoscalers ask one question, and its answer settles: static checks, promtool, a simulation."""
+"""Both autoscalers ask one question, and its answer settles: checks, promtool, a simulation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from bench import autoscaling
+from bench.report import read_result
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.settings import load
-from bench import autoscaling
-from bench.report import read_result
 
 ROOT = Path(__file__).parents[2]
 COMPONENTS = ROOT / "k8s/components"

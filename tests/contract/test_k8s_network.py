@@ -130,9 +130,7 @@ def connections(manifests: list[Manifest]) -> Iterator[tuple[str, str, int]]:
 
 def target(manifests: list[Manifest], service: str, port: int) -> tuple[str, int]:
     """The pod behind a Service, and the port that it gets there."""
-    (found,) = [
-        m for m in manifests if m["kind"] == "Service" and m["metadata"]["name"] == service
-    ]
+    (found,) = [m for m in manifests if m["kind"] == "Service" and m["metadata"]["name"] == service]
     behind = [
         peer
         for peer in peers(manifests).values()

@@ -1,4 +1,4 @@
-"""Every pod of k8s/ against the code and the images: settings, ports, probes, keys; and locked down."""
+"""Pods of k8s/ against the code and the images: settings, ports, probes, keys; locked down."""
 
 from __future__ import annotations
 
@@ -226,12 +226,15 @@ def test_a_service_has_time_to_end(pods: Pods) -> None:
 
 
 def test_each_side_gets_its_own_keys_and_no_other(renders: Renders, tmp_path: Path) -> None:
-    """The learner and the relay's outer side are servers; the folders are as asyncade keys makes."""
+    """The learner and the relay's outer side are servers; folders are as asyncade keys makes."""
     make_keys(tmp_path)
     load_learner_keys(tmp_path / "learner")
     load_actor_keys(tmp_path / "actor")
     expected = {
-        False: {"learner": {"/keys/learner": "learner-keys"}, "actor": {"/keys/actor": "actor-keys"}},
+        False: {
+            "learner": {"/keys/learner": "learner-keys"},
+            "actor": {"/keys/actor": "actor-keys"},
+        },
         True: {
             "learner": {"/keys/learner": "learner-keys"},
             "actor": {"/keys/actor": "relay-actor-keys"},
@@ -280,8 +283,11 @@ def test_the_learner_comes_before_relays_and_these_before_actors(renders: Render
 
 def test_a_relay_can_be_wherever_an_actor_can(renders: Renders) -> None:
     for name, manifests in renders.items():
-        pods = {m["kind"]: m["spec"]["template"]["spec"] for m in manifests if m["kind"] != "Job"
-                and "template" in m.get("spec", {})}
+        pods = {
+            m["kind"]: m["spec"]["template"]["spec"]
+            for m in manifests
+            if m["kind"] != "Job" and "template" in m.get("spec", {})
+        }
         if "relay" not in name:
             continue
         relay, actor = pods["DaemonSet"], pods["Deployment"]

@@ -26,12 +26,18 @@ OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # kinds that a clu
 
 def of(manifests: list[Manifest], kind: str, name: str | None = None) -> list[Manifest]:
     return [
-        m for m in manifests if m["kind"] == kind and (name is None or m["metadata"]["name"] == name)
+        m
+        for m in manifests
+        if m["kind"] == kind and (name is None or m["metadata"]["name"] == name)
     ]
 
 
+def kubernetes_validate() -> Any:
+    return pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+
+
 def newest_versions() -> list[str]:
-    utils = pytest.importorskip("kubernetes_validate.utils", reason="no kubernetes-validate")
+    utils = kubernetes_validate().utils
     versions: list[str] = []
     for version in utils.all_versions():
         if utils.major_minor(version) not in versions:
@@ -41,16 +47,15 @@ def newest_versions() -> list[str]:
 
 @pytest.mark.parametrize("age", range(3), ids=["newest", "before", "before that"])
 def test_every_document_fits_the_schemas_of_kubernetes(documents: Documents, age: int) -> None:
-    import kubernetes_validate
-
+    validator = kubernetes_validate()
     version = newest_versions()[-1 - age]
     unknown = set()
     for name, manifest in documents:
         try:
-            kubernetes_validate.validate(manifest, version, strict=True)
-        except kubernetes_validate.SchemaNotFoundError:
+            validator.validate(manifest, version, strict=True)
+        except validator.SchemaNotFoundError:
             unknown.add(manifest["kind"])
-        except kubernetes_validate.ValidationError as error:
+        except validator.ValidationError as error:
             pytest.fail(f"{manifest['kind']} of {name} in {version}: {error.message}")
     assert unknown == OPERATORS
 
@@ -173,9 +178,7 @@ def test_the_order_of_components_does_not_matter(renders: Renders) -> None:
     complete = [name for name in renders if len(name) == 7]
     assert len(complete) == 6
     for overlay in {name[0] for name in complete}:
-        one, other = (
-            sorted(renders[name], key=key) for name in complete if name[0] == overlay
-        )
+        one, other = (sorted(renders[name], key=key) for name in complete if name[0] == overlay)
         assert [m for m in one if m["kind"] not in scalers] == [
             m for m in other if m["kind"] not in scalers
         ]
