@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -30,6 +31,8 @@ COMPONENTS = (
     "relay",
     "job",
 )
+
+CACHE = "asyncade/k8s-renders"
 
 Manifest = dict[str, Any]
 Name = tuple[str, ...]
@@ -66,20 +69,55 @@ def rendered(kubectl: str, folder: Path, overlay: str, components: Sequence[str]
     return list(yaml.load_all(done.stdout, loader))
 
 
+def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
+    """All combinations: 195 runs of kubectl."""
+    names = combinations()
+    folders = [root / str(number) for number in range(len(names))]
+
+    def render(folder: Path, name: Name) -> list[Manifest]:
+        return rendered(kubectl, folder, name[0], name[1:])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(names, pool.map(render, folders, names), strict=True))
+
+
+def inputs(kubectl: str) -> str:
+    """A hash of all that the renders are made from: this file, kubectl, and what it reads."""
+    version = subprocess.run([kubectl, "version", "--client"], capture_output=True, check=True)
+    digest = hashlib.sha256(version.stdout)
+    read = [*K8S.rglob("*"), *(ROOT / "docker/grafana").rglob("*"), Path(__file__)]
+    for file in sorted(path for path in read if path.is_file()):
+        digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 @pytest.fixture(scope="session")
-def renders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Name, list[Manifest]]:
-    """All of them, rendered once."""
+def renders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Name, list[Manifest]]:
+    """All combinations, rendered once, and then again when anything they are made from changes."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed (Debian 13: apt-get install kubernetes-client)")
-    root = tmp_path_factory.mktemp("kustomizations")
-    names = combinations()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(
-            lambda n: rendered(kubectl, root / str(n[0]), names[n[0]][0], n[1]),
-            [(number, name[1:]) for number, name in enumerate(names)],
-        )
-        return dict(zip(names, made, strict=True))
+    made_from = inputs(kubectl)
+    kept = request.config.cache.get(CACHE, None) if request.config.cache else None
+    if kept and kept["made_from"] == made_from:
+        documents = kept["documents"]
+        return {tuple(name): [documents[n] for n in numbers] for name, numbers in kept["renders"]}
+    found = render_all(kubectl, tmp_path_factory.mktemp("kustomizations"))
+    if request.config.cache:  # each document once: most are in many renders
+        texts = {json.dumps(m, sort_keys=True): m for made in found.values() for m in made}
+        number = {text: n for n, text in enumerate(texts)}
+        content = {
+            "made_from": made_from,
+            "documents": list(texts.values()),
+            "renders": [
+                [name, [number[json.dumps(m, sort_keys=True)] for m in made]]
+                for name, made in found.items()
+            ],
+        }
+        request.config.cache.set(CACHE, content)
+    return found
 
 
 @pytest.fixture(scope="session")
