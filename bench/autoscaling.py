@@ -1,6 +1,7 @@
 """Does the number of actors settle? The signal and the HPA's rules, on measured unit costs.
 
-python -m bench.autoscaling
+python -m bench.autoscaling            write the table into k8s/README.md
+python -m bench.autoscaling --check    exit with 1 if the one there is out of date
 
 A model, not a measurement: unit costs are those of `results/ceiling.json`, and how they add up to a
 pipeline is written here. It measures nothing and needs no cluster.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -279,9 +281,21 @@ HEAD: Final = (
 )
 
 
+README: Final = AUTOSCALER.parents[2] / "README.md"
+MARKED: Final = re.compile(r"(<!-- simulation -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
 def main() -> int:
-    """Prints the table; returns the exit code."""
-    print(markdown_table(HEAD, rows(bounds())))
+    """Writes the table, or checks it; returns the exit code."""
+    table = markdown_table(HEAD, rows(bounds()))
+    text = README.read_text(encoding="utf-8")
+    wanted_text = MARKED.sub(lambda found: found[1] + table + found[2], text)
+    if "--check" in sys.argv[1:]:
+        if text != wanted_text:
+            print("k8s/README.md is out of date: python -m bench.autoscaling", file=sys.stderr)
+        return int(text != wanted_text)
+    README.write_text(wanted_text, encoding="utf-8")
+    print(table, end="")
     return 0
 
 

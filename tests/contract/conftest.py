@@ -98,7 +98,7 @@ def renders(
     """All combinations, rendered once, and then again when anything they are made from changes."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubernetes-client)")
+        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
     made_from = inputs(kubectl)
     kept = request.config.cache.get(CACHE, None) if request.config.cache else None
     if kept and kept["made_from"] == made_from:

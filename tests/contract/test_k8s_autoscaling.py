@@ -228,6 +228,11 @@ def test_with_one_message_in_flight_both_sides_then_work_half_of_the_time() -> N
     assert two.env_steps_per_second == pytest.approx(2 * one.env_steps_per_second, rel=0.1)
 
 
+def test_the_readme_has_the_table_of_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["autoscaling", "--check"])
+    assert autoscaling.main() == 0
+
+
 def test_a_threshold_of_a_quarter_makes_the_learner_busy_four_fifths_of_the_time() -> None:
     assert DATA.at(round(4 * wanted_at(DATA, 20))).learner_busy == pytest.approx(0.8, abs=0.02)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -202,6 +205,26 @@ def test_the_rules_are_those_that_compose_mounts(renders: Renders) -> None:
         rules = of(manifests, "PrometheusRule")
         assert len(rules) == ("monitoring" in name)
         assert all(rule["spec"] == {"groups": groups} for rule in rules)
+
+
+def test_the_kustomization_of_the_readme_is_rendered(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    text = example.replace("../k8s", os.path.relpath(K8S, tmp_path))
+    (tmp_path / "kustomization.yaml").write_text(text)
+    command = [kubectl, "kustomize", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    manifests = list(yaml.safe_load_all(done.stdout))
+    (learner,) = of(manifests, "StatefulSet")
+    (container,) = learner["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/asyncade-learner:0.1.0"
+    (settings,) = [m for m in of(manifests, "ConfigMap") if "learner-settings" in str(m)]
+    assert settings["data"]["ASYNCADE_LEARNER_GAME"] == "breakout"
+    assert of(manifests, "NetworkPolicy")
+    assert of(manifests, "PodMonitor")
 
 
 def test_the_made_file_is_up_to_date() -> None:
