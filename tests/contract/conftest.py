@@ -1,0 +1,143 @@
+"""Every overlay of k8s/, alone and with every combination of components, as kubectl renders it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
+
+OVERLAYS = ("local", "gpu", "production")
+COMPONENTS = (
+    "network-policies",
+    "monitoring",
+    "autoscaling-keda",
+    "autoscaling-hpa",
+    "relay",
+    "job",
+)
+
+CACHE = "asyncade/k8s-renders"
+
+Manifest = dict[str, Any]
+Name = tuple[str, ...]
+"""An overlay and the components it is rendered with."""
+
+
+def combinations() -> list[Name]:
+    """Every overlay with every subset of components, and with all of them the other way round."""
+    subsets = [
+        chosen
+        for n in range(len(COMPONENTS) + 1)
+        for chosen in itertools.combinations(COMPONENTS, n)
+    ]
+    names = [(overlay, *chosen) for overlay in OVERLAYS for chosen in subsets]
+    return names + [(overlay, *reversed(COMPONENTS)) for overlay in OVERLAYS]
+
+
+def rendered(kubectl: str, folder: Path, overlay: str, components: Sequence[str]) -> list[Manifest]:
+    """What a user's own kustomization of an overlay and components comes to."""
+    folder.mkdir()
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(K8S / "overlays" / overlay, folder)],
+        "components": [os.path.relpath(K8S / "components" / name, folder) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{overlay} with {components}: {done.stderr}"
+    assert not done.stderr, f"{overlay} with {components}: {done.stderr}"  # a deprecation
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # twelve times as fast, where it is
+    return list(yaml.load_all(done.stdout, loader))
+
+
+def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
+    """All combinations: 195 runs of kubectl."""
+    names = combinations()
+    folders = [root / str(number) for number in range(len(names))]
+
+    def render(folder: Path, name: Name) -> list[Manifest]:
+        return rendered(kubectl, folder, name[0], name[1:])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(names, pool.map(render, folders, names), strict=True))
+
+
+def inputs(kubectl: str) -> str:
+    """A hash of all that the renders are made from: this file, kubectl, and what it reads."""
+    version = subprocess.run([kubectl, "version", "--client"], capture_output=True, check=True)
+    digest = hashlib.sha256(version.stdout)
+    read = [*K8S.rglob("*"), *(ROOT / "docker/grafana").rglob("*"), Path(__file__)]
+    for file in sorted(path for path in read if path.is_file()):
+        digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def renders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Name, list[Manifest]]:
+    """All combinations, rendered once, and then again when anything they are made from changes."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
+    made_from = inputs(kubectl)
+    kept = request.config.cache.get(CACHE, None) if request.config.cache else None
+    if kept and kept["made_from"] == made_from:
+        documents = kept["documents"]
+        return {tuple(name): [documents[n] for n in numbers] for name, numbers in kept["renders"]}
+    found = render_all(kubectl, tmp_path_factory.mktemp("kustomizations"))
+    if request.config.cache:  # each document once: most are in many renders
+        texts = {json.dumps(m, sort_keys=True): m for made in found.values() for m in made}
+        number = {text: n for n, text in enumerate(texts)}
+        content = {
+            "made_from": made_from,
+            "documents": list(texts.values()),
+            "renders": [
+                [name, [number[json.dumps(m, sort_keys=True)] for m in made]]
+                for name, made in found.items()
+            ],
+        }
+        request.config.cache.set(CACHE, content)
+    return found
+
+
+@pytest.fixture(scope="session")
+def documents(renders: Mapping[Name, list[Manifest]]) -> list[tuple[Name, Manifest]]:
+    """Every document that is rendered anywhere, once, with the first combination that has it."""
+    found: dict[str, tuple[Name, Manifest]] = {}
+    for name, manifests in renders.items():
+        for manifest in manifests:
+            found.setdefault(json.dumps(manifest, sort_keys=True), (name, manifest))
+    return list(found.values())
+
+
+@pytest.fixture(scope="session")
+def pods(documents: list[tuple[Name, Manifest]]) -> list[tuple[str, Manifest]]:
+    """Every pod template that is rendered anywhere, once, with words on where it comes from."""
+    return [
+        (
+            f"{manifest['kind']} {manifest['metadata']['name']} of {' + '.join(name)}",
+            manifest["spec"]["template"],
+        )
+        for name, manifest in documents
+        if "template" in manifest.get("spec", {})
+    ]

@@ -1,0 +1,239 @@
+"""Overlays and components of k8s/ in every combination: valid, complete, and as they are meant."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+README = (K8S / "README.md").read_text()
+
+Manifest = dict[str, Any]
+Renders = Mapping[tuple[str, ...], list[Manifest]]
+Documents = list[tuple[tuple[str, ...], Manifest]]
+
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # kinds that a cluster may lack
+
+
+def of(manifests: list[Manifest], kind: str, name: str | None = None) -> list[Manifest]:
+    return [
+        m
+        for m in manifests
+        if m["kind"] == kind and (name is None or m["metadata"]["name"] == name)
+    ]
+
+
+def kubernetes_validate() -> Any:
+    return pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+
+
+def newest_versions() -> list[str]:
+    utils = kubernetes_validate().utils
+    versions: list[str] = []
+    for version in utils.all_versions():
+        if utils.major_minor(version) not in versions:
+            versions.append(utils.major_minor(version))
+    return versions[-3:]
+
+
+@pytest.mark.parametrize("age", range(3), ids=["newest", "before", "before that"])
+def test_every_document_fits_the_schemas_of_kubernetes(documents: Documents, age: int) -> None:
+    validator = kubernetes_validate()
+    version = newest_versions()[-1 - age]
+    unknown = set()
+    for name, manifest in documents:
+        try:
+            validator.validate(manifest, version, strict=True)
+        except validator.SchemaNotFoundError:
+            unknown.add(manifest["kind"])
+        except validator.ValidationError as error:
+            pytest.fail(f"{manifest['kind']} of {name} in {version}: {error.message}")
+    assert unknown == OPERATORS
+
+
+def test_every_overlay_and_component_is_rendered(renders: Renders) -> None:
+    for folder, place in (("overlays", slice(1)), ("components", slice(1, None))):
+        there = {path.name for path in (K8S / folder).iterdir()}
+        assert there == {word for name in renders for word in name[place]}, folder
+    assert len(renders) == 3 * (2**6 + 1)
+
+
+def test_no_object_is_there_twice_or_outside_the_namespace(renders: Renders) -> None:
+    for name, manifests in renders.items():
+        counts = Counter((m["kind"], m["metadata"]["name"]) for m in manifests)
+        assert max(counts.values()) == 1, (name, counts.most_common(1))
+        for manifest in manifests:
+            expected = None if manifest["kind"] in CLUSTER_WIDE else "asyncade"
+            assert manifest["metadata"].get("namespace") == expected, (name, manifest["kind"])
+            assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "asyncade"
+
+
+def test_the_namespace_asks_for_restricted_pods(renders: Renders) -> None:
+    for manifests in renders.values():
+        (namespace,) = of(manifests, "Namespace")
+        labels = namespace["metadata"]["labels"]
+        for mode in ("enforce", "audit", "warn"):
+            assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
+def references(template: Manifest) -> Iterator[tuple[str, str]]:
+    """Kind and name of what a pod needs."""
+    spec = template["spec"]
+    yield "ServiceAccount", spec["serviceAccountName"]
+    yield "PriorityClass", spec["priorityClassName"]
+    for container in spec["containers"]:
+        for source in container.get("envFrom", []):
+            yield "ConfigMap", source["configMapRef"]["name"]
+    for volume in spec["volumes"]:
+        if "secret" in volume:
+            yield "Secret", volume["secret"]["secretName"]
+        if "persistentVolumeClaim" in volume:
+            yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
+
+
+def test_whatever_a_pod_needs_is_there_or_made_by_the_documented_commands(renders: Renders) -> None:
+    for name, manifests in renders.items():
+        there = {(m["kind"], m["metadata"]["name"]) for m in manifests}
+        for workload in manifests:
+            if "template" not in workload.get("spec", {}):
+                continue
+            for kind, needed in references(workload["spec"]["template"]):
+                if kind == "Secret":
+                    made = f"create secret generic {needed} --from-file="
+                    assert made in README, f"k8s/README.md does not make {needed}"
+                else:
+                    assert (kind, needed) in there, (name, kind, needed)
+
+
+def test_no_secret_is_rendered(documents: Documents) -> None:
+    assert not [name for name, manifest in documents if manifest["kind"] == "Secret"]
+
+
+def test_a_claim_is_mounted_wherever_the_learner_writes(renders: Renders) -> None:
+    for manifests in renders.values():
+        (learner,) = [*of(manifests, "StatefulSet"), *of(manifests, "Job")]
+        spec = learner["spec"]["template"]["spec"]
+        mounts = {m["name"]: m["mountPath"] for m in spec["containers"][0]["volumeMounts"]}
+        claims = [c["metadata"]["name"] for c in learner["spec"].get("volumeClaimTemplates", [])]
+        claims += [v["name"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
+        assert claims == ["runs"]
+        (settings,) = [m for m in of(manifests, "ConfigMap") if "learner-settings" in str(m)]
+        run_dir = Path(settings["data"]["ASYNCADE_LEARNER_RUN_DIR"])
+        assert run_dir.is_relative_to(mounts["runs"])
+
+
+def without_keys(content: Manifest, *keys: str) -> Manifest:
+    return {key: value for key, value in content.items() if key not in keys}
+
+
+def test_there_is_one_learner_and_a_job_is_the_same_pod(renders: Renders) -> None:
+    for name, manifests in renders.items():
+        sets, jobs = of(manifests, "StatefulSet", "learner"), of(manifests, "Job", "learner")
+        if "job" not in name:
+            assert (len(sets), len(jobs)) == (1, 0)
+            assert sets[0]["spec"]["replicas"] == 1
+            continue
+        assert (len(sets), len(jobs)) == (0, 1)
+        without = tuple(word for word in name if word != "job")
+        if without not in renders:
+            continue  # the components the other way round
+        (stateful,) = of(renders[without], "StatefulSet")
+        pod = jobs[0]["spec"]["template"]["spec"]
+        other = stateful["spec"]["template"]["spec"]
+        assert without_keys(pod, "restartPolicy", "volumes", "containers") == without_keys(
+            other, "volumes", "containers"
+        )
+        (one,), (two,) = pod["containers"], other["containers"]
+        assert without_keys(one, "command", "args", "envFrom") == without_keys(two, "envFrom")
+        (claim,) = of(manifests, "PersistentVolumeClaim")
+        (template,) = stateful["spec"]["volumeClaimTemplates"]
+        assert claim["spec"] == template["spec"]
+        assert claim["metadata"]["name"] == f"{template['metadata']['name']}-learner-0"
+
+
+def test_a_job_has_a_target_and_nothing_else_has(renders: Renders) -> None:
+    for name, manifests in renders.items():
+        (settings,) = [
+            m for m in of(manifests, "ConfigMap") if m["metadata"]["name"].startswith("learner-set")
+        ]
+        assert ("ASYNCADE_LEARNER_TARGET" in settings["data"]) == ("job" in name), name
+
+
+def test_the_order_of_components_does_not_matter(renders: Renders) -> None:
+    """Except for the two autoscalers: the one listed last is kept."""
+
+    def key(manifest: Manifest) -> str:
+        return str((manifest["kind"], manifest["metadata"]["name"]))
+
+    scalers = {"ScaledObject", "HorizontalPodAutoscaler"}
+    complete = [name for name in renders if len(name) == 7]
+    assert len(complete) == 6
+    for overlay in {name[0] for name in complete}:
+        one, other = (sorted(renders[name], key=key) for name in complete if name[0] == overlay)
+        assert [m for m in one if m["kind"] not in scalers] == [
+            m for m in other if m["kind"] not in scalers
+        ]
+
+
+def test_the_dashboard_is_the_file_that_compose_mounts(renders: Renders) -> None:
+    file = ROOT / "docker/grafana/dashboards/asyncade.json"
+    for name, manifests in renders.items():
+        boards = of(manifests, "ConfigMap", "asyncade-dashboard")
+        assert len(boards) == ("monitoring" in name)
+        for board in boards:
+            assert board["data"] == {file.name: file.read_text()}
+            assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_the_rules_are_those_that_compose_mounts(renders: Renders) -> None:
+    files = sorted((ROOT / "docker/prometheus/rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert len(groups) == len(files)
+    for name, manifests in renders.items():
+        rules = of(manifests, "PrometheusRule")
+        assert len(rules) == ("monitoring" in name)
+        assert all(rule["spec"] == {"groups": groups} for rule in rules)
+
+
+def test_the_kustomization_of_the_readme_is_rendered(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    text = example.replace("../k8s", os.path.relpath(K8S, tmp_path))
+    (tmp_path / "kustomization.yaml").write_text(text)
+    command = [kubectl, "kustomize", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    manifests = list(yaml.safe_load_all(done.stdout))
+    (learner,) = of(manifests, "StatefulSet")
+    (container,) = learner["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/asyncade-learner:0.1.0"
+    (settings,) = [m for m in of(manifests, "ConfigMap") if "learner-settings" in str(m)]
+    assert settings["data"]["ASYNCADE_LEARNER_GAME"] == "breakout"
+    assert of(manifests, "NetworkPolicy")
+    assert of(manifests, "PodMonitor")
+
+
+def test_the_made_file_is_up_to_date() -> None:
+    command = [sys.executable, str(K8S / "prometheus_rule.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_says_what_each_component_needs() -> None:
+    for folder in ("overlays", "components"):
+        for path in (K8S / folder).iterdir():
+            assert f"`{path.name}`" in README, f"k8s/README.md says nothing of {path.name}"
