@@ -57,6 +57,8 @@ check: setup  ## lint, types, import floors
 	$(BIN)/lint-imports
 	$(BIN)/python docs/tables.py --check
 	$(BIN)/python -m bench.table --check
+	$(BIN)/python -m bench.autoscaling --check
+	$(BIN)/python k8s/prometheus_rule.py --check
 
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
@@ -64,6 +66,8 @@ test: check  ## check, then every test
 docs: setup  ## write the tables of settings and metrics into the READMEs
 	$(BIN)/python docs/tables.py
 	$(BIN)/python -m bench.table
+	$(BIN)/python -m bench.autoscaling
+	$(BIN)/python k8s/prometheus_rule.py
 
 format: setup  ## mend what can be mended
 	$(BIN)/ruff check --fix .
