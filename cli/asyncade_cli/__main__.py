@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, learner, actor, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, compare, learner, actor, relay, loadgen, keys."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   compare      train in both modes, or read runs, and report when to choose which
   learner      one learner service
   actor        one actor service
+  relay        one relay service, between the actors of a node or zone and the learner
   loadgen      synthetic actors that replay recorded play to a learner
   keys FOLDER  make CURVE keys for a learner and its actors, if there are none
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "learner": _learner,
         "actor": _actor,
+        "relay": _relay,
         "loadgen": _loadgen,
         "keys": _keys,
     }
@@ -97,6 +99,12 @@ def _actor(arguments: list[str]) -> int:
     from asyncade_actor.__main__ import main as run_actor
 
     return run_actor(arguments)
+
+
+def _relay(arguments: list[str]) -> int:
+    from asyncade_relay.__main__ import main as run_relay
+
+    return run_relay(arguments)
 
 
 def _loadgen(arguments: list[str]) -> int:
