@@ -23,6 +23,8 @@ from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
+from asyncade_relay.metrics import RelayMetrics
+from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.settings import settings_table
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +32,7 @@ FILES = [
     ROOT / "services/actor/README.md",
     ROOT / "services/learner/README.md",
     ROOT / "services/evaluator/README.md",
+    ROOT / "services/relay/README.md",
     ROOT / "docs/command-line.md",
 ]
 
@@ -54,6 +57,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "learner metrics": lambda: metrics_table(LearnerMetrics),
     "evaluator settings": lambda: settings_table(EvaluatorSettings),
     "evaluator metrics": lambda: metrics_table(EvaluatorMetrics),
+    "relay settings": lambda: settings_table(RelaySettings),
+    "relay metrics": lambda: metrics_table(RelayMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
     "compare settings": lambda: settings_table(CompareSettings),

@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, learner, actor, evaluator, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   learner      one learner service
   actor        one actor service
   evaluator    plays games by a learner's weights and exports their returns
+  relay        one relay service, between the actors of a node or zone and the learner
   loadgen      synthetic actors that replay recorded play to a learner
   keys FOLDER  make CURVE keys for a learner and its actors, if there are none
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "learner": _learner,
         "actor": _actor,
         "evaluator": _evaluator,
+        "relay": _relay,
         "loadgen": _loadgen,
         "keys": _keys,
     }
@@ -105,6 +107,12 @@ def _evaluator(arguments: list[str]) -> int:
     from asyncade_evaluator.__main__ import main as run_evaluator
 
     return run_evaluator(arguments)
+
+
+def _relay(arguments: list[str]) -> int:
+    from asyncade_relay.__main__ import main as run_relay
+
+    return run_relay(arguments)
 
 
 def _loadgen(arguments: list[str]) -> int:

@@ -15,7 +15,13 @@ import zmq
 from asyncade_runtime.addresses import SocketAddressError, bind, connect
 from asyncade_runtime.curve import ActorKeys, LearnerKeys
 from asyncade_runtime.roles import ConnectionEvent, Inbox, Outbox, Publisher, Subscriber
-from asyncade_runtime.zmq_role import HEARTBEAT_TIMEOUT_S, ConnectingRole, ZmqRole, milliseconds
+from asyncade_runtime.zmq_role import (
+    HEARTBEAT_TIMEOUT_S,
+    ConnectingRole,
+    ZmqRole,
+    milliseconds,
+    wait_for_any,
+)
 
 __all__ = [
     "HEARTBEAT_TIMEOUT_S",
@@ -29,6 +35,7 @@ __all__ = [
     "ZmqOutbox",
     "ZmqPublisher",
     "ZmqSubscriber",
+    "wait_for_any",
 ]
 
 # HWM counts messages, not bytes, and does not know the kernel's buffers: at HWM 2 a PULL that never

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import zmq
 
@@ -113,6 +113,27 @@ class ConnectingRole(ZmqRole):
         self._failures = 0
         detail = "the learner's key is not the one in our folder of keys, or it uses none"
         return [ConnectionEvent("refused", self.endpoint, detail)]
+
+
+def wait_for_any(
+    readable: Sequence[ZmqRole], writable: Sequence[ZmqRole], timeout_s: float
+) -> None:
+    """Returns as soon as one role has something to read, or one has room to send; or in time.
+
+    For a thread that owns several roles: waiting for each in turn would delay the others. What a
+    role has is then taken with a timeout of 0.
+
+    Args:
+        readable: inboxes, subscribers, and publishers, which read subscriptions.
+        writable: outboxes; one that nobody is connected to has no room.
+        timeout_s: how long at most, in seconds.
+    """
+    poller = zmq.Poller()
+    for role in readable:
+        poller.register(role._socket, zmq.POLLIN)
+    for role in writable:
+        poller.register(role._socket, zmq.POLLOUT)
+    poller.poll(milliseconds(timeout_s))
 
 
 def milliseconds(seconds: float) -> int:

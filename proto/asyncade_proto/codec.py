@@ -14,6 +14,7 @@ Decoding executes nothing and raises nothing but `DecodeError`, whatever the byt
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -62,24 +63,10 @@ def encode(message: Message, *, bfloat16: bool = False) -> bytes:
         case Weights():
             header, buffers = _weights_parts(message)
     described = [{"name": name} | packed.description for name, packed in buffers.items()]
-    packed_header: bytes = msgpack.packb(header | {"buffers": described})
-    sizes = {
-        "buffers": (len(buffers), MAX_BUFFERS),
-        "bytes of arrays": (sum(p.array_bytes for p in buffers.values()), MAX_ARRAY_BYTES),
-        "bytes of header": (len(packed_header), MAX_HEADER_BYTES),
-        "bytes": (
-            _PREAMBLE.size + len(packed_header) + sum(len(p.data) for p in buffers.values()),
-            MAX_MESSAGE_BYTES,
-        ),
-    }
-    for what, (size, limit) in sizes.items():
-        if size > limit:
-            raise ValueError(
-                f"a {type(message).__name__} of {size} {what} is over the wire's {limit}; "
-                "use fewer environments, a shorter unroll or a smaller network"
-            )
-    preamble = _PREAMBLE.pack(MAGIC, PROTOCOL_VERSION, len(packed_header))
-    return b"".join([preamble, packed_header, *(p.data for p in buffers.values())])
+    array_bytes = sum(packed.array_bytes for packed in buffers.values())
+    _check_size(header["type"], "buffers", len(buffers), MAX_BUFFERS)
+    _check_size(header["type"], "bytes of arrays", array_bytes, MAX_ARRAY_BYTES)
+    return join(header | {"buffers": described}, [packed.data for packed in buffers.values()])
 
 
 def decode(frame: Buffer) -> Message:
@@ -91,9 +78,44 @@ def decode(frame: Buffer) -> Message:
     Raises:
         DecodeError: the frame is no message; see `DecodeError.reason`.
     """
-    header, body = _split(memoryview(frame))
+    header, body = split(frame)
     fields = Fields(header)
     return read_message(fields, Buffers(fields, body))
+
+
+def split(frame: Buffer) -> tuple[dict[str, Any], memoryview]:
+    """Returns a frame's header, of which nothing is checked but the limits, and what follows it.
+
+    For who passes a frame on and has no use for its arrays.
+
+    Raises:
+        DecodeError: the frame does not begin as a message does.
+    """
+    view = memoryview(frame)
+    end = _end_of_header(view)
+    return _read_header(view[_PREAMBLE.size : end]), view[end:]
+
+
+def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:
+    """Returns the frame of a header and the buffers that it describes.
+
+    Raises:
+        ValueError: the frame is larger than the wire allows.
+        TypeError: a value in the header has no place on the wire.
+    """
+    packed: bytes = msgpack.packb(dict(header))
+    size = _PREAMBLE.size + len(packed) + sum(len(buffer) for buffer in buffers)
+    _check_size(header["type"], "bytes of header", len(packed), MAX_HEADER_BYTES)
+    _check_size(header["type"], "bytes", size, MAX_MESSAGE_BYTES)
+    return b"".join([_PREAMBLE.pack(MAGIC, PROTOCOL_VERSION, len(packed)), packed, *buffers])
+
+
+def _check_size(kind: str, what: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(
+            f"{kind} of {size} {what} is over the wire's {limit}; "
+            "use fewer environments, a shorter unroll or a smaller network"
+        )
 
 
 # --- from messages ---------------------------------------------------------------------------
@@ -161,8 +183,7 @@ def _weights_parts(message: Weights) -> tuple[dict[str, Any], dict[str, Packed]]
 # --- to messages -----------------------------------------------------------------------------
 
 
-def _split(frame: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """Returns the header and what follows it."""
+def _end_of_header(frame: memoryview) -> int:
     if len(frame) < _IDENTITY.size or frame[: len(MAGIC)].tobytes() != MAGIC:
         raise DecodeError("not_ours", f"a frame of {len(frame)} bytes that begins otherwise")
     _, version = _IDENTITY.unpack_from(frame)
@@ -179,12 +200,12 @@ def _split(frame: memoryview) -> tuple[dict[str, Any], memoryview]:
     _, _, header_bytes = _PREAMBLE.unpack_from(frame)
     if header_bytes > MAX_HEADER_BYTES:
         raise DecodeError("limit", f"a header of {header_bytes} bytes, over {MAX_HEADER_BYTES}")
-    end = _PREAMBLE.size + header_bytes
+    end: int = _PREAMBLE.size + header_bytes
     if end > len(frame):
         raise DecodeError(
             "malformed", f"a header of {header_bytes} bytes in a frame of {len(frame)}"
         )
-    return _read_header(frame[_PREAMBLE.size : end]), frame[end:]
+    return end
 
 
 def _read_header(packed: memoryview) -> dict[str, Any]:

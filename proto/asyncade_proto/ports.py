@@ -18,3 +18,12 @@ ACTOR_HTTP: Final = 9102
 
 EVALUATOR_HTTP: Final = 9104
 """An evaluator's /metrics, /healthz and /readyz."""
+
+RELAY_UPSTREAM: Final = 5557
+"""A relay's PULL socket: its actors' trajectories and gradients come in."""
+
+RELAY_WEIGHTS: Final = 5558
+"""A relay's XPUB socket: weights go out to its actors."""
+
+RELAY_HTTP: Final = 9103
+"""A relay's /metrics, /healthz and /readyz."""

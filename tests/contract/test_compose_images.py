@@ -15,12 +15,18 @@ import pytest
 from asyncade_actor.settings import ActorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
+from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("actor", "learner")
-SETTINGS: dict[str, type[Settings]] = {"actor": ActorSettings, "learner": LearnerSettings}
-HTTP = {"actor": ports.ACTOR_HTTP, "learner": ports.LEARNER_HTTP}
+IMAGES = (*SERVICES, "relay")
+SETTINGS: dict[str, type[Settings]] = {
+    "actor": ActorSettings,
+    "learner": LearnerSettings,
+    "relay": RelaySettings,
+}
+HTTP = {"actor": ports.ACTOR_HTTP, "learner": ports.LEARNER_HTTP, "relay": ports.RELAY_HTTP}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -52,6 +58,11 @@ def test_an_image_has_its_own_extra_and_no_other(service: str) -> None:
     assert asked == ["", service]
 
 
+def test_the_relay_does_without_torch() -> None:
+    (left_out,) = re.findall(r"grep -v -E '\^\((.*?)\)", dockerfile("relay"))
+    assert left_out.split("|") == ["torch", "safetensors"]
+
+
 def test_requirements_are_those_of_pyproject() -> None:
     def printed(*extras: str) -> list[str]:
         command = [sys.executable, str(ROOT / "docker/requirements.py"), *extras]
@@ -75,7 +86,7 @@ def test_torch_is_the_one_that_setup_installs() -> None:
     assert f"TORCH: {without_index} " in compose  # the GPU learner's
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_the_image_listens_where_it_says(service: str) -> None:
     variables = dict(pair.split("=", 1) for pair in last(service, "ENV").split())
     settings = load(SETTINGS[service], [], variables).model_dump()
@@ -87,10 +98,14 @@ def test_the_image_listens_where_it_says(service: str) -> None:
         assert settings["upstream_address"] == f"tcp://*:{ports.UPSTREAM}"
         assert settings["weights_address"] == f"tcp://*:{ports.WEIGHTS}"
         assert settings["run_dir"].is_relative_to(last(service, "VOLUME"))
+    if service == "relay":
+        exposed |= {ports.RELAY_UPSTREAM, ports.RELAY_WEIGHTS}
+        assert settings["upstream_address"] == f"tcp://*:{ports.RELAY_UPSTREAM}"
+        assert settings["weights_address"] == f"tcp://*:{ports.RELAY_WEIGHTS}"
     assert {int(port) for port in last(service, "EXPOSE").split()} == exposed
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_health_is_asked_without_loading_the_service(service: str) -> None:
     command = json.loads(last(service, "HEALTHCHECK").partition(" CMD ")[2])
     assert command == ["python", "-IS", "/opt/asyncade/healthcheck.py", str(HTTP[service])]
@@ -98,7 +113,7 @@ def test_health_is_asked_without_loading_the_service(service: str) -> None:
     assert imports == ["socket", "sys"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_the_service_is_the_first_process_and_not_root(service: str) -> None:
     assert json.loads(last(service, "ENTRYPOINT")) == [f"asyncade-{service}"]
     assert f"asyncade-{service}" in PROJECT["scripts"]
@@ -107,7 +122,7 @@ def test_the_service_is_the_first_process_and_not_root(service: str) -> None:
     assert group > 0
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_the_label_has_the_version(service: str) -> None:
     assert f"\nARG VERSION={PROJECT['version']}\n" in dockerfile(service)
 
@@ -122,7 +137,7 @@ def test_dockerignore_lets_in_every_package() -> None:
     assert all((ROOT / entry).exists() for entry in allowed)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_hadolint_finds_nothing(service: str) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     hadolint = hadolint or shutil.which("hadolint")

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.games import num_actions
-from asyncade_rl.schedule import annealed
+from asyncade_rl.schedule import annealed, share_of_samples
 from asyncade_rl.shapes import NETWORKS, Device
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.settings import Settings, SettingsConfigDict
@@ -20,9 +20,6 @@ Mode = Literal["data", "gradients"]
 
 DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": 128, "gradients": 256}
 """Samples per update."""
-
-SMALLEST_SHARE: Final = 32
-"""Samples below which a gradient costs more to send than to compute, however many actors share."""
 
 
 class LearnerSettings(Settings):
@@ -232,7 +229,7 @@ class LearnerSettings(Settings):
             rho_clip=self.rho_clip,
             clip=self.clip,
             passes=self.passes,
-            minibatch_size=max(samples // gradients, min(SMALLEST_SHARE, samples)),
+            minibatch_size=share_of_samples(samples, gradients),
             entropy_cost=annealed(
                 self.entropy_cost, env_steps, self.anneal_env_steps, self.anneal_to
             ),

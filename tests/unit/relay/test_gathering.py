@@ -1,0 +1,278 @@
+"""Which gradients are averaged, when the average goes up, what must not be lost on the way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asyncade_learner.intake import Accepted, Intake
+from asyncade_learner.intake import Dropped as LearnerDropped
+from asyncade_proto.messages import Gradients, Weights
+from asyncade_relay.gathering import DROP_REASONS, Averaged, Dropped, Gathering
+from asyncade_relay.roster import Roster
+
+Make = Callable[..., Gradients]
+MakeWeights = Callable[..., Weights]
+ME = "relay"
+LAG, PATIENCE_S = 3, 1.0
+
+
+def gathering() -> tuple[Gathering, Roster]:
+    roster = Roster()
+    return Gathering(ME, roster, max_policy_lag=LAG, patience_seconds=PATIENCE_S), roster
+
+
+# --- is it wanted? -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["0123456789abcdef", "another"])
+@pytest.mark.parametrize("version", range(4, 13))
+def test_it_decides_as_the_learner_would(
+    gradients: Make, weights: MakeWeights, version: int, model: str
+) -> None:
+    message = gradients(policy_version=version, model=model)
+    relay, _ = gathering()
+    relay.renew(weights(10))
+    learner = Intake(
+        model="0123456789abcdef",
+        parameter_shapes={name: t.shape for name, t in message.tensors.items()},
+        num_actions=3,
+        frame_shape=(84, 84),
+        unroll_length=8,
+        max_policy_lag=LAG,
+    ).offer(message, policy_version=10, request="gradients")
+    match relay.offer(message, 0.0):
+        case Averaged(policy_lag=lag):
+            assert learner == Accepted(lag, 0)
+        case Dropped(reason=reason):
+            assert isinstance(learner, LearnerDropped)
+            assert reason == learner.reason
+            assert reason in DROP_REASONS
+
+
+def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWeights) -> None:
+    relay, roster = gathering()
+    relay.renew(weights(1))
+    relay.offer(gradients("a"), 0.0)
+    odd = gradients("b", tensors={"x": np.zeros(2, np.float32)}, env_steps=9)
+    verdict = relay.offer(odd, 0.0)
+    assert isinstance(verdict, Dropped)
+    assert verdict.reason == "shape"
+    assert roster.received() == {"a": 1}  # no credit for who is of another run
+    assert relay.take().env_steps == 0
+
+
+def test_lost_messages_are_told_with_the_verdict(gradients: Make, weights: MakeWeights) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(10))
+    assert relay.offer(gradients("a", 0, 10), 0.0) == Averaged(0, 0)
+    assert relay.offer(gradients("a", 3, 9), 0.0) == Averaged(1, 2)
+    stale = relay.offer(gradients("a", 5, 1), 0.0)
+    assert isinstance(stale, Dropped)
+    assert stale.lost == 1
+
+
+# --- when does it go up? -------------------------------------------------------------------------
+
+
+def test_one_gradient_of_every_actor_makes_an_average(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    relay, roster = gathering()
+    relay.renew(weights(1))
+    assert not relay.due(100.0)
+    relay.offer(gradients("a", 0), 0.0)
+    assert relay.due(0.0)  # the only one that is known of
+    first = relay.take()
+    assert (first.actor_id, first.sequence, first.policy_version) == (ME, 0, 1)
+    relay.renew(weights(2, received={ME: 1}))
+    relay.offer(gradients("b", 0, 2), 1.0)
+    assert not relay.due(1.0)  # a is waited for
+    relay.offer(gradients("a", 1, 2), 1.5)
+    assert relay.due(1.5)
+    assert relay.complete()
+    second = relay.take()
+    assert (second.sequence, second.samples, second.policy_version) == (1, 20, 2)
+    assert len(roster) == 2
+
+
+def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights) -> None:
+    relay, roster = gathering()
+    relay.renew(weights(1))
+    for actor in "abc":
+        relay.offer(gradients(actor, 0), 0.0)
+    relay.take()
+    relay.renew(weights(2, received={ME: 1}))
+    relay.offer(gradients("a", 1, 2), 10.0)
+    relay.offer(gradients("b", 1, 2), 10.5)
+    assert not relay.due(10.5 + PATIENCE_S)
+    assert relay.due(10.51 + PATIENCE_S)
+    assert not relay.complete()
+    assert relay.take().samples == 20
+    assert len(roster) == 2
+    assert roster.received() == {"a": 2, "b": 2}  # c has full credit, should it live
+    relay.renew(weights(3, received={ME: 2}))
+    relay.offer(gradients("a", 2, 3), 12.0)
+    relay.offer(gradients("b", 2, 3), 12.0)
+    assert relay.due(12.0)
+    relay.offer(gradients("c", 1, 2), 12.0)  # it lives: late, but not too old
+    assert relay.due(12.0)
+    message = relay.take()
+    assert (message.samples, message.policy_version) == (30, 2)
+    assert len(roster) == 3
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_it_has_no_more_on_its_way_than_an_actor_may(
+    gradients: Make, weights: MakeWeights, in_flight: int
+) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(1, messages_in_flight=in_flight, received={"b": 9}))
+    for number in range(in_flight):
+        relay.offer(gradients("a", number), 0.0)
+        assert relay.due(0.0)
+        relay.take()
+    relay.offer(gradients("a", in_flight), 0.0)
+    assert not relay.due(100.0)
+    relay.renew(weights(2, messages_in_flight=in_flight, received={ME: 0}))
+    assert not relay.due(100.0)  # the learner goes on without it
+    relay.offer(gradients("a", in_flight + 1, 2), 0.0)
+    relay.renew(weights(3, messages_in_flight=in_flight, received={ME: 1}))
+    assert relay.due(0.0)
+    assert relay.take().samples == 20  # what came meanwhile is in it
+
+
+def test_who_is_not_named_has_nothing_on_its_way(gradients: Make, weights: MakeWeights) -> None:
+    relay, roster = gathering()
+    relay.renew(weights(1))
+    relay.offer(gradients("a"), 0.0)
+    relay.take()
+    relay.offer(gradients("a", 1), 0.0)
+    assert not relay.due(0.0)
+    relay.renew(weights(2, received={"another": 3}))  # the learner has not heard of it
+    assert relay.due(0.0)
+    assert roster.received() == {"a": 2}
+    relay.renew(weights(3, received={}))  # the learner takes everything for lost
+    assert roster.received() == {}
+    assert relay.due(0.0)
+
+
+def test_a_higher_count_is_that_of_a_dead_relay_of_the_same_name(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(1, received={ME: 57}))
+    for number in range(2):
+        relay.offer(gradients("a", number), 0.0)
+        assert relay.due(0.0) is (number == 0)
+        if number == 0:
+            relay.take()
+
+
+# --- another learner, another request ------------------------------------------------------------
+
+
+def test_what_was_gathered_for_another_learner_goes_up_at_once(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    relay, roster = gathering()
+    relay.renew(weights(50))
+    for actor in "ab":
+        relay.offer(gradients(actor, 0, 50, env_steps=8), 0.0)
+    relay.take()
+    relay.offer(gradients("a", 1, 50, env_steps=8), 0.0)
+    late = relay.renew(weights(12, run=8, received={"x": 1}))
+    assert late is not None
+    assert (late.policy_version, late.env_steps) == (50, 8)
+    assert roster.received() == {}
+    assert relay.renew(weights(13, run=8)) is None
+
+
+def test_what_was_gathered_goes_up_before_trajectories_are_asked_for(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(1))
+    relay.offer(gradients("a", env_steps=8), 0.0)
+    late = relay.renew(weights(2, "trajectories", received={"a": 1}))
+    assert late is not None
+    assert late.env_steps == 8
+    assert relay.renew(weights(3, "trajectories", received={"a": 1})) is None
+
+
+# --- exactly once --------------------------------------------------------------------------------
+
+
+def test_every_env_step_and_every_game_is_told_exactly_once(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    """Actors at random, used or dropped, complete or not: the learner hears of all their play."""
+    draw = random.Random(1)
+    relay, _ = gathering()
+    told_steps, told_returns, played_steps, played_returns = 0, [], 0, []
+    sequences = dict.fromkeys("abcd", 0)
+    version, sent, now = 10, 0, 0.0
+    dropped = 0
+
+    def hear(message: Gradients) -> None:
+        nonlocal told_steps, sent
+        assert message.sequence == sent
+        sent += 1
+        told_steps += message.env_steps
+        told_returns.extend(message.episodes.returns.tolist())
+
+    relay.renew(weights(version))
+    for turn in range(500):
+        now += draw.choice([0.0, 0.1, 1.5])
+        actor = draw.choice("abcd")
+        returns = [float(turn)] if draw.random() < 0.3 else []
+        steps = draw.choice([0, 0, 16])
+        age = draw.choice([-1, 0, 0, 0, 1, 9])
+        verdict = relay.offer(
+            gradients(actor, sequences[actor], version - age, env_steps=steps, returns=returns),
+            now,
+        )
+        dropped += isinstance(verdict, Dropped)
+        sequences[actor] += 1
+        played_steps += steps
+        played_returns += returns
+        if relay.due(now):
+            hear(relay.take())
+        if draw.random() < 0.4:
+            version += 1
+            received = draw.choice([{}, {ME: sent}, {ME: max(0, sent - 1)}])
+            late = relay.renew(weights(version, received=received, run=7 + turn // 200))
+            if late is not None:
+                hear(late)
+    relay.renew(weights(version + 1))
+    relay.offer(gradients("a", sequences["a"], version), now)
+    hear(relay.take())
+    assert dropped > 50
+    assert told_steps == played_steps
+    assert told_returns == played_returns
+
+
+def test_the_same_average_as_without_a_relay_in_between(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(1))
+    messages = [gradients(actor, seed=n, samples=5 + n) for n, actor in enumerate("abc")]
+    for message in messages:
+        relay.offer(message, 0.0)
+    mean = relay.take()
+    total = sum(m.samples for m in messages)
+    for name in mean.tensors:
+        wanted = sum(m.tensors[name].astype(np.float64) * m.samples / total for m in messages)
+        np.testing.assert_allclose(mean.tensors[name], wanted, rtol=1e-6, atol=1e-7)
+    again = replace(messages[0], sequence=1)
+    relay.renew(weights(2))
+    relay.offer(again, 0.0)
+    relay.offer(replace(again, actor_id="b"), 0.0)
+    relay.offer(replace(again, actor_id="c"), 0.0)
+    for name, tensor in relay.take().tensors.items():  # nothing of the last one is left in it
+        np.testing.assert_allclose(tensor, messages[0].tensors[name], rtol=1e-6)
