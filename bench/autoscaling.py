@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import yaml
 
-from asyncade_learner.settings import SMALLEST_SHARE, LearnerSettings, Mode
+from asyncade_learner.settings import LearnerSettings, Mode
+from asyncade_rl.schedule import SMALLEST_SHARE
 from asyncade_runtime.settings import load
 from bench.report import RESULTS, markdown_table, read_result
 
