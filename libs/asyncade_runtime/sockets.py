@@ -203,6 +203,12 @@ class ZmqSubscriber(ConnectingRole):
         context: of this process.
         address: of the learner's publisher, such as ``tcp://learner:5556``.
         max_message_bytes: largest frame accepted; a publisher that sends a larger one is left.
+        hwm: frames queued inside this process, for who asks for the newest all the time and must
+            not miss one; by default only the newest is kept (CONFLATE), which suits who asks
+            seldom. CONFLATE loses a frame that comes in the very instant in which the socket is
+            asked: 27 of 186,000, where 256 sockets were asked without pause (measured; libzmq
+            4.3.5, dbuffer.hpp: a write that finds the buffer locked is not made up for). An
+            ordinary queue lost none of 344,000.
         keys: see `asyncade_runtime.curve`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
@@ -216,6 +222,7 @@ class ZmqSubscriber(ConnectingRole):
         address: str,
         *,
         max_message_bytes: int,
+        hwm: int | None = None,
         keys: ActorKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
@@ -224,7 +231,7 @@ class ZmqSubscriber(ConnectingRole):
             # a small RCVHWM keeps the *oldest* frames and makes the publisher drop the newest, a
             # large one holds hundreds of megabytes while the actor plays. CONFLATE breaks messages
             # of several parts; ours have one.
-            zmq.CONFLATE: 1,
+            **({zmq.CONFLATE: 1} if hwm is None else {zmq.RCVHWM: hwm}),
             zmq.MAXMSGSIZE: max_message_bytes,
         }
         super().__init__(context, zmq.SUB, connect, address, heartbeat_timeout_s, keys, options)

@@ -47,7 +47,7 @@ def run(settings: RelaySettings, relay_id: str) -> None:
 
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_relay.metrics import RelayMetrics
-    from asyncade_relay.relay import Relay
+    from asyncade_relay.relay import WEIGHTS_HWM, Relay
     from asyncade_runtime.sockets import (
         ZmqInbox,
         ZmqOutbox,
@@ -80,6 +80,7 @@ def run(settings: RelaySettings, relay_id: str) -> None:
             context,
             settings.learner_weights_address,
             max_message_bytes=limit,
+            hwm=WEIGHTS_HWM,
             keys=to_learner,
         )
         closing.callback(subscriber.close)

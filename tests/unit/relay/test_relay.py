@@ -401,13 +401,15 @@ def test_a_header_as_large_as_the_wire_allows_is_no_crash(weights: MakeWeights) 
     """Weights that fit only without the relay's names in them are refused, not fatal."""
     header, arrays = split(encode(weights(1)))
     room = 192 * 2**10 - len(msgpack.packb(header)) - 40
-    padding = {"padding": ["x" * 500] * 200 + ["y" * 500] * (room // 503 - 200)}
+    padding = {"padding": ["x" * 500] * 200, "more": ["y" * 500] * (room // 503 - 201)}
     rig = Rig()
     rig.publish(weights(1, messages_in_flight=500))
     rig.step(*[gradient_of(number) for number in range(60)])
     rig.newest()
     big = header | {"policy_version": 2, "received": {ME: 60}} | padding
-    rig.learner.publish(join(big, [arrays]))
+    frame = join(big, [arrays])
+    assert isinstance(decode(frame), Weights)
+    rig.learner.publish(frame)
     rig.step()
     assert rig.newest() is None
     assert rig.metric("weights_refused_total", reason="limit") == 1
