@@ -50,7 +50,7 @@ class Learner:
         publisher: weights to actors.
         folder: where the run is kept.
         metrics: told what happens.
-        health: ticked every step; ready when actors can be served.
+        health: ticked every step, and every update in it; ready when actors can be served.
         log: told what a person should know.
         started: `clock` when the process began, so that start-up counts as run time.
         clock: monotonic time in seconds.
@@ -88,7 +88,7 @@ class Learner:
         network.precision = (
             fastest_precision(device) if settings.precision == "auto" else settings.precision
         )
-        self._trainer = Trainer(network, settings, metrics.stages)
+        self._trainer = Trainer(network, settings, metrics.stages, health.tick)
         make_receiver = ThreadedReceiver if settings.decodes_ahead(device.type) else InlineReceiver
         self._receiver: Receiver = make_receiver(inbox, metrics.stages)
         self._model = fingerprint(network)

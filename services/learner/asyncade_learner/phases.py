@@ -6,7 +6,7 @@ Data and gradient parallelism meet in `Trainer.step`: one optimiser, one step-si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,12 +78,26 @@ class Phase(Protocol):
 
 
 class Trainer:
-    """The network, its optimiser, and the step that both kinds of learning share."""
+    """The network, its optimiser, and the step that both kinds of learning share.
 
-    def __init__(self, network: ActorCritic, settings: LearnerSettings, stages: Stages) -> None:
+    Args:
+        network: to be improved.
+        settings: the run's.
+        stages: told what time goes into.
+        tick: called every step: a batch of hundreds of actors takes minutes, and is no stall.
+    """
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        settings: LearnerSettings,
+        stages: Stages,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
         self.network = network
         self.settings = settings
         self.stages = stages
+        self._tick = tick
         self.optimiser = Optimiser(
             network,
             max_gradient_norm=settings.max_gradient_norm,
@@ -93,6 +107,7 @@ class Trainer:
 
     def step(self, env_steps: int, improvement: Improvement) -> None:
         """Moves the parameters by the gradients they hold, and counts it."""
+        self._tick()
         self.stages.enter("optimise")
         improvement.learning_rate = self.settings.learning_rate_at(env_steps)
         norm = self.optimiser.step(improvement.learning_rate)

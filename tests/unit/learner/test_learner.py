@@ -28,6 +28,7 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
 from asyncade_rl.catch import Catch
 from asyncade_rl.network import make_network
+from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
@@ -486,6 +487,23 @@ def test_every_step_is_a_sign_of_life(tmp_path: Path) -> None:
     assert not rig.health.alive()
     rig.step()
     assert rig.health.alive()
+
+
+def test_every_update_of_a_long_batch_is_a_sign_of_life(
+    tmp_path: Path, played: Sequence[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path)
+    rig.learner.begin()
+    healthy: list[bool] = []
+
+    def slowly(self: Optimiser, learning_rate: float) -> float:
+        rig.clock.now += 50.0
+        healthy.append(rig.health.alive())
+        return 1.0
+
+    monkeypatch.setattr(Optimiser, "step", slowly)
+    rig.step(played[0])
+    assert healthy == [True] * UPDATES
 
 
 def test_what_ends_a_run(tmp_path: Path, played: Sequence[Trajectory]) -> None:
