@@ -21,6 +21,7 @@ from asyncade_actor.actor import Actor
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.progress import Progress
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryQueue, MemorySubscriber
@@ -131,6 +132,7 @@ def test_the_same_seed_gives_the_same_curve(tmp_path: Path) -> None:
 
 
 LAG = 4
+STALE_BUDGET_ENV_STEPS = 50_000
 
 
 class LateSubscriber(HastySubscriber):
@@ -151,21 +153,36 @@ class LateSubscriber(HastySubscriber):
         return self._held.popleft() if len(self._held) > LAG else None
 
 
+def stale_play(run_dir: Path, seed: int, budget: int, **settings: Any) -> Progress:
+    """Plays until the target or the budget is reached by data that are all `LAG` versions old."""
+    # Credit comes with the weights, so late too: more messages may be on their way.
+    flow = {"messages_in_flight": LAG + 2, "max_policy_lag": LAG}
+    with playing(run_dir, envs=16, mode="data", seed=seed, **flow | settings) as turns:
+        for learner in turns:
+            progress = learner.progress
+            if progress.reached(TARGET) or progress.env_steps >= budget:
+                break
+    rows = RunFolder(run_dir).read_metrics()
+    lags = {row["policy_lag_mean"] for row in rows if row["policy_version"] > 2 * LAG}
+    assert lags == {float(LAG)}
+    assert not any(row["messages_dropped"] for row in rows)
+    return progress
+
+
 def test_data_of_four_versions_ago_reach_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "HastySubscriber", LateSubscriber)
-    # V-trace or not makes no difference that a few seeds would show: what changes in Catch within
-    # four versions is little. On Pong it is much: docs/decisions/0007.
-    # Credit comes with the weights, so late too: more messages may be on their way.
-    flow = {"messages_in_flight": LAG + 2, "max_policy_lag": LAG}
-    with playing(tmp_path, envs=16, mode="data", seed=3, **flow) as turns:
-        for learner in turns:
-            progress = learner.progress
-            if progress.reached(TARGET) or progress.env_steps >= BUDGET_ENV_STEPS:
-                break
-    rows = RunFolder(tmp_path).read_metrics()
-    lags = {row["policy_lag_mean"] for row in rows if row["policy_version"] > 2 * LAG}
-    assert lags == {float(LAG)}
-    assert not any(row["messages_dropped"] for row in rows)
+    progress = stale_play(tmp_path, seed=3, budget=BUDGET_ENV_STEPS)
     assert progress.reached(TARGET), f"{progress.mean_return()} after {progress.env_steps}"
+
+
+@pytest.mark.parametrize("vtrace", [True, False])
+def test_plain_policy_gradient_learns_from_stale_data_by_vtrace_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrace: bool
+) -> None:
+    """A3C's own objective, one pass and no clip: nothing but V-trace knows that data are stale."""
+    monkeypatch.setattr(sys.modules[__name__], "HastySubscriber", LateSubscriber)
+    plain = {"clip": None, "passes": 1, "learning_rate": 1e-3, "vtrace": vtrace}
+    progress = stale_play(tmp_path, seed=1, budget=STALE_BUDGET_ENV_STEPS, **plain)
+    assert progress.reached(TARGET) == vtrace, f"{progress.mean_return()}, {progress.env_steps}"
