@@ -13,6 +13,7 @@ from asyncade_actor.settings import ActorSettings
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
+from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.curve import ACTOR, LEARNER
 from asyncade_runtime.settings import Settings, load
 
@@ -22,9 +23,16 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 OURS: dict[str, type[Settings]] = {
     "learner": LearnerSettings,
     "learner-gpu": LearnerSettings,
+    "relay": RelaySettings,
     "actor": ActorSettings,
     "evaluator": EvaluatorSettings,
 }
+
+
+def env_file(name: str) -> dict[str, str]:
+    """The variables of a file for --env-file."""
+    lines = (ROOT / "docker" / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def composed(**variables: str) -> dict[str, Any]:
@@ -54,6 +62,12 @@ def test_without_variables_a_service_has_its_own_defaults(service: str) -> None:
         == {
             "learner": {"run_dir", "keys"},
             "learner-gpu": {"run_dir", "keys", "device"},
+            "relay": {
+                "learner_upstream_address",
+                "learner_weights_address",
+                "keys",
+                "learner_keys",
+            },
             "actor": {"upstream_address", "weights_address", "keys"},
             "evaluator": {"weights_address", "keys", "metrics_host"},
         }[service]
@@ -109,7 +123,12 @@ def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() ->
         "learner": keys,
         "learner-gpu": keys,
         "evaluator": keys,
-        "actor": keys | {"learner": {"condition": "service_healthy"}},
+        "relay": keys,
+        "actor": keys
+        | {
+            "learner": {"condition": "service_healthy"},
+            "relay": {"condition": "service_healthy", "required": False},
+        },
     }
 
 
@@ -122,7 +141,7 @@ def test_connections_are_encrypted_unless_that_is_switched_off() -> None:
         assert keys == Path(folder) / side
         assert f"{made[str(keys)]}:{keys}:ro" in SERVICES[service]["volumes"]
         mounted = [v for v in SERVICES[service]["volumes"] if "keys" in v]
-        assert len(mounted) == 1  # nobody gets the other side's secret
+        assert len(mounted) == 1  # nobody but a relay gets the other side's secret
     assert settings_of("learner", LEARNER_KEYS="null").keys is None
     assert settings_of("actor", ACTOR_KEYS="null").keys is None
 
@@ -152,8 +171,7 @@ def test_only_what_people_look_at_is_published_and_only_on_loopback() -> None:
 
 
 def test_the_gpu_learner_takes_the_place_of_the_other() -> None:
-    lines = (ROOT / "docker/gpu.env").read_text().splitlines()
-    variables = dict(line.split("=") for line in lines if not line.startswith("#"))
+    variables = env_file("gpu.env")
     services = composed(**variables)["services"]
     profile = variables["COMPOSE_PROFILES"]
     assert [n for n, s in services.items() if profile in s.get("profiles", [])] == ["learner-gpu"]
@@ -162,6 +180,39 @@ def test_the_gpu_learner_takes_the_place_of_the_other() -> None:
     assert services["learner-gpu"]["image"] != services["learner"]["image"]
     build = composed(TORCH_INDEX="of-cpu-builds")["services"]["learner-gpu"]["build"]
     assert build["args"]["TORCH_INDEX"] == ""
+
+
+def test_a_relay_stands_between_learner_and_actors() -> None:
+    variables = env_file("relay.env")
+    services = composed(**variables)["services"]
+    profile = variables["COMPOSE_PROFILES"]
+    assert [n for n, s in services.items() if profile in s.get("profiles", [])] == ["relay"]
+    direct, relay = settings_of("actor"), settings_of("relay", **variables)
+    assert relay.learner_upstream_address == direct.upstream_address
+    assert relay.learner_weights_address == direct.weights_address
+    actor = settings_of("actor", **variables)
+    assert actor.upstream_address == f"tcp://relay:{ports.RELAY_UPSTREAM}"
+    assert actor.weights_address == f"tcp://relay:{ports.RELAY_WEIGHTS}"
+    # Whoever reads returns off the evaluator wants the learner's, whatever a relay does.
+    assert settings_of("evaluator", **variables) == settings_of("evaluator")
+
+
+def test_a_relay_is_the_learner_to_actors_and_an_actor_to_the_learner() -> None:
+    relay = settings_of("relay")
+    assert relay.keys == settings_of("learner").keys
+    assert relay.learner_keys == settings_of("actor").keys
+    both = {v for side in ("learner", "actor") for v in SERVICES[side]["volumes"] if "keys" in v}
+    assert {*SERVICES["relay"]["volumes"]} == both
+    off = settings_of("relay", LEARNER_KEYS="null", ACTOR_KEYS="null")
+    assert (off.keys, off.learner_keys) == (None, None)
+    actor = settings_of("actor", LEARNER_KEYS="null", ACTOR_KEYS="null", **env_file("relay.env"))
+    assert actor.keys is None
+
+
+def test_every_service_of_ours_has_time_to_end() -> None:
+    """A relay steps for a quarter of a second and lingers for one; 10 s are Compose's default."""
+    for service in OURS:
+        assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > 10, service
 
 
 def test_every_mounted_file_is_there() -> None:

@@ -18,6 +18,7 @@ QUESTIONS = (
     "How stale is the data?",
     "Who is dropped?",
     "What does each actor do?",
+    "What do relays pass on?",
 )
 
 

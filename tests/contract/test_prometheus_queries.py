@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,28 @@ from asyncade_learner.intake import DROP_REASONS
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.metrics import STAGES as LEARNER_STAGES
 from asyncade_proto.errors import DECODE_REASONS
+from asyncade_relay.metrics import KINDS, RelayMetrics
+from asyncade_relay.metrics import STAGES as RELAY_STAGES
 
 DOCKER = Path(__file__).parents[2] / "docker"
 OF_EVERY_TARGET = {"job", "instance"}  # labels that Prometheus adds
 OF_PROMETHEUS = {"up": OF_EVERY_TARGET, "ALERTS": {"alertname", "alertstate", "severity"}}
 VALUES: dict[str, Collection[str]] = {
-    "job": {"learner", "actor", "evaluator"},
-    "stage": {*ACTOR_STAGES, *LEARNER_STAGES, *EVALUATOR_STAGES},
+    "job": {"learner", "relay", "actor", "evaluator"},
+    "stage": {*ACTOR_STAGES, *LEARNER_STAGES, *EVALUATOR_STAGES, *RELAY_STAGES},
     "reason": {*DROP_REASONS, *DECODE_REASONS},
+    "kind": KINDS,
     "part": LOSSES,
     "alertstate": {"pending", "firing"},
 }
+
+
+SERVICES: tuple[Callable[[CollectorRegistry], object], ...] = (
+    ActorMetrics,
+    LearnerMetrics,
+    EvaluatorMetrics,
+    RelayMetrics,
+)
 
 
 class RecordingRegistry(CollectorRegistry):
@@ -49,12 +61,11 @@ class RecordingRegistry(CollectorRegistry):
 
 def series_of_the_code() -> dict[str, set[str]]:
     """Name of each time series that the services expose to its labels."""
-    actor, learner, evaluator = RecordingRegistry(), RecordingRegistry(), RecordingRegistry()
-    ActorMetrics(actor)
-    LearnerMetrics(learner)
-    EvaluatorMetrics(evaluator)
+    registries = [RecordingRegistry() for _ in SERVICES]
+    for service, registry in zip(SERVICES, registries, strict=True):
+        service(registry)
     found: dict[str, set[str]] = {}
-    for collector in (*actor.registered, *learner.registered, *evaluator.registered):
+    for collector in itertools.chain(*(registry.registered for registry in registries)):
         labels = {*getattr(collector, "_labelnames", ()), *OF_EVERY_TARGET}
         for metric in collector.describe() if hasattr(collector, "describe") else ():
             if metric.type == "counter":
@@ -64,7 +75,7 @@ def series_of_the_code() -> dict[str, set[str]]:
                 found[f"{metric.name}_sum"] = found[f"{metric.name}_count"] = labels
             else:
                 found[metric.name] = labels
-    for metric in actor.collect():
+    for metric in registries[0].collect():
         if metric.name.startswith("process_"):
             found.update({sample.name: OF_EVERY_TARGET for sample in metric.samples})
     return found
@@ -168,4 +179,7 @@ def test_the_dashboard_leaves_out_hardly_any_metric() -> None:
         "asyncade_learner_last_update_timestamp_seconds",  # the rate of updates is shown
         "asyncade_learner_learning_rate",  # a setting and a schedule
         "asyncade_learner_weights_published_bytes_total",  # a constant size each
+        "asyncade_relay_actor_joins_total",  # how many actors there are is shown
+        "asyncade_relay_connection_events_total",  # the learner's and the actors' tell the same
+        "asyncade_relay_weights_last_received_timestamp_seconds",  # versions behind are shown
     }

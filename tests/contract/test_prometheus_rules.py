@@ -70,6 +70,7 @@ def test_all_replicas_are_scraped_on_the_ports_of_the_code() -> None:
     assert not any("metrics_path" in job for job in CONFIG["scrape_configs"])  # /metrics
     http = {
         "learner": ports.LEARNER_HTTP,
+        "relay": ports.RELAY_HTTP,
         "actor": ports.ACTOR_HTTP,
         "evaluator": ports.EVALUATOR_HTTP,
     }
@@ -111,6 +112,18 @@ def test_every_alert_is_explained() -> None:
         assert "**Do:**" in explained, name
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{anchor(name)}"
         assert alert["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_the_manual_has_every_port() -> None:
+    table = PAGE.partition("### Ports\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| ([a-z]+) \|(.*)\|$", table, re.MULTILINE)
+    told = {service: {int(port) for port in re.findall(r"\b\d{4}\b", row)} for service, row in rows}
+    assert told == {
+        "learner": {ports.UPSTREAM, ports.WEIGHTS, ports.LEARNER_HTTP},
+        "relay": {ports.RELAY_UPSTREAM, ports.RELAY_WEIGHTS, ports.RELAY_HTTP},
+        "actor": {ports.ACTOR_HTTP},
+        "evaluator": {ports.EVALUATOR_HTTP},
+    }
 
 
 def test_thresholds_suit_the_defaults_of_the_settings() -> None:

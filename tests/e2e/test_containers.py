@@ -1,189 +1,43 @@
 """compose.yaml on a real Docker engine: images, metrics, scaling, and what kills cannot break.
 
-One story is lived through by a fixture, the tests ask for its facts. Nothing waits for time to
-pass: everything polls, until a generous deadline, for what an operator could see too.
+One story is lived through by a fixture, the tests ask for its facts.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import shutil
-import socket
 import subprocess
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from asyncade_learner import checkpoint
 from asyncade_runtime.run_folder import RunFolder
+from e2e.stack import (
+    ACTIVE,
+    ENV_STEPS,
+    NEEDS_DOCKER,
+    RELAYS_ROW,
+    UPDATES,
+    Stack,
+    dashboard,
+    ends,
+    inspected,
+    said,
+    stack,
+    started_at,
+)
 
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 180.0  # only a failing test ever waits this long
-MAX_IMAGE_BYTES = 900e6  # on top of the base image
+pytestmark = NEEDS_DOCKER
+
 SERVICES = ("learner", "actor", "prometheus")  # Grafana: tests/contract checks its files
-TAG = "test"
-# Small steps: reports, checkpoints and batches come often.
-OVERRIDE = {
-    "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
-    "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "1",
-    "ASYNCADE_LEARNER_REPORT_SECONDS": "0.5",
-    "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
-}
-
-
-def said(*command: object, environ: Mapping[str, str] | None = None) -> str:
-    """What a command prints; fails the test with all of it if the command fails."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
-    return done.stdout
-
-
-def why_not() -> str | None:
-    """What is missing for these tests."""
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    for words in (("info",), ("compose", "version")):
-        if subprocess.run(["docker", *words], capture_output=True, check=False).returncode:
-            return f"docker {' '.join(words)} fails: no engine, or no Compose"
-    return None
-
-
-MISSING = why_not()
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
-]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-class Stack:
-    """A Compose project of its own: other volumes, networks and ports than a user's."""
-
-    def __init__(self, home: Path, name: str, **variables: str) -> None:
-        self.home = home
-        self.project = f"asyncade-test-{name}-{os.getpid()}"
-        self.port = free_port()
-        self.environ = {
-            **{name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"},
-            **{"TAG": TAG, "PROMETHEUS_PORT": str(self.port), "LEARNER_CPUS": "1", "ENVS": "2"},
-            **{"EPISODES": "2"},
-            **variables,
-        }
-        self.override = home / "override.json"
-        content = {"services": {"learner": {"environment": OVERRIDE}}}
-        self.override.write_text(json.dumps(content))
-
-    def compose(self, *words: object) -> str:
-        files = ("-f", ROOT / "compose.yaml", "-f", self.override)
-        command = ("docker", "compose", "--project-name", self.project, *files, *words)
-        return said(*command, environ=self.environ)
-
-    def containers(self, service: str) -> list[str]:
-        """Running ones, in the order of their numbers."""
-        lines = self.compose("ps", "--format", "json", service).splitlines()
-        rows = [row for line in lines for row in _as_list(json.loads(line))]
-        return [row["ID"] for row in sorted(rows, key=lambda row: str(row["Name"]))]
-
-    def query(self, promql: str) -> list[dict[str, Any]]:
-        """What Prometheus answers."""
-        question = urllib.parse.urlencode({"query": promql})
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?{question}"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(url, timeout=10) as answer:
-                result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        except OSError:
-            return []  # it starts
-        return result
-
-    def value(self, promql: str) -> float | None:
-        """The one number a query has; None where there is none yet."""
-        result = self.query(promql)
-        assert len(result) <= 1, f"{promql}: {result}"
-        return float(result[0]["value"][1]) if result else None
-
-    def eventually(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            if time.monotonic() > deadline:
-                logs = self.compose("logs", "--tail=30") + self.compose("ps", "--all")
-                pytest.fail(f"not in time: {what}\n{logs}")
-            time.sleep(0.25)
-
-    def rises(self, promql: str) -> None:
-        """Waits until a counter has risen."""
-        self.eventually(lambda: self.value(promql) is not None, promql)
-        before = self.value(promql)
-        self.eventually(lambda: (self.value(promql) or 0) > (before or 0), f"{promql} rises")
-
-    def runs(self, name: str) -> Path:
-        """A copy of the volume as it is now, whether or not a learner lives."""
-        target = self.home / name
-        image = f"asyncade-learner:{TAG}"
-        holder = said("docker", "create", "-v", f"{self.project}_runs:/runs", image).strip()
-        try:
-            said("docker", "cp", f"{holder}:/runs", target)
-        finally:
-            said("docker", "rm", holder)
-        return target
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Compose 2.21 and later print an object a line, earlier ones one list."""
-    return value if isinstance(value, list) else [value]
-
-
-@contextmanager
-def stack(home: Path, name: str, **variables: str) -> Iterator[Stack]:
-    """The project; nothing of it outlives the test but the images."""
-    one = Stack(home, name, **variables)
-    try:
-        yield one
-    finally:
-        one.compose("--profile=*", "down", "--volumes", "--timeout=1")
-
-
-def inspected(thing: str) -> dict[str, Any]:
-    (found,) = json.loads(said("docker", "inspect", thing))
-    assert isinstance(found, dict)
-    return found
-
-
-def ends(project: str, since: float) -> dict[str, set[int]]:
-    """Service to exit codes of its containers that ended since then."""
-    window = ("--since", f"{since:.3f}", "--until", f"{time.time():.3f}")
-    filters = ("--filter", "event=die", "--filter", f"label=com.docker.compose.project={project}")
-    found: dict[str, set[int]] = {}
-    for line in said("docker", "events", *window, *filters, "--format={{json .}}").splitlines():
-        told = json.loads(line)["Actor"]["Attributes"]
-        found.setdefault(told["com.docker.compose.service"], set()).add(int(told["exitCode"]))
-    return found
-
+# On top of the base image. A relay has no torch.
+MAX_IMAGE_BYTES = {"learner": 900e6, "actor": 900e6, "relay": 150e6}
 
 # --- images --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Service to image, built from this checkout."""
-    one = Stack(tmp_path_factory.mktemp("images"), "images")
-    one.compose("config", "--quiet")
-    one.compose("build", "learner", "actor")
-    return {name: f"asyncade-{name}:{TAG}" for name in ("learner", "actor")}
 
 
 def inside(image: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -195,16 +49,20 @@ def inside(image: str, *command: str, user: str | None = None) -> subprocess.Com
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("service", ["learner", "actor"])
+@pytest.mark.parametrize("service", MAX_IMAGE_BYTES)
 def test_an_image_is_small(images: dict[str, str], service: str) -> None:
     base = os.environ.get("PYTHON_IMAGE", "python:3.11-slim-bookworm")
     size = inspected(images[service])["Size"] - inspected(base)["Size"]
-    assert size <= MAX_IMAGE_BYTES, f"{size / 1e6:.0f} MB on top of {base}"
+    assert size <= MAX_IMAGE_BYTES[service], f"{size / 1e6:.0f} MB on top of {base}"
 
 
 @pytest.mark.parametrize(
     ("service", "own", "foreign"),
-    [("learner", "tensorboardX", ["gymnasium", "ale_py"]), ("actor", "ale_py", ["tensorboardX"])],
+    [
+        ("learner", "tensorboardX", ["gymnasium", "ale_py"]),
+        ("actor", "ale_py", ["tensorboardX"]),
+        ("relay", "zmq", ["torch", "safetensors", "gymnasium", "ale_py", "tensorboardX"]),
+    ],
 )
 def test_an_image_holds_what_its_service_needs(
     images: dict[str, str], service: str, own: str, foreign: list[str]
@@ -216,7 +74,7 @@ def test_an_image_holds_what_its_service_needs(
     assert done.stdout.strip() == str([True] + [False] * (len(foreign) + 2)), done.stderr
 
 
-@pytest.mark.parametrize("service", ["learner", "actor"])
+@pytest.mark.parametrize("service", MAX_IMAGE_BYTES)
 def test_an_image_has_no_tools_to_build_with_and_no_cache(
     images: dict[str, str], service: str
 ) -> None:
@@ -235,9 +93,6 @@ def test_a_service_says_what_is_wrong_with_its_settings(images: dict[str, str]) 
 
 # --- a life --------------------------------------------------------------------------------------
 
-ENV_STEPS = "asyncade_learner_env_steps_total"
-UPDATES = "asyncade_learner_updates_total"
-ACTIVE = "asyncade_learner_active_actors"
 DROPPED = 'sum(asyncade_learner_messages_dropped_total{reason!~"stale|future|unasked"})'
 ACTORS_UP = 'count(up{job="actor"} == 1)'
 
@@ -262,7 +117,8 @@ def scale(one: Stack, facts: SimpleNamespace) -> None:
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "evaluator")
     rounds = "asyncade_evaluator_rounds_total"
     one.eventually(lambda: (one.value(rounds) or 0) >= 1, "a round of evaluation")
-    facts.queries_without_data = unanswered(one)
+    rows = {row: asked for row, asked in dashboard().items() if not row.startswith(RELAYS_ROW)}
+    facts.queries_without_data = one.unanswered([*itertools.chain(*rows.values())])
     facts.evaluated_version = one.value("asyncade_evaluator_policy_version")
     one.compose("stop", "evaluator")
     facts.dropped_before = one.value(DROPPED)
@@ -273,22 +129,6 @@ def scale(one: Stack, facts: SimpleNamespace) -> None:
     one.rises(UPDATES)
     facts.dropped_after = one.value(DROPPED)
     facts.learner_after_kill = inspected(one.containers("learner")[0])
-
-
-def unanswered(one: Stack) -> list[str]:
-    """Queries of the dashboard that stay without data."""
-    board = json.loads((ROOT / "docker/grafana/dashboards/asyncade.json").read_text())
-    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
-    left = list(asked)
-
-    def all_answered() -> bool:
-        left[:] = [promql for promql in left if not one.query(promql)]
-        return not left
-
-    deadline = time.monotonic() + DEADLINE_S
-    while not all_answered() and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return left
 
 
 def crash(one: Stack, facts: SimpleNamespace) -> None:
@@ -306,10 +146,6 @@ def crash(one: Stack, facts: SimpleNamespace) -> None:
     one.rises(ENV_STEPS)
     facts.log = one.compose("logs", "--no-color", "learner")
     facts.actors_after = {id_: started_at(id_) for id_ in one.containers("actor")}
-
-
-def started_at(container: str) -> str:
-    return str(inspected(container)["State"]["StartedAt"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,250 @@
+"""The socket roles over ZeroMQ: what only a network can do."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+
+import pytest
+import zmq
+
+from asyncade_runtime.sockets import (
+    SocketAddressError,
+    ZmqInbox,
+    ZmqOutbox,
+    ZmqPublisher,
+    ZmqSubscriber,
+)
+from integration.transports import (
+    DEADLINE_S,
+    MAX_BYTES,
+    SHORT_S,
+    ZmqTransport,
+    deliver,
+    eventually,
+    kinds,
+    port_of,
+    welcome,
+)
+
+
+def test_an_eager_actor_starves_no_other(zeromq: ZmqTransport) -> None:
+    inbox, eager, other = zeromq.inbox(), zeromq.outbox(), zeromq.outbox()
+    deliver(other, inbox, b"other")
+    deliver(eager, inbox, b"eager")
+    eager.send(b"eager", DEADLINE_S)  # from here on one of its frames always waits
+    eager.send(b"eager", DEADLINE_S)
+    other.send(b"other", DEADLINE_S)
+    received = []
+    while b"other" not in received and len(received) < 60:
+        time.sleep(0.01)  # the learner's work on one message; not there to wait for anything
+        received.append(inbox.receive(DEADLINE_S))
+        eager.send(b"eager", DEADLINE_S)
+    # With a plain recv() on the PULL it is the 101st or so.
+    assert b"other" in received
+
+
+def test_events_tell_of_a_learner_that_comes_goes_and_returns(zeromq: ZmqTransport) -> None:
+    outbox = zeromq.outbox()
+    eventually(lambda: (outbox.send(b"x", SHORT_S), "retried" in kinds(outbox))[1])
+    inbox = zeromq.inbox()
+    deliver(outbox, inbox, b"before")
+    assert "connected" in kinds(outbox)
+    assert "connected" in kinds(inbox)
+    inbox.close()
+    eventually(lambda: (outbox.send(b"x", SHORT_S), "disconnected" in kinds(outbox))[1])
+    inbox = zeromq.inbox()
+    deliver(outbox, inbox, b"after")
+    assert "connected" in kinds(outbox)
+
+
+def test_a_subscriber_follows_a_returning_learner(zeromq: ZmqTransport) -> None:
+    publisher, subscriber = zeromq.publisher(), zeromq.subscriber()
+    publisher.publish(b"old")
+    assert welcome(publisher, subscriber) == b"old"
+    publisher.publish(b"old, never read")
+    publisher.close()
+    publisher = zeromq.publisher()
+    publisher.publish(b"new")
+    eventually(lambda: (publisher.welcome_joiners(), subscriber.latest(SHORT_S) == b"new")[1])
+    eventually(lambda: subscriber.latest(SHORT_S) is None)
+    assert {"connected", "disconnected"} <= kinds(subscriber)
+
+
+def test_after_a_pause_the_newest_is_there_though_all_buffers_were_full(
+    context: zmq.SyncContext,
+) -> None:
+    """A queue stops reading when it is full, and then the publisher drops the newest."""
+    publisher = ZmqPublisher(context, "tcp://127.0.0.1:*", resend_interval_s=0.05)
+    limit = 2 * MAX_BYTES
+    paused = ZmqSubscriber(context, publisher.endpoint, max_message_bytes=limit)
+    pace = ZmqSubscriber(context, publisher.endpoint, max_message_bytes=limit, hwm=100)
+    publisher.publish(b"00")
+    assert welcome(publisher, paused) == welcome(publisher, pace) == b"00"
+    frames = [b"%02d" % number + bytes(MAX_BYTES) for number in range(1, 60)]
+    for frame in frames:
+        publisher.publish(frame)
+        eventually(lambda frame=frame: pace.latest(SHORT_S) == frame)
+    seen: list[bytes] = []
+    eventually(lambda: seen.append(paused.latest(SHORT_S) or b"") or seen[-1] == frames[-1])
+    for role in (publisher, paused, pace):
+        role.close()
+
+
+def test_something_that_is_no_learner_is_reported(context: zmq.SyncContext) -> None:
+    def answer_like_a_web_server() -> None:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                if connection.recv(1) == b"q":
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        thread = threading.Thread(target=answer_like_a_web_server, daemon=True)
+        thread.start()
+        outbox = ZmqOutbox(context, f"tcp://127.0.0.1:{address[1]}")
+        eventually(lambda: (outbox.send(b"x", SHORT_S), "handshake_failed" in kinds(outbox))[1])
+        outbox.close()
+        with socket.create_connection(address) as quit_now:
+            quit_now.sendall(b"q")
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
+def test_a_silent_peer_is_found_by_heartbeats(context: zmq.SyncContext) -> None:
+    found = threading.Event()
+    cut = threading.Event()
+
+    def pass_bytes_until_cut() -> None:
+        near, _ = wire.accept()
+        with near, socket.create_connection(("127.0.0.1", port_of(inbox))) as far:
+            while not cut.is_set():
+                for source in select.select([near, far], [], [], SHORT_S)[0]:
+                    (far if source is near else near).sendall(source.recv(65536))
+            found.wait(4 * DEADLINE_S)  # both connections stay open, and nothing passes
+
+    inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=999, heartbeat_timeout_s=0.5)
+    with socket.create_server(("127.0.0.1", 0)) as wire:
+        passing = threading.Thread(target=pass_bytes_until_cut, daemon=True)
+        passing.start()
+        address = f"tcp://127.0.0.1:{wire.getsockname()[1]}"
+        outbox = ZmqOutbox(context, address, heartbeat_timeout_s=0.5)
+        deliver(outbox, inbox, b"connected")
+        cut.set()
+        eventually(lambda: (inbox.receive(SHORT_S), "disconnected" in kinds(inbox))[1])
+        eventually(lambda: (outbox.send(b"x", SHORT_S), "disconnected" in kinds(outbox))[1])
+        found.set()
+        passing.join(DEADLINE_S)
+        assert not passing.is_alive()
+    inbox.close()
+    outbox.close()
+
+
+def test_undrained_events_do_not_stop_reconnecting(context: zmq.SyncContext) -> None:
+    # A stranger that comes and goes makes two events each time; 2,004 of them stopped libzmq's
+    # thread for good when the monitor had its default limit.
+    inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
+    address = ("127.0.0.1", port_of(inbox))
+    for _ in range(1100):
+        with socket.create_connection(address, timeout=DEADLINE_S) as stranger:
+            assert stranger.recv(1)  # libzmq's greeting: it is still listening
+    outbox = ZmqOutbox(context, inbox.endpoint)
+    deliver(outbox, inbox, b"still here")
+    outbox.close()
+    inbox.close()
+
+
+def test_an_oversized_message_costs_only_itself(zeromq: ZmqTransport) -> None:
+    inbox, outbox = zeromq.inbox(max_message_bytes=1000), zeromq.outbox()
+    deliver(outbox, inbox, b"before")
+    eventually(lambda: outbox.send(bytes(1001), SHORT_S))
+    eventually(lambda: "disconnected" in kinds(inbox))
+    eventually(lambda: (outbox.send(b"after", SHORT_S), inbox.receive(SHORT_S) == b"after")[1])
+
+
+def test_oversized_weights_are_not_taken(zeromq: ZmqTransport) -> None:
+    publisher, subscriber = zeromq.publisher(), zeromq.subscriber(max_message_bytes=1000)
+    eventually(publisher.welcome_joiners)
+    publisher.publish(bytes(1001))
+    eventually(lambda: (subscriber.latest(SHORT_S), "disconnected" in kinds(subscriber))[1])
+    publisher.publish(b"right size")
+
+    def joined_again() -> bool:
+        subscriber.events()  # where the connection is made anew: libzmq itself would not
+        publisher.welcome_joiners()
+        return subscriber.latest(SHORT_S) == b"right size"
+
+    eventually(joined_again)
+
+
+def test_endpoint_has_the_real_port(context: zmq.SyncContext) -> None:
+    inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
+    publisher = ZmqPublisher(context, "tcp://127.0.0.1:*")
+    for role in (inbox, publisher):
+        assert role.endpoint == f"tcp://127.0.0.1:{port_of(role)}"
+        role.close()
+
+
+BAD_TO_BIND = [
+    "tcp://127.0.0.1",
+    "127.0.0.1:5555",
+    "tcp://127.0.0.1:99999",
+    "tcp://:5555",
+    "foo://x",
+]
+BAD_TO_CONNECT = [*BAD_TO_BIND, "tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://learner:port", ""]
+
+
+@pytest.mark.parametrize("address", [*BAD_TO_BIND, "tcp://192.0.2.1:5555", "tcp://nowhere0:5555"])
+def test_an_address_that_cannot_be_bound_is_named(context: zmq.SyncContext, address: str) -> None:
+    with pytest.raises(SocketAddressError, match="cannot bind") as inbox:
+        ZmqInbox(context, address, max_message_bytes=MAX_BYTES)
+    with pytest.raises(SocketAddressError, match="cannot bind") as publisher:
+        ZmqPublisher(context, address)
+    assert repr(address) in str(inbox.value)
+    assert "tcp://" in str(publisher.value).partition(": ")[2]  # the cure shows a right one
+
+
+@pytest.mark.parametrize("address", BAD_TO_CONNECT)
+def test_an_address_that_cannot_be_connected_to_is_named(
+    context: zmq.SyncContext, address: str
+) -> None:
+    with pytest.raises(SocketAddressError, match="cannot connect") as outbox:
+        ZmqOutbox(context, address)
+    with pytest.raises(SocketAddressError, match="cannot connect"):
+        ZmqSubscriber(context, address, max_message_bytes=MAX_BYTES)
+    assert repr(address) in str(outbox.value)
+
+
+def test_a_taken_port_says_so(context: zmq.SyncContext) -> None:
+    inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
+    with pytest.raises(SocketAddressError, match=f"{inbox.endpoint}.*taken.*another port"):
+        ZmqPublisher(context, inbox.endpoint)
+    inbox.close()
+
+
+def test_an_unknown_host_is_retried_not_refused(context: zmq.SyncContext) -> None:
+    outbox = ZmqOutbox(context, "tcp://learner.invalid:5555")
+    assert not outbox.send(b"x", SHORT_S)
+    outbox.close()
+
+
+def test_unsent_frames_do_not_hold_up_the_end(context: zmq.SyncContext) -> None:
+    for_ever = 3600.0  # or heartbeats would free the sender in the end
+    inbox = ZmqInbox(
+        context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES, heartbeat_timeout_s=for_ever
+    )
+    actors = zmq.Context()
+    outbox = ZmqOutbox(actors, inbox.endpoint, hwm=1000, heartbeat_timeout_s=for_ever)
+    for _ in range(1000):  # more than all buffers between the two hold
+        assert outbox.send(bytes(15_000), DEADLINE_S)
+    outbox.close()
+    ended = threading.Thread(target=actors.term, daemon=True)
+    ended.start()
+    ended.join(DEADLINE_S)
+    assert not ended.is_alive()
+    inbox.close()

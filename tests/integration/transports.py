@@ -1,0 +1,127 @@
+"""ZeroMQ and memory as the tests of the socket roles use them: roles to make, and exchanges."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import zmq
+
+from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.roles import Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.sockets import (
+    SocketAddressError,
+    ZmqInbox,
+    ZmqOutbox,
+    ZmqPublisher,
+    ZmqSubscriber,
+)
+
+DEADLINE_S = 30.0  # generous: only a failing test ever waits this long
+SHORT_S = 0.02
+MAX_BYTES = 1_000_000
+
+T = TypeVar("T")
+
+
+def eventually(attempt: Callable[[], T | None]) -> T:
+    """Repeats an attempt, which waits a moment itself, until it gives something true."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if result := attempt():
+            return result
+    raise AssertionError("did not happen in time")
+
+
+class Transport(Protocol):
+    """One learner's address and whoever wants to use it."""
+
+    def outbox(self) -> Outbox: ...
+    def inbox(self) -> Inbox: ...
+    def publisher(self) -> Publisher: ...
+    def subscriber(self) -> Subscriber: ...
+
+
+class ZmqTransport:
+    """Fixed free ports, so that either side may start first and come back."""
+
+    def __init__(self, context: zmq.SyncContext) -> None:
+        self._context = context
+        self._up, self._down = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        self._roles: list[Outbox | Inbox | Publisher | Subscriber] = []
+
+    def outbox(self) -> ZmqOutbox:
+        return self._kept(ZmqOutbox(self._context, self._up))
+
+    def inbox(self, max_message_bytes: int = MAX_BYTES) -> ZmqInbox:
+        limit = max_message_bytes
+        return self._bound(lambda: ZmqInbox(self._context, self._up, max_message_bytes=limit))
+
+    def publisher(self) -> ZmqPublisher:
+        return self._bound(lambda: ZmqPublisher(self._context, self._down, resend_interval_s=0.05))
+
+    def subscriber(self, max_message_bytes: int = MAX_BYTES) -> ZmqSubscriber:
+        limit = max_message_bytes
+        return self._kept(ZmqSubscriber(self._context, self._down, max_message_bytes=limit))
+
+    def close(self) -> None:
+        for role in self._roles:
+            role.close()
+
+    def _kept(self, role: T) -> T:
+        self._roles.append(role)  # type: ignore[arg-type]
+        return role
+
+    def _bound(self, bind: Callable[[], T]) -> T:
+        def attempt() -> T | None:
+            try:
+                return bind()
+            except SocketAddressError:  # libzmq frees a closed socket's port a moment later
+                return None
+
+        return self._kept(eventually(attempt))
+
+
+class MemoryTransport:
+    def __init__(self) -> None:
+        queue, broadcast = MemoryQueue(), MemoryBroadcast()
+        self.outbox, self.inbox = queue.outbox, queue.inbox
+        self.publisher, self.subscriber = broadcast.publisher, broadcast.subscriber
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def port_of(role: Inbox | Publisher) -> int:
+    return int(role.endpoint.rpartition(":")[2])
+
+
+def deliver(outbox: Outbox, inbox: Inbox, frame: bytes) -> None:
+    """Sends `frame` until it has come: one taken by a dying connection is lost, as documented."""
+
+    def exchanged() -> bool:
+        outbox.send(frame, SHORT_S)
+        return inbox.receive(SHORT_S) == frame
+
+    eventually(exchanged)
+    while inbox.receive(SHORT_S) is not None:
+        pass  # the repetitions
+
+
+def welcome(publisher: Publisher, subscriber: Subscriber) -> bytes:
+    """Lets `subscriber` join, and returns the first frame it gets."""
+
+    def first() -> bytes | None:
+        publisher.welcome_joiners()
+        return subscriber.latest(SHORT_S)
+
+    return eventually(first)
+
+
+def kinds(role: Outbox | Inbox | Publisher | Subscriber) -> set[str]:
+    return {event.kind for event in role.events()}
