@@ -306,7 +306,7 @@ def _secret(secret: Manifest, mode: int) -> Iterator[tuple[tarfile.TarInfo, byte
     links = {"..data": "..made"}
     for name, content in decoded(secret).items():
         entry = tarfile.TarInfo(f"..made/{name}")
-        entry.mode, entry.size = mode, len(content)
+        entry.mode, entry.size = mode | 0o440, len(content)  # with fsGroup, its group may read
         yield entry, content
         links[name] = f"..data/{name}"
     for name, target in links.items():
