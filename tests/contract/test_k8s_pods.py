@@ -309,6 +309,36 @@ def test_actors_are_spread(renders: Renders) -> None:
             assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
 
 
+def command_of_the_job(pods: Pods) -> list[str]:
+    (command,) = {
+        (*container(t)["command"], *container(t)["args"])
+        for where, t in pods
+        if where.startswith("Job")
+    }
+    return list(command)
+
+
+def with_learner(folder: Path, script: str) -> dict[str, str]:
+    """Variables that lead to a stand-in for the learner."""
+    stand_in = folder / "asyncade-learner"
+    stand_in.write_text(f"#!/bin/sh\n{script}\n")
+    stand_in.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "target"), [({}, "18"), ({"ASYNCADE_LEARNER_TARGET": "20.5"}, "20.5")]
+)
+def test_a_job_has_a_target_unless_a_setting_says_another(
+    pods: Pods, tmp_path: Path, setting: dict[str, str], target: str
+) -> None:
+    environ = with_learner(tmp_path, 'echo "$ASYNCADE_LEARNER_TARGET"') | setting
+    done = subprocess.run(
+        command_of_the_job(pods), env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{target}\n"
+
+
 @pytest.mark.parametrize(
     ("learner", "stop", "code"),
     [
@@ -322,13 +352,7 @@ def test_actors_are_spread(renders: Renders) -> None:
 def test_a_job_is_complete_only_if_the_learner_ended_by_itself(
     pods: Pods, tmp_path: Path, learner: str, stop: bool, code: int
 ) -> None:
-    commands = [container(t) for where, t in pods if where.startswith("Job")]
-    command = [*commands[0]["command"], *commands[0]["args"]]
-    assert all([*other["command"], *other["args"]] == command for other in commands)
-    stand_in = tmp_path / "asyncade-learner"
-    stand_in.write_text(f"#!/bin/sh\necho started\n{learner}\n")
-    stand_in.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command, environ = command_of_the_job(pods), with_learner(tmp_path, f"echo started\n{learner}")
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "started\n"
