@@ -72,9 +72,9 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
     work, call = line(
         pieces["gradient_few"], pieces["gradient_many"], pieces["calls_few"], pieces["calls_many"]
     )
-    message, byte = line(
-        alone["transport_few"], alone["transport_many"], alone["bytes_few"], alone["bytes_many"]
-    )
+    sizes = alone["bytes_few"], alone["bytes_many"]
+    send = line(alone["send_few"], alone["send_many"], *sizes)
+    receive = line(alone["receive_few"], alone["receive_many"], *sizes)
     played = pieces["inference"]
     return {
         "environment": pieces["environment"],
@@ -87,14 +87,16 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "thread_speedup": alone["update_one_thread"] / alone["update_threads"],
         "gradient_work": max(work / unroll - played, 0.0),
         "gradient_call": call,
-        "gradient_encode": pieces["gradient_encode"],
-        "gradient_decode": pieces["gradient_decode"],
+        "gradient_send": alone["gradient_send"],
+        "gradient_intake": alone["gradient_intake"],
         "average": average,
         "optimise": optimise,
         "publish": publish,
         "takeover": takeover,
-        "transport_message": message,
-        "transport_byte": byte,
+        "send_message": send[0],
+        "send_byte": send[1],
+        "receive_message": receive[0],
+        "receive_byte": receive[1],
         "trajectory_bytes": pieces["trajectory_bytes"] / unroll,
         "gradient_bytes": pieces["gradient_bytes"],
         "weights_bytes": alone["bytes_many"],
@@ -151,22 +153,19 @@ def _of_trajectories(
 def _of_gradients(
     game: str, seed: int, timed: Callable[[Callable[[], object]], float]
 ) -> dict[str, float]:
-    from asyncade_proto.codec import decode, encode
+    from asyncade_proto.codec import encode
     from bench.work import Workshop
 
     found: dict[str, float] = {}
     for name, actors in (("few", FEW), ("many", MANY)):
         shop = Workshop("gradients", game, seed, actors)
         messages = shop.record()
-        message, frame = messages[0], encode(messages[0])
         found |= {
             f"weights_{name}": timed(shop.weights().run),
             f"average_{name}": timed(shop.update(messages).run),
             f"gradient_{name}": timed(shop.gradient().run),
             f"calls_{name}": float(shop.gradients_per_unroll),
-            "gradient_encode": timed(lambda message=message: encode(message)),  # type: ignore[misc]
-            "gradient_decode": timed(lambda frame=frame: decode(frame)),  # type: ignore[misc]
-            "gradient_bytes": float(len(frame)),
+            "gradient_bytes": float(len(encode(messages[0]))),
         }
     return found
 
@@ -174,10 +173,10 @@ def _of_gradients(
 def time_alone(game: str, seed: int, seconds: float) -> dict[str, float]:
     """In a process of its own: times what uses several cores, or processes, by itself."""
     import torch
-    import zmq
 
+    from bench import fanin, fanout
     from bench.clock import cost_of
-    from bench.encryption import cost, messages, upstream
+    from bench.encryption import messages
     from bench.intake import over_sockets
     from bench.work import Workshop
 
@@ -191,11 +190,15 @@ def time_alone(game: str, seed: int, seconds: float) -> dict[str, float]:
         found[f"update_{name}"] = cost_of(update.run, 2 * seconds).seconds
     found["threads"] = float(threads)
     torch.set_num_threads(1)
-    (small, _, _), (_, large, _) = messages(game, seed).values()
-    for name, frame in (("few", small), ("many", large)):
-        with zmq.Context() as context, upstream(context, None) as send:
-            found[f"transport_{name}"] = cost(send, frame, seconds)["cpu_seconds"]
-        found[f"bytes_{name}"] = float(len(frame))
+    (small, _, _), (gradient, large, _) = messages(game, seed).values()
+    up = fanin.measure(gradient, seconds)
+    found["gradient_send"] = up["send_cpu_seconds"]
+    found["gradient_intake"] = up["receive_cpu_seconds"]
+    for name, size in (("few", len(small)), ("many", len(large))):
+        ends = fanout.measure(MANY, size, seconds)
+        found[f"send_{name}"] = ends["cpu_seconds"] / MANY
+        found[f"receive_{name}"] = ends["receivers_cpu_seconds"] / MANY
+        found[f"bytes_{name}"] = float(size)
     taken = over_sockets(4 * seconds, game, seed, actors=16)
     found["intake"] = 1 / taken["env_steps_per_second"]
     return found
@@ -207,8 +210,8 @@ def table(result: dict[str, Any]) -> str:
     for name, value in result["costs"].items():
         if name in ("passes", "threads", "thread_speedup") or name.endswith("_bytes"):
             rows.append([name.replace("_", " "), value])
-        elif name == "transport_byte":
-            rows.append(["transport, µs per MB", value * 1e12])
+        elif name.endswith("_byte"):
+            rows.append([f"{name.removesuffix('_byte')}, µs per MB", value * 1e12])
         else:
             rows.append([f"{name.replace('_', ' ')}, µs", value * 1e6])
     return markdown_table(["cost", ""], rows)

@@ -14,12 +14,12 @@ from asyncade_cli.plan_model import (
     Setup,
     actors_for,
     batch_bytes,
-    crossover,
     highest_rate,
+    leads,
     round_of,
     unit_costs,
 )
-from asyncade_cli.plan_words import Answer, plan_table, plan_words
+from asyncade_cli.plan_words import Answer, Ranges, plan_table, plan_words
 from asyncade_cli.settings import PlanSettings
 
 NEAR: Final = 0.95
@@ -39,7 +39,7 @@ def plan(settings: PlanSettings) -> str:
     """
     measured = read_costs(settings.costs or SHIPPED)
     answers = answers_of(settings, measured.costs)
-    lead = leads(settings, measured.costs) if settings.mode == "both" else None
+    lead = _leads(settings, measured.costs) if settings.mode == "both" else None
     if settings.display == "json":
         return json.dumps(as_json(settings, measured, answers, lead), indent=2) + "\n"
     words = plan_words(answers, lead, measured)
@@ -112,20 +112,19 @@ def _speedup_needed(costs: Costs, setup: Setup, rate: float) -> float | None:
     return high
 
 
-def leads(settings: PlanSettings, costs: Costs) -> int | None:
-    """Returns the fewest actors with which gradient mode is faster; None if it never is."""
+def _leads(settings: PlanSettings, costs: Costs) -> Ranges:
     data, gradients = (setup_of(settings, costs, mode) for mode in _MODES)
-    return crossover(costs, data, gradients)
+    return leads(costs, data, gradients)
 
 
 def as_json(
-    settings: PlanSettings, measured: MeasuredCosts, answers: list[Answer], lead: int | None
+    settings: PlanSettings, measured: MeasuredCosts, answers: list[Answer], lead: Ranges | None
 ) -> dict[str, Any]:
     """Returns the plan as JSON has it; rates per second, sizes in bytes, times in seconds."""
     return {
         "asked": settings.model_dump(mode="json", exclude={"display"}),
         "costs": measured.origin,
-        "gradient_mode_faster_from_actors": lead,
+        "actors_with_which_gradient_mode_is_faster": lead,
         "modes": {answer.setup.mode: answer.as_json() for answer in answers},
-        "words": plan_words(answers, lead if settings.mode == "both" else None, measured),
+        "words": plan_words(answers, lead, measured),
     }

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -56,14 +55,16 @@ class Costs:
         thread_speedup: how many times as fast the update is with so many threads.
         gradient_work: core-seconds per env step of all gradients over an unroll, without the next.
         gradient_call: core-seconds per gradient, however small.
-        gradient_encode: core-seconds per gradient, of its actor.
-        gradient_decode: core-seconds per gradient, of who receives it.
+        gradient_send: core-seconds per gradient of its actor, to encode and send it.
+        gradient_intake: core-seconds per gradient of its receiver, to receive and decode it.
         average: core-seconds per gradient to add it to the average.
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
         takeover: core-seconds per version and actor, to decode and load it.
-        transport_message: core-seconds per message through two sockets, both ends together.
-        transport_byte: core-seconds per byte of it, both ends together.
+        send_message: core-seconds per message of the socket that sends, the kernel's included.
+        send_byte: core-seconds per byte of it.
+        receive_message: core-seconds per message of the socket that receives.
+        receive_byte: core-seconds per byte of it.
         trajectory_bytes: bytes per env step.
         gradient_bytes: bytes of a gradient.
         weights_bytes: bytes of a weights message.
@@ -79,21 +80,27 @@ class Costs:
     thread_speedup: float
     gradient_work: float
     gradient_call: float
-    gradient_encode: float
-    gradient_decode: float
+    gradient_send: float
+    gradient_intake: float
     average: float
     optimise: float
     publish: float
     takeover: float
-    transport_message: float
-    transport_byte: float
+    send_message: float
+    send_byte: float
+    receive_message: float
+    receive_byte: float
     trajectory_bytes: float
     gradient_bytes: float
     weights_bytes: float
 
-    def end_of(self, size: float) -> float:
-        """Returns core-seconds of one end of a message's way; both ends are taken as equal."""
-        return (self.transport_message + self.transport_byte * size) / 2
+    def sending(self, size: float) -> float:
+        """Returns core-seconds to send a message of so many bytes to one receiver."""
+        return self.send_message + self.send_byte * size
+
+    def receiving(self, size: float) -> float:
+        """Returns core-seconds to receive a message of so many bytes."""
+        return self.receive_message + self.receive_byte * size
 
     def speedup(self, cores: float) -> float:
         """Returns how many times as fast an update is on so many cores, by Amdahl's law.
@@ -267,7 +274,7 @@ def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int
 
     A relay has the whole message before it sends it on, so its own fan-out comes on top.
     """
-    size, end = costs.weights_bytes, costs.end_of(costs.weights_bytes)
+    size, end = costs.weights_bytes, costs.sending(costs.weights_bytes)
     relays = setup.relays(actors)
     served = relays or actors
     below = math.ceil(actors / relays) if relays else 0
@@ -279,7 +286,7 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.unroll
     size = steps * costs.trajectory_bytes
     play = steps * (costs.environment + costs.inference + costs.encode)
-    actor = play + costs.end_of(size) + costs.takeover + costs.end_of(costs.weights_bytes)
+    actor = play + costs.sending(size) + costs.takeover + costs.receiving(costs.weights_bytes)
     env_steps = float(actors * steps)
     cores = setup.shared_cores or setup.learner_cores
     speed = setup.device_speedup or costs.speedup(cores)
@@ -310,16 +317,16 @@ def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.env_steps_per_message(actors)
     size = costs.gradient_bytes
     play = steps * (costs.environment + costs.inference)
-    gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_encode
-    weights = costs.takeover + costs.end_of(costs.weights_bytes)
-    actor = play + gradient + costs.end_of(size) + weights
+    gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_send
+    weights = costs.takeover + costs.receiving(costs.weights_bytes)
+    actor = play + gradient + weights
     relays = setup.relays(actors)
     # A relay averages its actors' gradients into one, so the learner's intake is one per relay.
-    taking = costs.gradient_decode + costs.average + costs.end_of(size)
+    taking = costs.gradient_intake + costs.average
     arriving = relays or actors
     learner = arriving * taking + costs.optimise + costs.publish
     below = math.ceil(actors / relays) if relays else 0
-    averaging = below * taking + (costs.gradient_encode + costs.end_of(size) if relays else 0.0)
+    averaging = below * taking + (costs.gradient_send if relays else 0.0)
     link_down, sending, served = _fan_out(costs, setup, actors)
     stretch = _stretch(setup, actors)
     link = 0.0 if setup.shared_cores else size / setup.link
@@ -366,7 +373,8 @@ def actors_for(costs: Costs, setup: Setup, rate: float) -> int | None:
 
     Every number is tried: with relays, and where gradients shrink, more actors can be slower.
     """
-    return _first(range(1, MAX_ACTORS + 1), lambda n: round_of(costs, setup, n).rate >= rate)
+    numbers = range(1, MAX_ACTORS + 1)
+    return next((n for n in numbers if round_of(costs, setup, n).rate >= rate), None)
 
 
 def highest_rate(costs: Costs, setup: Setup) -> float:
@@ -374,13 +382,14 @@ def highest_rate(costs: Costs, setup: Setup) -> float:
     return max(round_of(costs, setup, actors).rate for actors in range(1, MAX_ACTORS + 1))
 
 
-def crossover(costs: Costs, data: Setup, gradients: Setup) -> int | None:
-    """Returns the fewest actors with which gradient mode is faster; None if it never is."""
-    return _first(
-        range(1, MAX_ACTORS + 1),
-        lambda n: round_of(costs, gradients, n).rate > round_of(costs, data, n).rate,
-    )
-
-
-def _first(numbers: range, holds: Callable[[int], bool]) -> int | None:
-    return next((number for number in numbers if holds(number)), None)
+def leads(costs: Costs, data: Setup, gradients: Setup) -> list[tuple[int, int]]:
+    """Returns the ranges of actors, both ends included, in which gradient mode is faster."""
+    ranges: list[tuple[int, int]] = []
+    for actors in range(1, MAX_ACTORS + 1):
+        if round_of(costs, gradients, actors).rate <= round_of(costs, data, actors).rate:
+            continue
+        if ranges and ranges[-1][1] == actors - 1:
+            ranges[-1] = ranges[-1][0], actors
+        else:
+            ranges.append((actors, actors))
+    return ranges

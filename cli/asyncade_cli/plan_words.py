@@ -10,8 +10,13 @@ from typing import Any, Final
 from asyncade_cli.compare_costs import LINKS, UnitCosts
 from asyncade_cli.compare_words import NAMES
 from asyncade_cli.plan_costs import MeasuredCosts
-from asyncade_cli.plan_model import Limit, Round, Setup
+from asyncade_cli.plan_model import MAX_ACTORS, Limit, Round, Setup
 from asyncade_proto.limits import MAX_SENDERS
+
+Ranges = Sequence[tuple[int, int]]
+"""Of numbers of actors, both ends included."""
+
+_RANGES: Final = 3
 
 _LIMITS: Final[dict[Limit, str]] = {
     "actors": "the actors' own work",
@@ -125,22 +130,33 @@ def _memory(size: float | None) -> str:
     return "-" if size is None else f"{size / 1e9:,.2f} GB"
 
 
-def plan_words(answers: Sequence[Answer], lead: int | None, measured: MeasuredCosts) -> list[str]:
+def plan_words(
+    answers: Sequence[Answer], lead: Ranges | None, measured: MeasuredCosts
+) -> list[str]:
     """Returns what the plan says, sentence by sentence.
 
     Args:
         answers: of each mode.
-        lead: the fewest actors with which gradient mode is faster; None if it never is.
+        lead: ranges of actors in which gradient mode is faster; None where that is not asked.
         measured: the costs.
     """
     words = [line for answer in answers for line in _answer_words(answer)]
-    if len(answers) > 1:
-        words.append(
-            "Gradient mode is faster with no number of actors, in this setting."
-            if lead is None
-            else f"Gradient mode is faster from {lead:,} actors on (by env steps/s alone)."
-        )
+    if lead is not None:
+        words.append(f"By env steps/s alone gradient mode is faster {leading(lead)}.")
     return [*words, *_caveats(answers), f"Costs: {measured.origin}."]
+
+
+def leading(lead: Ranges) -> str:
+    """Returns the ranges of actors in words; relays, which come whole, can make many of them."""
+    if not lead:
+        return "with no number of actors"
+    said = []
+    for first, last in lead[:_RANGES]:
+        if last == MAX_ACTORS:
+            said.append(f"from {first:,} actors on")
+        else:
+            said.append(f"with {first:,} to {last:,}" if last > first else f"with {first:,}")
+    return " and ".join(said) + (", and so on" if len(lead) > _RANGES else "")
 
 
 def _answer_words(answer: Answer) -> list[str]:

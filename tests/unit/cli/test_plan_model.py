@@ -16,8 +16,8 @@ from asyncade_cli.plan_model import (
     Setup,
     actors_for,
     batch_bytes,
-    crossover,
     highest_rate,
+    leads,
     round_of,
     unit_costs,
 )
@@ -103,7 +103,7 @@ def test_the_link_carries_weights_to_everybody_and_unrolls_from_them() -> None:
 
 
 def test_weights_go_to_relays_once_and_on_from_there() -> None:
-    moving = costs(trajectory_bytes=10.0, weights_bytes=1000.0, transport_message=2.0)
+    moving = costs(trajectory_bytes=10.0, weights_bytes=1000.0, send_message=1.0)
     one = round_of(moving, setup(link=100.0, actors_per_relay=4), 10)
     assert one.bytes_down == 3 * 1000
     assert one.bytes_down_all == 10 * 1000
@@ -114,7 +114,7 @@ def test_weights_go_to_relays_once_and_on_from_there() -> None:
 
 def test_in_gradient_mode_play_hides_the_way_of_the_gradient() -> None:
     # Per message of 2.5 env steps: 0.25 s of play, 0.5 s of gradient; the learner 0.1 s for each.
-    work = costs(environment=0.1, gradient_work=0.2, gradient_decode=0.1)
+    work = costs(environment=0.1, gradient_work=0.2, gradient_intake=0.1)
     assert round_of(work, setup("gradients"), 1).seconds == pytest.approx(0.75)
     assert round_of(work, setup("gradients"), 2).seconds == pytest.approx(0.75)
     assert round_of(work, setup("gradients"), 10).seconds == pytest.approx(0.5 + 1.0)
@@ -122,7 +122,7 @@ def test_in_gradient_mode_play_hides_the_way_of_the_gradient() -> None:
 
 
 def test_with_relays_the_learner_takes_one_gradient_of_each() -> None:
-    work = costs(gradient_decode=0.1, average=0.1, gradient_bytes=100.0, optimise=0.05)
+    work = costs(gradient_intake=0.1, average=0.1, gradient_bytes=100.0, optimise=0.05)
     one = round_of(work, setup("gradients", link=100.0, actors_per_relay=5), 20)
     assert one.learner == pytest.approx(4 * 0.2 + 0.05)
     assert one.relaying == pytest.approx(5 * 0.2)
@@ -159,12 +159,13 @@ REAL = costs(
     update=6e-4,
     gradient_work=5e-4,
     gradient_call=1e-3,
-    gradient_decode=2e-4,
+    gradient_intake=2e-4,
     average=5e-4,
     optimise=1e-3,
     publish=5e-4,
     takeover=5e-4,
-    transport_byte=4e-10,
+    send_byte=4e-10,
+    receive_byte=4e-10,
     trajectory_bytes=50.0,
     gradient_bytes=2.7e6,
     weights_bytes=2.7e6,
@@ -172,7 +173,7 @@ REAL = costs(
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
-@pytest.mark.parametrize("name", ["environment", "takeover", "publish", "transport_byte"])
+@pytest.mark.parametrize("name", ["environment", "takeover", "publish", "send_byte"])
 def test_what_costs_more_is_no_faster(mode: Any, name: str) -> None:
     dearer = replace(REAL, **{name: 10 * getattr(REAL, name)})
     for actors in (1, 2, 8, 100):
@@ -197,14 +198,16 @@ def test_the_fewest_actors_reach_a_rate_and_one_fewer_does_not() -> None:
     assert round_of(REAL, at, MAX_ACTORS).rate <= highest_rate(REAL, at)
 
 
-def test_gradient_mode_leads_from_where_its_rate_is_higher() -> None:
-    # The learner is the limit of data mode, and nothing limits gradient mode but its actors.
-    data, gradients = setup(), setup("gradients")
-    work = costs(environment=0.1, update=0.05, gradient_work=0.06)
-    lead = crossover(work, data, gradients)
+def test_gradient_mode_leads_where_its_rate_is_higher() -> None:
     # Data mode: 10 N / (1 + 0.5 N); gradient mode: N / 0.16. They meet at N = 1.2.
-    assert lead == 2
-    assert crossover(costs(environment=0.1, gradient_work=1.0), data, gradients) is None
+    work = costs(environment=0.1, update=0.05, gradient_work=0.06)
+    assert leads(work, setup(), setup("gradients")) == [(2, MAX_ACTORS)]
+    # The link carries one gradient in 0.1 s, for 2.5 env steps: 25 of them a second at most. Data
+    # mode comes to that when 10 N / (1 + 0.2 N) does: at N = 5.
+    work = costs(environment=0.1, update=0.02, gradient_bytes=10.0)
+    ranges = leads(work, setup(link=100.0), setup("gradients", link=100.0))
+    assert ranges == [(1, 4)]
+    assert leads(costs(environment=0.1, gradient_work=1.0), setup(), setup("gradients")) == []
 
 
 def test_costs_per_env_step_are_those_of_compare() -> None:
