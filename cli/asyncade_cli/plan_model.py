@@ -269,6 +269,11 @@ def _stretch(setup: Setup, actors: int) -> float:
     return max(1.0, actors / setup.shared_cores) if setup.shared_cores else 1.0
 
 
+def _env_threads(setup: Setup, actors: int) -> int:
+    """Returns how many threads step an actor's games: asyncade train gives it its cores."""
+    return max(1, min((setup.shared_cores or 0) // actors, setup.envs))
+
+
 def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int]:
     """Returns seconds by the links and by the sending core, and how many the learner sends to.
 
@@ -285,7 +290,8 @@ def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int
 def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.unroll
     size = steps * costs.trajectory_bytes
-    play = steps * (costs.environment + costs.inference + costs.encode)
+    environment = costs.environment / _env_threads(setup, actors)
+    play = steps * (environment + costs.inference + costs.encode)
     actor = play + costs.sending(size) + costs.takeover + costs.receiving(costs.weights_bytes)
     env_steps = float(actors * steps)
     cores = setup.shared_cores or setup.learner_cores
@@ -316,7 +322,7 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
 def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.env_steps_per_message(actors)
     size = costs.gradient_bytes
-    play = steps * (costs.environment + costs.inference)
+    play = steps * (costs.environment / _env_threads(setup, actors) + costs.inference)
     gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_send
     weights = costs.takeover + costs.receiving(costs.weights_bytes)
     actor = play + gradient + weights
@@ -334,7 +340,8 @@ def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
         actors=actors,
         env_steps=actors * steps,
         actor=actor * stretch,
-        hidden=play * stretch,
+        # An actor that plays ahead hides nothing where the learner has no core but an actor's.
+        hidden=0.0 if setup.shared_cores and actors >= setup.shared_cores else play,
         up=(arriving + below) * link,
         relaying=averaging,
         learner=learner,

@@ -21,6 +21,7 @@ from asyncade_cli.plan_model import (
     round_of,
     unit_costs,
 )
+from asyncade_cli.settings import TrainSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.batch import STACK
 from asyncade_rl.games import FRAME_SIDE
@@ -72,11 +73,28 @@ def test_processes_on_one_machine_share_its_cores() -> None:
     shared = replace(PLAIN, threads=2.0, thread_speedup=1.6)
     one = round_of(shared, setup(shared_cores=2), 4)
     assert one.seconds == pytest.approx(2 + 2 / 1.6)
-    # Gradient mode keeps every core busy: the sum of all work over the cores.
-    work = costs(environment=0.1, gradient_work=0.1)
+    # In gradient mode the learner takes a core from an actor, and the others wait for that one.
+    work = costs(environment=0.1, gradient_work=0.1, optimise=0.3)
     busy = round_of(work, setup("gradients", shared_cores=2), 4)
-    assert busy.seconds == pytest.approx(4 * 2.5 * 0.2 / 2)
-    assert busy.limit == "cores"
+    assert busy.seconds == pytest.approx(4 * 2.5 * 0.2 / 2 + 0.3)
+    # With a core left over it hides behind play.
+    free = round_of(work, setup("gradients", shared_cores=5), 4)
+    assert free.seconds == pytest.approx(2.5 * 0.1 + 0.3)
+
+
+def test_an_actor_with_cores_to_itself_steps_its_games_in_threads() -> None:
+    assert round_of(PLAIN, setup(shared_cores=2), 1).actor == pytest.approx(0.5)
+    assert round_of(PLAIN, setup(shared_cores=64), 1).actor == pytest.approx(0.5)  # two games
+    settings = TrainSettings(actors=3)
+    assert settings.env_threads(8) == 2
+    assert round_of(PLAIN, Setup(mode="data", shared_cores=8), 3).actor == pytest.approx(51.2 / 2)
+
+
+def test_no_round_is_shorter_than_its_work_over_the_cores() -> None:
+    # With endless credit playing and training overlap; both have to have been done.
+    one = round_of(PLAIN, setup(shared_cores=2, in_flight=100), 4)
+    assert one.seconds == pytest.approx((4 * 1 + 4 * 0.5) / 2)
+    assert one.limit == "cores"
 
 
 def test_amdahls_law_goes_through_the_speed_up_that_was_measured() -> None:
