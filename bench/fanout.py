@@ -25,6 +25,7 @@ from asyncade_runtime.sockets import ZmqPublisher, ZmqSubscriber
 
 _ADDRESS: Final = "tcp://127.0.0.1:*"
 _TIMEOUT_S: Final = 60.0
+_AGAIN_S: Final = 5.0
 _FEWEST: Final = 3
 """Publications that are measured at least."""
 
@@ -79,21 +80,28 @@ def _timed(
     publisher: ZmqPublisher, pipe: Connection, frames: Sequence[bytes], seconds: float
 ) -> dict[str, float]:
     latencies: list[float] = []
-    received = 0.0
-    ends = time.monotonic() + seconds
-    cpu = time.process_time()
+    sent = received = 0.0
+    parity, ends = 0, time.monotonic() + seconds
+    give_up = ends + _TIMEOUT_S
     while len(latencies) < _FEWEST or time.monotonic() < ends:
-        since = time.monotonic()
-        publisher.publish(frames[(len(latencies) + 1) % 2])
-        if not pipe.poll(_TIMEOUT_S):
-            raise TimeoutError(f"a frame did not reach everybody in {_TIMEOUT_S:g} s")
+        parity = 1 - parity
+        cpu, since, again = time.process_time(), time.monotonic(), False
+        publisher.publish(frames[parity])
+        while not pipe.poll(_AGAIN_S):  # XPUB may drop a frame: as a learner, publish again
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"frames do not reach everybody in {_TIMEOUT_S:g} s")
+            publisher.publish(frames[parity])
+            again = True
         at, spent = pipe.recv()
-        latencies.append(at - since)
-        received += spent
+        if not again:
+            latencies.append(at - since)
+            sent += time.process_time() - cpu
+            received += spent
+    count = len(latencies)
     return {
-        "publications": len(latencies),
-        "cpu_seconds": (time.process_time() - cpu) / len(latencies),
-        "receivers_cpu_seconds": received / len(latencies),
+        "publications": count,
+        "cpu_seconds": sent / count,
+        "receivers_cpu_seconds": received / count,
         "latency_seconds": statistics.median(latencies),
     }
 

@@ -53,8 +53,10 @@ def measure(seconds: float, game: str, seed: int) -> dict[str, float]:
         workers = [pool.submit(time_pieces, game, seed + n, seconds, n) for n in range(cores)]
         each = [worker.result() for worker in workers]
     mean = {name: statistics.fmean(one[name] for one in each) for name in each[0]}
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        alone = pool.submit(time_alone, game, seed, seconds).result()
+    alone: dict[str, float] = {}
+    for job in (time_threads, time_ends):
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            alone |= pool.submit(job, game, seed, seconds).result()
     return costs_of(mean, alone)
 
 
@@ -63,7 +65,7 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
 
     Args:
         pieces: of `time_pieces`.
-        alone: of `time_alone`.
+        alone: of `time_threads` and `time_ends`.
     """
     unroll = pieces["unroll"]
     publish, takeover = line(pieces["weights_few"], pieces["weights_many"], FEW, MANY)
@@ -85,6 +87,7 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "passes": pieces["passes"],
         "threads": alone["threads"],
         "thread_speedup": alone["update_one_thread"] / alone["update_threads"],
+        "environment_speedup": alone["environment_one_thread"] / alone["environment_threads"],
         "gradient_work": max(work / unroll - played, 0.0),
         "gradient_call": call,
         "gradient_send": alone["gradient_send"],
@@ -170,26 +173,32 @@ def _of_gradients(
     return found
 
 
-def time_alone(game: str, seed: int, seconds: float) -> dict[str, float]:
-    """In a process of its own: times what uses several cores, or processes, by itself."""
-    import torch
-
-    from bench import fanin, fanout
+def time_threads(game: str, seed: int, seconds: float) -> dict[str, float]:
+    """In a process of its own: times update and games with one thread and with every core."""
     from bench.clock import cost_of
-    from bench.encryption import messages
-    from bench.intake import over_sockets
     from bench.work import Workshop
 
     keep_freed_memory()
-    found: dict[str, float] = {}
+    import torch
+
     shop = Workshop("data", game, seed)
-    update = shop.update(shop.record())
     threads = shop.settings.threads(available_cores())
-    for name, count in (("one_thread", 1), ("threads", threads)):
+    update = shop.update(shop.record())
+    found = {"threads": float(threads)}
+    for name, count in (("threads", threads), ("one_thread", 1)):
         torch.set_num_threads(count)
-        found[f"update_{name}"] = cost_of(update.run, 2 * seconds).seconds
-    found["threads"] = float(threads)
-    torch.set_num_threads(1)
+        found[f"update_{name}"] = cost_of(update.run, 3 * seconds).seconds
+        found[f"environment_{name}"] = cost_of(shop.environment(count).run, seconds).seconds
+    return found
+
+
+def time_ends(game: str, seed: int, seconds: float) -> dict[str, float]:
+    """In a process of its own: times both ends of the wire."""
+    from bench import fanin, fanout
+    from bench.encryption import messages
+    from bench.intake import over_sockets
+
+    found: dict[str, float] = {}
     (small, _, _), (gradient, large, _) = messages(game, seed).values()
     up = fanin.measure(gradient, seconds)
     found["gradient_send"] = up["send_cpu_seconds"]
@@ -208,7 +217,7 @@ def table(result: dict[str, Any]) -> str:
     """Returns the Markdown table."""
     rows: list[list[object]] = []
     for name, value in result["costs"].items():
-        if name in ("passes", "threads", "thread_speedup") or name.endswith("_bytes"):
+        if name in ("passes", "threads") or name.endswith(("_bytes", "_speedup")):
             rows.append([name.replace("_", " "), value])
         elif name.endswith("_byte"):
             rows.append([f"{name.removesuffix('_byte')}, µs per MB", value * 1e12])

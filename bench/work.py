@@ -147,9 +147,9 @@ class Workshop:
             seed=self.seed,
         )
 
-    def environment(self) -> Piece:
+    def environment(self, threads: int = 1) -> Piece:
         """The emulators alone, at random play."""
-        environments = make_environments(self.game, self.envs)
+        environments = make_environments(self.game, self.envs, num_threads=threads)
         environments.reset(self.seed)
         generator = np.random.default_rng(self.seed)
         size = (1024, self.envs)

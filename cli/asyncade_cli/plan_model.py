@@ -51,8 +51,9 @@ class Costs:
         intake: core-seconds per env step to receive, decode and rebuild trajectories.
         update: core-seconds per env step of the learner's passes over a batch, data mode.
         passes: times that each sample is used in `update` and `gradient_work`.
-        threads: torch threads with which `thread_speedup` was measured.
-        thread_speedup: how many times as fast the update is with so many threads.
+        threads: with which the two speed-ups were measured.
+        thread_speedup: how many times as fast the update is with so many threads of torch.
+        environment_speedup: how many times as fast the games are with so many threads.
         gradient_work: core-seconds per env step of all gradients over an unroll, without the next.
         gradient_call: core-seconds per gradient, however small.
         gradient_send: core-seconds per gradient of its actor, to encode and send it.
@@ -78,6 +79,7 @@ class Costs:
     passes: float
     threads: float
     thread_speedup: float
+    environment_speedup: float
     gradient_work: float
     gradient_call: float
     gradient_send: float
@@ -103,15 +105,27 @@ class Costs:
         return self.receive_message + self.receive_byte * size
 
     def speedup(self, cores: float) -> float:
-        """Returns how many times as fast an update is on so many cores, by Amdahl's law.
+        """Returns how many times as fast an update is on so many cores.
 
-        The part that threads share is taken from the one speed-up that was measured. torch gets no
-        more threads than `learner_threads` allows.
+        torch gets no more threads than `learner_threads` allows.
         """
-        if self.threads <= 1 or self.thread_speedup <= 1:
-            return 1.0
-        shared = (1 - 1 / self.thread_speedup) / (1 - 1 / self.threads)
-        return 1 / (1 - shared + shared / learner_threads(math.ceil(cores)))
+        return amdahl(learner_threads(math.ceil(cores)), self.threads, self.thread_speedup)
+
+
+def amdahl(threads: float, measured_with: float, measured: float) -> float:
+    """Returns the speed-up with so many threads, from the one that was measured with others.
+
+    Args:
+        threads: at least one.
+        measured_with: threads of the measurement.
+        measured: how many times as fast it was.
+
+    Source: Amdahl 1967; the part of the work that threads share is what fits the measurement.
+    """
+    if measured_with <= 1 or measured <= 1:
+        return 1.0
+    shared = (1 - 1 / measured) / (1 - 1 / measured_with)
+    return 1 / (1 - shared + shared / threads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +172,7 @@ class Setup:
         The learner's own rule, so a gradient gets smaller with more actors, down to 32 samples;
         from 8 actors on, by default, updates grow instead.
         """
-        objective = _gradient_settings(self.minibatch_size).objective_at(0, actors)
-        return objective.passes * max(1, round(self.unroll / objective.minibatch_size))
+        return _gradients_per_unroll(self.minibatch_size, self.unroll, actors)
 
     def env_steps_per_message(self, actors: int) -> float:
         """Returns the env steps that one message of an actor stands for."""
@@ -169,6 +182,12 @@ class Setup:
 @functools.cache
 def _gradient_settings(minibatch_size: int | None) -> LearnerSettings:
     return LearnerSettings.model_validate({"mode": "gradients", "minibatch_size": minibatch_size})
+
+
+@functools.lru_cache(8 * MAX_ACTORS)
+def _gradients_per_unroll(minibatch_size: int | None, unroll: int, actors: int) -> int:
+    objective = _gradient_settings(minibatch_size).objective_at(0, actors)
+    return objective.passes * max(1, round(unroll / objective.minibatch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,9 +288,10 @@ def _stretch(setup: Setup, actors: int) -> float:
     return max(1.0, actors / setup.shared_cores) if setup.shared_cores else 1.0
 
 
-def _env_threads(setup: Setup, actors: int) -> int:
-    """Returns how many threads step an actor's games: asyncade train gives it its cores."""
-    return max(1, min((setup.shared_cores or 0) // actors, setup.envs))
+def _env_step(costs: Costs, setup: Setup, actors: int) -> float:
+    """Returns the seconds of an env step's emulation, by the threads that asyncade train gives."""
+    threads = max(1, min((setup.shared_cores or 0) // actors, setup.envs))
+    return costs.environment / amdahl(threads, costs.threads, costs.environment_speedup)
 
 
 def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int]:
@@ -290,8 +310,7 @@ def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int
 def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.unroll
     size = steps * costs.trajectory_bytes
-    environment = costs.environment / _env_threads(setup, actors)
-    play = steps * (environment + costs.inference + costs.encode)
+    play = steps * (_env_step(costs, setup, actors) + costs.inference + costs.encode)
     actor = play + costs.sending(size) + costs.takeover + costs.receiving(costs.weights_bytes)
     env_steps = float(actors * steps)
     cores = setup.shared_cores or setup.learner_cores
@@ -322,7 +341,7 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
 def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.env_steps_per_message(actors)
     size = costs.gradient_bytes
-    play = steps * (costs.environment / _env_threads(setup, actors) + costs.inference)
+    play = steps * (_env_step(costs, setup, actors) + costs.inference)
     gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_send
     weights = costs.takeover + costs.receiving(costs.weights_bytes)
     actor = play + gradient + weights

@@ -12,14 +12,22 @@ from asyncade_cli.plan_model import Costs, Setup, batch_bytes, highest_rate, lea
 from asyncade_cli.plan_words import byte_rate, leading
 
 ACTORS: Final = (100, 1_000, 10_000)
-PER_RELAY: Final = 100
-"""Actors of a relay in the tables."""
+PER_RELAY: Final = 32
+"""Actors of a relay where their number is left open."""
 
 SAMPLES: Final = 256
-"""Samples of each actor's gradient in the second table of gradient mode."""
+"""Samples of each actor's gradient, where it is larger than by default."""
+
+LARGEST: Final = 2**20
+"""Samples that the learner's settings allow an update."""
 
 _LINK: Final = 10e9 / 8
 _SPEEDUPS: Final = (None, 10.0, 100.0)
+
+
+def per_relay(actors: int) -> int:
+    """Returns the actors of a relay with which learner and relays send to equally many."""
+    return math.isqrt(actors)
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -34,7 +42,7 @@ def costs_table() -> str:
     for field in fields(Costs):
         value = getattr(measured.costs, field.name)
         name = f"`{field.name}`"
-        if field.name in ("passes", "threads", "thread_speedup"):
+        if field.name in ("passes", "threads") or field.name.endswith("speedup"):
             rows.append([name, f"{value:,.3g}"])
         elif field.name.endswith("_bytes"):
             rows.append([name, f"{value:,.0f} bytes"])
@@ -56,7 +64,7 @@ def data_table() -> str:
                 learner_cores=16,
                 device_speedup=speedup,
                 link=_LINK,
-                actors_per_relay=PER_RELAY,
+                actors_per_relay=per_relay(actors),
             )
             one = round_of(costs, setup, actors)
             memory = batch_bytes(setup, actors) or 0.0
@@ -95,12 +103,12 @@ def gradients_table() -> str:
     rows = []
     for actors in ACTORS:
         for samples in (None, SAMPLES):
-            for per_relay in (None, PER_RELAY):
+            for group in (None, per_relay(actors)):
                 setup = Setup(
                     mode="gradients",
-                    minibatch_size=samples and samples * actors,
+                    minibatch_size=samples and min(samples * actors, LARGEST),
                     link=_LINK,
-                    actors_per_relay=per_relay,
+                    actors_per_relay=group,
                 )
                 one = round_of(costs, setup, actors)
                 rows.append(
@@ -134,16 +142,16 @@ def limits_table() -> str:
     """Returns the highest rates of each mode, and where gradient mode leads."""
     costs = read_costs().costs
     rows = []
-    for name, link in (("1 Gbit/s", 1.25e8), ("10 Gbit/s", 1.25e9), ("no limit", math.inf)):
+    for name, link in (("10 Gbit/s", _LINK), ("no limit", math.inf)):
         for speedup in _SPEEDUPS:
-            for per_relay in (None, PER_RELAY):
+            for group in (None, PER_RELAY):
                 data, gradients = (
                     Setup(
                         mode=mode,
                         learner_cores=16,
                         device_speedup=speedup,
                         link=link,
-                        actors_per_relay=per_relay,
+                        actors_per_relay=group,
                     )
                     for mode in ("data", "gradients")
                 )
@@ -151,7 +159,7 @@ def limits_table() -> str:
                     [
                         name,
                         "16 cores" if speedup is None else f"worth {speedup:,.0f} cores",
-                        "none" if per_relay is None else f"one per {per_relay} actors",
+                        "none" if group is None else f"one per {group} actors",
                         f"{highest_rate(costs, data):,.0f}",
                         f"{highest_rate(costs, gradients):,.0f}",
                         leading(leads(costs, data, gradients)),

@@ -48,6 +48,8 @@ def test_costs_come_from_pieces() -> None:
     alone = {
         "update_one_thread": 3.0,
         "update_threads": 2.0,
+        "environment_one_thread": 4.0,
+        "environment_threads": 2.5,
         "threads": 2.0,
         "gradient_send": 0.5,
         "gradient_intake": 0.6,
@@ -68,7 +70,7 @@ def test_costs_come_from_pieces() -> None:
     assert found["gradient_call"] == pytest.approx(0.1)
     assert found["gradient_work"] == pytest.approx(0.8 / 100 - 1e-4)  # inference is a piece itself
     assert found["encode"] == 0.05
-    assert found["thread_speedup"] == 1.5
+    assert (found["thread_speedup"], found["environment_speedup"]) == (1.5, 1.6)
     assert found["trajectory_bytes"] == 50.0
     assert (found["send_message"], found["send_byte"]) == pytest.approx((-1 + 1, 0.2), abs=1e-9)
 

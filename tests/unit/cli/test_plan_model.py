@@ -32,7 +32,8 @@ ZERO: dict[str, float] = dict.fromkeys(Costs.__dataclass_fields__, 0.0)
 
 def costs(**changed: float) -> Costs:
     """Costs that are all nothing but those that are named."""
-    return Costs(**ZERO | {"threads": 1.0, "thread_speedup": 1.0, "passes": 4.0} | changed)
+    alone = {"threads": 1.0, "thread_speedup": 1.0, "environment_speedup": 1.0, "passes": 4.0}
+    return Costs(**ZERO | alone | changed)
 
 
 def setup(mode: Any = "data", **changed: Any) -> Setup:
@@ -83,11 +84,14 @@ def test_processes_on_one_machine_share_its_cores() -> None:
 
 
 def test_an_actor_with_cores_to_itself_steps_its_games_in_threads() -> None:
-    assert round_of(PLAIN, setup(shared_cores=2), 1).actor == pytest.approx(0.5)
-    assert round_of(PLAIN, setup(shared_cores=64), 1).actor == pytest.approx(0.5)  # two games
-    settings = TrainSettings(actors=3)
-    assert settings.env_threads(8) == 2
-    assert round_of(PLAIN, Setup(mode="data", shared_cores=8), 3).actor == pytest.approx(51.2 / 2)
+    threaded = replace(PLAIN, threads=2.0, environment_speedup=1.6)
+    assert round_of(threaded, setup(shared_cores=2), 1).actor == pytest.approx(1 / 1.6)
+    assert round_of(threaded, setup(shared_cores=64), 1).actor == pytest.approx(1 / 1.6)  # 2 games
+    assert round_of(threaded, setup(shared_cores=2), 2).actor == pytest.approx(1)
+    assert round_of(threaded, setup(), 1).actor == pytest.approx(1)
+    assert TrainSettings(actors=3).env_threads(8) == 2
+    one = round_of(threaded, Setup(mode="data", shared_cores=8), 3)
+    assert one.actor == pytest.approx(51.2 / 1.6)
 
 
 def test_no_round_is_shorter_than_its_work_over_the_cores() -> None:
