@@ -7,8 +7,6 @@ message's size, one at a time: the next is published when the last subscriber ha
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import multiprocessing
 import os
 import resource
@@ -33,22 +31,24 @@ Starter = Callable[[str, int], contextlib.AbstractContextManager[Sequence[str]]]
 """Starts so many relays of a publisher's address; yields the addresses that they publish on."""
 
 
-def relay_starter() -> Starter | None:
-    """Returns `bench.relay.relayed`, if there is such a module: relays are measured then too."""
-    if importlib.util.find_spec("bench.relay") is None:
-        return None
-    found: Starter | None = getattr(importlib.import_module("bench.relay"), "relayed", None)
-    return found
+def blank(size: int) -> tuple[bytes, bytes]:
+    """Returns two frames of so many bytes; no relay would pass them on."""
+    return bytes(size), b"\x01" + bytes(size - 1)
 
 
 def measure(
-    subscribers: int, size: int, seconds: float, relays: int = 0, start: Starter | None = None
+    subscribers: int,
+    frames: tuple[bytes, bytes],
+    seconds: float,
+    relays: int = 0,
+    start: Starter | None = None,
 ) -> dict[str, Any]:
     """Returns CPU time of a publication here, and how long until the last subscriber has it.
 
     Args:
         subscribers: how many.
-        size: of a frame, in bytes.
+        frames: published in turn; a subscriber tells them apart by the first byte that differs.
+            With relays, weights of two runs: a relay passes nothing else on.
         seconds: to measure, or a few publications if they take longer.
         relays: between publisher and subscribers; they are processes of their own.
         start: starts them.
@@ -61,8 +61,7 @@ def measure(
         if relays:
             assert start is not None
             addresses = stack.enter_context(start(publisher.endpoint, relays))
-        pipe = stack.enter_context(_subscribed(subscribers, addresses))
-        frames = [bytes([parity]) + bytes(size - 1) for parity in (0, 1)]
+        pipe = stack.enter_context(_subscribed(subscribers, addresses, _mark(frames)))
         deadline = time.monotonic() + _TIMEOUT_S
         publisher.publish(frames[0])
         while not pipe.poll(0.05):  # connections come up; whoever joins gets the last frame
@@ -74,6 +73,13 @@ def measure(
             "subscribers": subscribers,
             "relays": relays,
         }
+
+
+def _mark(frames: tuple[bytes, bytes]) -> tuple[int, int, int]:
+    """Returns where the frames first differ, and what each has there."""
+    return next(
+        (at, *pair) for at, pair in enumerate(zip(*frames, strict=True)) if len({*pair}) > 1
+    )
 
 
 def _timed(
@@ -107,11 +113,14 @@ def _timed(
 
 
 @contextlib.contextmanager
-def _subscribed(subscribers: int, addresses: Sequence[str]) -> Iterator[Connection]:
+def _subscribed(
+    subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
+) -> Iterator[Connection]:
     """Starts the subscribers' process; the pipe tells when all of them have the next frame."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_subscribe, args=(theirs, subscribers, addresses), daemon=True)
+    args = (theirs, subscribers, addresses, mark)
+    process = spawn.Process(target=_subscribe, args=args, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -121,11 +130,14 @@ def _subscribed(subscribers: int, addresses: Sequence[str]) -> Iterator[Connecti
         process.join()
 
 
-def _subscribe(pipe: Connection, subscribers: int, addresses: Sequence[str]) -> None:
+def _subscribe(
+    pipe: Connection, subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
+) -> None:
     """In a process of its own: tells when the last one has a frame, and the CPU time since.
 
-    The first byte of frames alternates: the next is published when everybody has the last.
+    Frames alternate: the next is published when everybody has the last.
     """
+    at, *bytes_there = mark
     _allow_files(4 * subscribers + 256)
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4 * subscribers + 64)
@@ -140,10 +152,10 @@ def _subscribe(pipe: Connection, subscribers: int, addresses: Sequence[str]) -> 
     while os.getppid() == parent:
         for role in roles:
             got = None
-            while got != awaited % 2:
+            while got != bytes_there[awaited % 2]:
                 role.events()
                 frame = role.latest(1.0)
-                got = frame[0] if frame else None
+                got = frame[at] if frame else None
                 if os.getppid() != parent:
                     return
         pipe.send((time.monotonic(), time.process_time() - cpu))

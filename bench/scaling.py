@@ -5,7 +5,7 @@ python -m bench.scaling [--seconds 15] [--seed 1] [--game pong] [--parts costs,t
 costs   bench.unit_costs, anew: costs of another hour would be held against rates of this one
 train   asyncade train with 1, 2, 4, 8 actors, both modes
 load    asyncade learner under 1 to 256 synthetic actors, both modes
-fanout  1 to 512 weight subscribers; with relays too, where bench.relay is there
+fanout  1 to 512 weight subscribers, directly and through relays
 
 A part that is left out keeps what scaling.json has of it.
 """
@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from asyncade_cli.plan_costs import read_costs
 from asyncade_cli.plan_model import Costs, Mode, Round, Setup, round_of
+from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
-from bench import fanout, unit_costs
+from bench import fanout, relay, unit_costs
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
 from bench.report import RESULTS, about, command_line, markdown_table, read_result, write_result
@@ -159,16 +160,22 @@ def loaded(
     return {"mode": mode, "actors": actors, "envs": setup.envs} | point(rate, one.rate)
 
 
+def weights_of_two_runs(game: str, seed: int) -> tuple[bytes, bytes]:
+    """Returns two weights messages of the real size, each of which a relay takes for new."""
+    weights = relay.real_weights(game, seed, "data")
+    return encode(weights), encode(replace(weights, run=weights.run + 1))
+
+
 def fanned_out(
-    costs: Costs, subscribers: int, relays: int, start: fanout.Starter | None
+    costs: Costs, subscribers: int, relays: int, frames: tuple[bytes, bytes]
 ) -> dict[str, Any]:
     """Returns CPU time and latency of a publication, and of the model.
 
     All subscribers are one process here and share its core, so the last one has the frame when
     the slower end of the wire has done everybody's.
     """
-    size = round(costs.weights_bytes)
-    found = fanout.measure(subscribers, size, 2.0, relays, start)
+    size = len(frames[0])
+    found = fanout.measure(subscribers, frames, 2.0, relays, relay.relayed)
     served = relays or subscribers
     send, receive = costs.sending(size), costs.receiving(size)
     below = subscribers / relays * send if relays else 0.0
@@ -182,13 +189,11 @@ def fanned_out(
     }
 
 
-def fan_outs(costs: Costs) -> list[dict[str, Any]]:
-    """Returns all fan-outs; with relays where there is something to start them with."""
-    start = fanout.relay_starter()
+def fan_outs(costs: Costs, frames: tuple[bytes, bytes]) -> list[dict[str, Any]]:
+    """Returns all fan-outs, without relays and with them."""
     points = [(count, 0) for count in SUBSCRIBERS]
-    if start is not None:
-        points += [(count, RELAYS) for count in SUBSCRIBERS if count >= RELAYS]
-    return [fanned_out(costs, subscribers, relays, start) for subscribers, relays in points]
+    points += [(count, RELAYS) for count in SUBSCRIBERS if count >= RELAYS]
+    return [fanned_out(costs, subscribers, relays, frames) for subscribers, relays in points]
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -244,7 +249,7 @@ def run(
     if "load" in parts:
         keep("load", [loaded(costs, *one, seconds / 2, game, seed) for one in every])
     if "fanout" in parts:
-        keep("fanout", fan_outs(costs))
+        keep("fanout", fan_outs(costs, weights_of_two_runs(game, seed)))
     print(table(result), flush=True)
     return result
 

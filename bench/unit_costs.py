@@ -204,7 +204,7 @@ def time_ends(game: str, seed: int, seconds: float) -> dict[str, float]:
     found["gradient_send"] = up["send_cpu_seconds"]
     found["gradient_intake"] = up["receive_cpu_seconds"]
     for name, size in (("few", len(small)), ("many", len(large))):
-        ends = fanout.measure(MANY, size, seconds)
+        ends = fanout.measure(MANY, fanout.blank(size), seconds)
         found[f"send_{name}"] = ends["cpu_seconds"] / MANY
         found[f"receive_{name}"] = ends["receivers_cpu_seconds"] / MANY
         found[f"bytes_{name}"] = float(size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import fanin, fanout, scaling, table
+from bench import fanin, fanout, relay, scaling, table
 from bench.report import write_result
 from bench.runs import RunFailedError
 from bench.unit_costs import costs_of, line
@@ -145,30 +145,32 @@ def no_relay(address: str, relays: int) -> Iterator[Sequence[str]]:
 
 @pytest.mark.parametrize("relays", [0, 2])
 def test_every_subscriber_gets_every_frame(relays: int) -> None:
-    found = fanout.measure(5, 10_000, 0.1, relays, no_relay)
+    found = fanout.measure(5, fanout.blank(10_000), 0.1, relays, no_relay)
     assert found["subscribers"] == 5
     assert found["relays"] == relays
     assert found["publications"] >= 3
     assert 0 < found["latency_seconds"] < 5
 
 
-def test_relays_are_measured_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_pass_through_a_relay(tmp_path: Path) -> None:
+    frames = scaling.weights_of_two_runs("catch", 1)
+    found = fanout.measure(2, frames, 0.1, 1, relay.relayed)
+    assert found["publications"] >= 3
+
+
+def test_fan_out_is_measured_with_relays_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
     def measure(
-        subscribers: int, size: int, seconds: float, relays: int, start: Any
+        subscribers: int, frames: tuple[bytes, bytes], seconds: float, relays: int, start: Any
     ) -> dict[str, Any]:
         asked.append((subscribers, relays))
         return {"publications": 3, "cpu_seconds": 1.0, "latency_seconds": 2.0}
 
     monkeypatch.setattr(fanout, "measure", measure)
-    monkeypatch.setattr(fanout, "relay_starter", lambda: None)
-    scaling.fan_outs(read_costs().costs)
-    assert asked == [(count, 0) for count in scaling.SUBSCRIBERS]
-    asked.clear()
-    monkeypatch.setattr(fanout, "relay_starter", lambda: no_relay)
-    points = scaling.fan_outs(read_costs().costs)
-    assert (512, scaling.RELAYS) in asked
+    points = scaling.fan_outs(read_costs().costs, fanout.blank(1_000))
+    assert asked[: len(scaling.SUBSCRIBERS)] == [(count, 0) for count in scaling.SUBSCRIBERS]
+    assert asked[-1] == (512, scaling.RELAYS)
     relayed = (
         points[-1]["cpu_seconds"]["model"]
         / points[len(scaling.SUBSCRIBERS) - 1]["cpu_seconds"]["model"]
