@@ -92,6 +92,7 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "gradient_call": call,
         "gradient_send": alone["gradient_send"],
         "gradient_intake": alone["gradient_intake"],
+        "gradient_transfer": alone["gradient_transfer"],
         "average": average,
         "optimise": optimise,
         "publish": publish,
@@ -203,6 +204,7 @@ def time_ends(game: str, seed: int, seconds: float) -> dict[str, float]:
     up = fanin.measure(gradient, seconds)
     found["gradient_send"] = up["send_cpu_seconds"]
     found["gradient_intake"] = up["receive_cpu_seconds"]
+    found["gradient_transfer"] = up["transfer_seconds"]
     for name, size in (("few", len(small)), ("many", len(large))):
         ends = fanout.measure(MANY, fanout.blank(size), seconds)
         found[f"send_{name}"] = ends["cpu_seconds"] / MANY

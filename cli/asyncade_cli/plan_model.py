@@ -58,6 +58,9 @@ class Costs:
         gradient_call: core-seconds per gradient, however small.
         gradient_send: core-seconds per gradient of its actor, to encode and send it.
         gradient_intake: core-seconds per gradient of its receiver, to receive and decode it.
+        gradient_transfer: seconds per gradient from one process to another of the same machine,
+            one after the other. Both ends copy through the same memory, so it is more than either
+            costs alone and less than their sum. A cluster has a link instead.
         average: core-seconds per gradient to add it to the average.
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
@@ -84,6 +87,7 @@ class Costs:
     gradient_call: float
     gradient_send: float
     gradient_intake: float
+    gradient_transfer: float
     average: float
     optimise: float
     publish: float

@@ -27,6 +27,7 @@ COSTS = {
     "gradient_call": 1e-9,
     "gradient_send": 1e-3,
     "gradient_intake": 0.05,
+    "gradient_transfer": 0.08,
     "average": 1e-3,
     "optimise": 1e-3,
     "publish": 1e-3,
