@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup train test check docs format clean
-.PHONY: bench bench-target bench-encryption bench-games bench-rivals up down
+.PHONY: bench bench-target bench-encryption bench-scaling bench-games bench-rivals up down
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ bench-target: setup  ## time to the target, five seeds, both modes: hours; then 
 
 bench-encryption: setup  ## what CURVE costs
 	$(BIN)/python -m bench.encryption $(ARGS)
+
+bench-scaling: setup  ## what asyncade plan foretells against what is measured: eight minutes
+	$(BIN)/python -m bench.scaling $(ARGS)
 
 bench-games: setup  ## Breakout, Freeway, Boxing against random play
 	$(BIN)/python -m bench.games $(ARGS)

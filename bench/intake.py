@@ -10,6 +10,7 @@ learner   `asyncade learner` under `asyncade loadgen`: what a learner that train
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -18,15 +19,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from asyncade_runtime.cores import available_cores, learner_threads
 from asyncade_runtime.run_folder import RunFolder
 from bench.report import about, command_line, markdown_table, write_result
-from bench.runs import WatchedRun, rate_between
+from bench.runs import WatchedRun, asyncade, rate_between
 
 TARGET: Final = 100_000
 """Transitions/s per learner core, without training."""
@@ -85,44 +86,63 @@ def over_sockets(seconds: float, game: str, seed: int, actors: int) -> dict[str,
 
 def with_training(seconds: float, game: str, seed: int, actors: int) -> dict[str, Any]:
     """Returns what `asyncade learner` consumes while it trains on everything it takes in."""
+    with loaded_learner({"game": game, "seed": seed}, actors, seed) as loaded:
+        first = loaded.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
+        timeout = seconds + _START_TIMEOUT_S
+        last = loaded.run.wait_for_row(first["seconds"] + seconds, timeout, trained=True)
+    return consumed(first, last) | {"loadgen": loaded.report}
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A learner under load.
+
+    Attributes:
+        run: of the learner.
+        report: loadgen's, once it has ended.
+    """
+
+    run: WatchedRun
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def loaded_learner(
+    flags: Mapping[str, object], actors: int, seed: int, **load: object
+) -> Iterator[Loaded]:
+    """Runs `asyncade learner` under `asyncade loadgen` until the block ends.
+
+    Args:
+        flags: of the learner; addresses and folder are chosen here.
+        actors: synthetic ones.
+        seed: of the replayed play.
+        load: further flags of loadgen.
+    """
     folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
-    root = folder / "run"
-    flags = {
-        "game": game,
-        "seed": seed,
-        "run-dir": root,
+    own = {
+        "run-dir": folder / "run",
         "upstream-address": "tcp://127.0.0.1:*",
         "weights-address": "tcp://127.0.0.1:*",
         "metrics-port": 0,
     }
     learner = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "asyncade_cli",
-            "learner",
-            *(f"--{k}={v}" for k, v in flags.items()),
-        ],
+        asyncade("learner", dict(flags) | own),
         stderr=subprocess.DEVNULL,
     )
+    loaded = Loaded(WatchedRun(learner, folder / "run"))
     sender = None
     try:
-        run = WatchedRun(learner, root)
-        run.wait_for_row(0.0, _START_TIMEOUT_S, trained=False)
-        endpoints = RunFolder.existing(root).read_endpoints() or {}
+        loaded.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=False)
+        endpoints = RunFolder.existing(loaded.run.root).read_endpoints() or {}
         everywhere = set(os.sched_getaffinity(0))
-        sender = start_loadgen(
-            endpoints["upstream"], endpoints["weights"], actors, seed, everywhere
-        )
-        first = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-        timeout = seconds + _START_TIMEOUT_S
-        last = run.wait_for_row(first["seconds"] + seconds, timeout, trained=True)
+        upstream, weights = endpoints["upstream"], endpoints["weights"]
+        sender = start_loadgen(upstream, weights, actors, seed, everywhere, **load)
+        yield loaded
     finally:
-        report = end_loadgen(sender) if sender is not None else {}
+        loaded.report = end_loadgen(sender) if sender is not None else {}
         learner.send_signal(signal.SIGTERM)
         learner.wait()
         shutil.rmtree(folder, ignore_errors=True)
-    return consumed(first, last) | {"loadgen": report}
 
 
 def consumed(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +162,7 @@ def consumed(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any
 
 
 def start_loadgen(
-    upstream: str, weights: str, actors: int, seed: int, cores: set[int]
+    upstream: str, weights: str, actors: int, seed: int, cores: set[int], **load: object
 ) -> subprocess.Popen[bytes]:
     """Starts `asyncade loadgen` on some cores; it goes on until `end_loadgen`."""
     flags = {
@@ -153,13 +173,7 @@ def start_loadgen(
         "seed": seed,
     }
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "asyncade_cli",
-            "loadgen",
-            *(f"--{k}={v}" for k, v in flags.items()),
-        ],
+        asyncade("loadgen", flags | load),
         stdout=subprocess.PIPE,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )

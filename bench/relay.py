@@ -109,6 +109,13 @@ def relay_process(learner_weights: str) -> Iterator[str]:
             process.wait()
 
 
+@contextmanager
+def relayed(learner_weights: str, relays: int) -> Iterator[Sequence[str]]:
+    """Starts so many relays; yields where they publish. For `bench.fanout`."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(relay_process(learner_weights)) for _ in range(relays)]
+
+
 def _weights_address(log: Path, process: subprocess.Popen[bytes]) -> str:
     give_up = time.monotonic() + _DEADLINE_S
     while time.monotonic() < give_up and process.poll() is None:
@@ -128,9 +135,7 @@ def measure(weights: Weights, relays: int, subscribers: int, versions: int) -> d
         stack.callback(context.term)
         publisher = stack.enter_context(closing(ZmqPublisher(context, ANY)))
         publisher.publish(encode(weights))
-        addresses = [
-            stack.enter_context(relay_process(publisher.endpoint)) for _ in range(relays)
-        ] or [publisher.endpoint]
+        addresses = stack.enter_context(relayed(publisher.endpoint, relays)) or [publisher.endpoint]
         everybody = stack.enter_context(closing(Subscribers(context, subscribers, addresses)))
         everybody.join(publisher)
         before = bytes_sent_from(publisher.endpoint)

@@ -1,5 +1,7 @@
 """Writes the tables of results into the README and bench/results/README.md, from the JSON files.
 
+And the unit costs into the package, where `asyncade plan` finds them.
+
 `python -m bench.table` writes them; with `--check` it exits with 1 if they are out of date.
 """
 
@@ -12,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import encryption, games, intake, pipeline, time_to_target
+from asyncade_cli.plan_costs import SHIPPED
+from bench import encryption, games, intake, pipeline, scaling, time_to_target
 from bench.report import RESULTS, markdown_table, read_result
 
 FILES = [RESULTS / "README.md", RESULTS.parents[1] / "README.md"]
@@ -204,12 +207,19 @@ def encryptions(folder: Path) -> str:
     return "" if result is None else encryption.table(result) + origin(result)
 
 
+def scalings(folder: Path) -> str:
+    """Returns the model of asyncade plan against measurements."""
+    result = read_result("scaling", folder)
+    return "" if result is None else scaling.table(result) + origin(result)
+
+
 SECTIONS = {
     "Time to the target": targets,
     "Pipeline efficiency": pipelines,
     "The wire": wires,
     "Intake": intakes,
     "Encryption": encryptions,
+    "Scaling": scalings,
     "Other games": other_games,
     "Rivals on the same machine": rivals,
 }
@@ -227,10 +237,14 @@ def main(argv: list[str] | None = None) -> int:
     """Writes or checks; returns the exit code."""
     check = "--check" in (sys.argv[1:] if argv is None else argv)
     stale = False
-    for path in FILES:
-        text = path.read_text(encoding="utf-8")
-        new = MARKED.sub(lambda found: found[1] + tables() + found[2], text)
-        if new == text:
+    written = {path: path.read_text(encoding="utf-8") for path in FILES}
+    wanted = {
+        path: MARKED.sub(lambda found: found[1] + tables() + found[2], text)
+        for path, text in written.items()
+    }
+    wanted[SHIPPED] = (RESULTS / "unit-costs.json").read_text(encoding="utf-8")
+    for path, new in wanted.items():
+        if path.is_file() and new == path.read_text(encoding="utf-8"):
             continue
         stale = True
         if check:

@@ -90,16 +90,17 @@ class Workshop:
         mode: of the run.
         game: an ALE id.
         seed: of games and weights.
+        actors: of the run; default: as `asyncade train` has it.
     """
 
-    def __init__(self, mode: Mode, game: str, seed: int) -> None:
+    def __init__(self, mode: Mode, game: str, seed: int, actors: int | None = None) -> None:
         torch.set_num_threads(1)
         self.mode = mode
         self.game = game
         self.seed = seed
         flags = [f"--mode={mode}", f"--game={game}", f"--seed={seed}"]
         train = load(TrainSettings, flags, {})
-        self.actors, self.envs = train.actors, train.envs
+        self.actors, self.envs = actors or train.actors, train.envs
         self.settings = load(LearnerSettings, flags, {})
         self.unroll = self.envs * self.settings.unroll_length
         request: Request = "gradients" if mode == "gradients" else "trajectories"
@@ -119,13 +120,7 @@ class Workshop:
 
         The pieces share messages of the real game, recorded here.
         """
-        messages = record_messages(
-            self.assignment,
-            game=self.game,
-            envs=self.envs,
-            count=RECORDED_UNROLLS,
-            seed=self.seed,
-        )
+        messages = self.record()
         frames = [encode(message) for message in messages]
         per_message = self.env_steps_per_message
         turn: Iterator[Upstream] = itertools.cycle(messages)
@@ -142,9 +137,19 @@ class Workshop:
             found["gradient"] = self.gradient()
         return found
 
-    def environment(self) -> Piece:
+    def record(self) -> list[Upstream]:
+        """Returns messages of the real game."""
+        return record_messages(
+            self.assignment,
+            game=self.game,
+            envs=self.envs,
+            count=RECORDED_UNROLLS,
+            seed=self.seed,
+        )
+
+    def environment(self, threads: int = 1) -> Piece:
         """The emulators alone, at random play."""
-        environments = make_environments(self.game, self.envs)
+        environments = make_environments(self.game, self.envs, num_threads=threads)
         environments.reset(self.seed)
         generator = np.random.default_rng(self.seed)
         size = (1024, self.envs)

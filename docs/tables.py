@@ -1,10 +1,11 @@
-"""Writes the tables of settings and metrics into the READMEs, or checks that they are there.
+"""Writes tables of settings, metrics and plans into the documents, or checks that they are there.
 
     python docs/tables.py            write them
     python docs/tables.py --check    exit with 1 and name the file if one is out of date
 
 The code is the one home of these facts: settings classes say what can be set, metrics classes what
-is measured. A table stands between a line `<!-- table: NAME -->` and a line `<!-- end -->`.
+is measured, plans what a cluster needs. A table stands between a line `<!-- table: NAME -->` and a
+line `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
-from asyncade_cli.settings import CompareSettings, EvalSettings, LoadgenSettings, TrainSettings
+from asyncade_cli.plan_tables import TABLES as PLAN_TABLES
+from asyncade_cli.settings import (
+    CompareSettings,
+    EvalSettings,
+    LoadgenSettings,
+    PlanSettings,
+    TrainSettings,
+)
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.metrics import LearnerMetrics
@@ -34,6 +42,7 @@ FILES = [
     ROOT / "services/evaluator/README.md",
     ROOT / "services/relay/README.md",
     ROOT / "docs/command-line.md",
+    ROOT / "docs/scaling.md",
 ]
 
 
@@ -50,6 +59,17 @@ def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def checked_plan() -> str:
+    """Returns the plan's model against measurements, if they were made."""
+    found = ROOT / "bench/results/scaling.json"
+    if not found.is_file():
+        return "Not measured yet: `make bench-scaling`.\n"
+    sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
+    from bench.table import scalings
+
+    return scalings(found.parent)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "actor settings": lambda: settings_table(ActorSettings),
     "actor metrics": lambda: metrics_table(ActorMetrics),
@@ -63,6 +83,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "eval settings": lambda: settings_table(EvalSettings),
     "compare settings": lambda: settings_table(CompareSettings),
     "loadgen settings": lambda: settings_table(LoadgenSettings),
+    "plan settings": lambda: settings_table(PlanSettings),
+    **PLAN_TABLES,
+    "plan check": checked_plan,
 }
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, compare, plan, the services, loadgen, keys."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   train        start a learner and actors on this machine and train until done
   eval RUN     play games with a trained model and report their returns
   compare      train in both modes, or read runs, and report when to choose which
+  plan         how many actors, network and relays a rate needs, from measured costs
   learner      one learner service
   actor        one actor service
   evaluator    plays games by a learner's weights and exports their returns
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": _train,
         "eval": _evaluate,
         "compare": _compare,
+        "plan": _plan,
         "learner": _learner,
         "actor": _actor,
         "evaluator": _evaluator,
@@ -89,6 +91,20 @@ def _compare(arguments: list[str]) -> int:
 
     settings = load(CompareSettings, runs_joined(arguments), os.environ)
     return compare(settings, os.environ, ["asyncade", "compare", *arguments])
+
+
+def _plan(arguments: list[str]) -> int:
+    from asyncade_cli.plan import plan
+    from asyncade_cli.plan_costs import CostsError
+    from asyncade_cli.settings import PlanSettings
+
+    spelled = ["--display=json" if argument == "--json" else argument for argument in arguments]
+    try:
+        print(plan(load(PlanSettings, spelled, os.environ)), end="")
+    except CostsError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    return 0
 
 
 def _learner(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What ``asyncade train``, ``eval``, ``compare`` and ``loadgen`` can be told."""
+"""What ``asyncade train``, ``eval``, ``compare``, ``loadgen`` and ``plan`` can be told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from asyncade_actor.settings import ActorSettings
+from asyncade_cli.plan_model import MAX_ACTORS
 from asyncade_proto import ports
 from asyncade_rl.games import num_actions
 from asyncade_rl.shapes import Device
@@ -259,3 +260,86 @@ class LoadgenSettings(Settings):
         if isinstance(rate, float) and not 0 < rate < math.inf:
             raise ValueError("give env steps per second above 0, or unlimited")
         return rate
+
+
+class PlanSettings(Settings):
+    """Says how many actors, how much network and how many relays a rate needs.
+
+    Or what rate a number of actors gives. It is arithmetic on the measured cost of each piece of
+    work: docs/scaling.md has the model, what it assumes, and how near it comes to measurements.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASYNCADE_PLAN_", cli_prog_name="asyncade plan")
+
+    rate: float | None = Field(
+        None, gt=0, description="env steps per second to be reached; or give --actors"
+    )
+    actors: int | None = Field(
+        None, ge=1, le=MAX_ACTORS, description="actors there are; or give --rate"
+    )
+    mode: Literal["data", "gradients", "both"] = Field("both", description="to plan for")
+    learner_cores: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="cores of the learner; in gradient mode torch has one, more change nothing",
+    )
+    learner_speedup: float | None = Field(
+        None,
+        gt=0,
+        description="the learner trains on a device that is as fast as so many cores; measure it:"
+        " none was measured here",
+    )
+    learner_samples: float | None = Field(
+        None,
+        gt=0,
+        description="the same as samples/s that the device trains, every pass counted"
+        " (rate of asyncade_learner_samples_total while it trains)",
+    )
+    link_gbits: float | None = Field(
+        10.0,
+        gt=0,
+        description="network of the learner and of each relay, each way [Gbit/s]; null: no limit",
+    )
+    actors_per_relay: int | None = Field(
+        None, ge=1, description="actors that share a weights relay; null: there are no relays"
+    )
+    messages_in_flight: int = Field(
+        1, ge=1, le=1024, description="as the learner has it; 2 overlaps playing and training"
+    )
+    envs: int = Field(
+        ActorSettings.model_fields["envs"].default, ge=1, le=1024, description="games of an actor"
+    )
+    unroll_length: int = Field(64, ge=1, le=1024, description="as the learner has it")
+    minibatch_size: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="samples that the actors share in an update of gradient mode; default: the"
+        " learner's. It decides how many bytes a gradient costs per env step",
+    )
+    shared_cores: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="actors and learner share one machine of so many cores, as in asyncade train;"
+        " null: every actor has a core of its own",
+    )
+    costs: Path | None = Field(
+        None,
+        description="file of unit costs (python -m bench.unit_costs writes one for your machine);"
+        " default: those measured on this project's",
+    )
+    display: Literal["table", "json"] = Field(
+        "table", description="how the plan is printed; --json is short for --display json"
+    )
+
+    @model_validator(mode="after")
+    def _one_question(self) -> PlanSettings:
+        if (self.rate is None) == (self.actors is None):
+            raise ValueError("give either --rate, to learn how many actors it needs, or --actors")
+        if self.learner_speedup is not None and self.learner_samples is not None:
+            raise ValueError("give --learner-speedup or --learner-samples, not both: they are one")
+        if self.shared_cores is not None and self.actors_per_relay is not None:
+            raise ValueError("on one machine there are no relays: leave out --actors-per-relay")
+        return self

@@ -1,0 +1,172 @@
+"""How long weights take to many subscribers, and what that costs the learner that sends them.
+
+A publisher in this process, subscribers in another one on the same machine, frames of a weights
+message's size, one at a time: the next is published when the last subscriber has this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import zmq
+
+from asyncade_proto.limits import MAX_MESSAGE_BYTES
+from asyncade_runtime.allocator import keep_freed_memory
+from asyncade_runtime.sockets import ZmqPublisher, ZmqSubscriber
+
+_ADDRESS: Final = "tcp://127.0.0.1:*"
+_TIMEOUT_S: Final = 60.0
+_AGAIN_S: Final = 5.0
+_FEWEST: Final = 5
+"""Publications that are measured at least."""
+
+Starter = Callable[[str, int], contextlib.AbstractContextManager[Sequence[str]]]
+"""Starts so many relays of a publisher's address; yields the addresses that they publish on."""
+
+
+def blank(size: int) -> tuple[bytes, bytes]:
+    """Returns two frames of so many bytes; no relay would pass them on."""
+    return bytes(size), b"\x01" + bytes(size - 1)
+
+
+def measure(
+    subscribers: int,
+    frames: tuple[bytes, bytes],
+    seconds: float,
+    relays: int = 0,
+    start: Starter | None = None,
+) -> dict[str, Any]:
+    """Returns CPU time of a publication here, and how long until the last subscriber has it.
+
+    Args:
+        subscribers: how many.
+        frames: published in turn; a subscriber tells them apart by the first byte that differs.
+            With relays, weights of two runs: a relay passes nothing else on.
+        seconds: to measure, or a few publications if they take longer.
+        relays: between publisher and subscribers; they are processes of their own.
+        start: starts them.
+    """
+    _allow_files(4 * subscribers + 256)
+    with contextlib.ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        publisher = stack.enter_context(contextlib.closing(ZmqPublisher(context, _ADDRESS)))
+        addresses: Sequence[str] = [publisher.endpoint]
+        if relays:
+            assert start is not None
+            addresses = stack.enter_context(start(publisher.endpoint, relays))
+        pipe = stack.enter_context(_subscribed(subscribers, addresses, _mark(frames)))
+        deadline = time.monotonic() + _TIMEOUT_S
+        publisher.publish(frames[0])
+        while not pipe.poll(0.05):  # connections come up; whoever joins gets the last frame
+            publisher.welcome_joiners()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{subscribers} subscribers: not all there in {_TIMEOUT_S:g} s")
+        pipe.recv()
+        return _timed(publisher, pipe, frames, seconds) | {
+            "subscribers": subscribers,
+            "relays": relays,
+        }
+
+
+def _mark(frames: tuple[bytes, bytes]) -> tuple[int, int, int]:
+    """Returns where the frames first differ, and what each has there."""
+    return next(
+        (at, *pair) for at, pair in enumerate(zip(*frames, strict=True)) if len({*pair}) > 1
+    )
+
+
+def _timed(
+    publisher: ZmqPublisher, pipe: Connection, frames: Sequence[bytes], seconds: float
+) -> dict[str, float]:
+    latencies: list[float] = []
+    sent: list[float] = []
+    received: list[float] = []
+    parity, ends = 0, time.monotonic() + seconds
+    give_up = ends + _TIMEOUT_S
+    while len(latencies) < _FEWEST or time.monotonic() < ends:
+        parity = 1 - parity
+        cpu, since, again = time.process_time(), time.monotonic(), False
+        publisher.publish(frames[parity])
+        while not pipe.poll(_AGAIN_S):  # XPUB may drop a frame: as a learner, publish again
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"frames do not reach everybody in {_TIMEOUT_S:g} s")
+            publisher.publish(frames[parity])
+            again = True
+        at, spent = pipe.recv()
+        if not again:
+            latencies.append(at - since)
+            sent.append(time.process_time() - cpu)
+            received.append(spent)
+    return {
+        "publications": len(latencies),
+        "cpu_seconds": statistics.median(sent),
+        "receivers_cpu_seconds": statistics.median(received),
+        "latency_seconds": statistics.median(latencies),
+    }
+
+
+@contextlib.contextmanager
+def _subscribed(
+    subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
+) -> Iterator[Connection]:
+    """Starts the subscribers' process; the pipe tells when all of them have the next frame."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    args = (theirs, subscribers, addresses, mark)
+    process = spawn.Process(target=_subscribe, args=args, daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _subscribe(
+    pipe: Connection, subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
+) -> None:
+    """In a process of its own: tells when the last one has a frame, and the CPU time since.
+
+    Frames alternate: the next is published when everybody has the last.
+    """
+    keep_freed_memory()  # as an actor does
+    at, *bytes_there = mark
+    _allow_files(4 * subscribers + 256)
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 4 * subscribers + 64)
+    roles = [
+        ZmqSubscriber(
+            context, addresses[number % len(addresses)], max_message_bytes=MAX_MESSAGE_BYTES
+        )
+        for number in range(subscribers)
+    ]
+    parent = os.getppid()
+    awaited, cpu = 0, time.process_time()
+    while os.getppid() == parent:
+        for role in roles:
+            got = None
+            while got != bytes_there[awaited % 2]:
+                role.events()
+                frame = role.latest(1.0)
+                got = frame[at] if frame else None
+                if os.getppid() != parent:
+                    return
+        pipe.send((time.monotonic(), time.process_time() - cpu))
+        cpu = time.process_time()
+        awaited += 1
+
+
+def _allow_files(wanted: int) -> None:
+    """Raises this process's limit of open files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

@@ -1,0 +1,213 @@
+"""Arithmetic of unit costs and of what the model is held against; fan-in and fan-out for real."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import fanin, fanout, relay, scaling, table
+from bench.report import write_result
+from bench.runs import RunFailedError
+from bench.unit_costs import costs_of, line
+from bench.work import Workshop
+
+from asyncade_cli.plan_costs import read_costs
+from asyncade_cli.plan_model import Costs, Setup
+from asyncade_learner.phases import Trainer, learning_phase
+from asyncade_proto.codec import encode
+
+
+def test_a_line_goes_through_both_points_and_below_zero_nowhere() -> None:
+    assert line(3.0, 10.0, 1, 8) == (2.0, 1.0)
+    assert line(3.0, 2.0, 1, 8) == (3.0, 0.0)  # noise: more cannot cost less
+    assert line(1.0, 80.0, 1, 8)[0] == 0.0
+
+
+def test_costs_come_from_pieces() -> None:
+    pieces = {
+        "unroll": 100.0,
+        "passes": 4.0,
+        "environment": 1e-3,
+        "inference": 1e-4,
+        "encode": 5.0,
+        "update": 2e-3,
+        "weights_few": 3.0,
+        "weights_many": 10.0,
+        "average_few": 5.0,
+        "average_many": 19.0,
+        "gradient_few": 1.0,
+        "gradient_many": 1.8,
+        "calls_few": 2.0,
+        "calls_many": 10.0,
+        "trajectory_bytes": 5_000.0,
+        "gradient_bytes": 7.0,
+    }
+    alone = {
+        "update_one_thread": 3.0,
+        "update_threads": 2.0,
+        "environment_one_thread": 4.0,
+        "environment_threads": 2.5,
+        "threads": 2.0,
+        "gradient_send": 0.5,
+        "gradient_intake": 0.6,
+        "send_few": 1.0,
+        "send_many": 3.0,
+        "receive_few": 2.0,
+        "receive_many": 4.0,
+        "bytes_few": 10.0,
+        "bytes_many": 20.0,
+        "intake": 1e-5,
+    }
+    found = costs_of(pieces, alone)
+    assert set(found) == set(Costs.__dataclass_fields__)
+    assert found["publish"] == 2.0
+    assert found["takeover"] == 1.0
+    assert found["optimise"] == 3.0
+    assert found["average"] == 2.0
+    assert found["gradient_call"] == pytest.approx(0.1)
+    assert found["gradient_work"] == pytest.approx(0.8 / 100 - 1e-4)  # inference is a piece itself
+    assert found["encode"] == 0.05
+    assert (found["thread_speedup"], found["environment_speedup"]) == (1.5, 1.6)
+    assert found["trajectory_bytes"] == 50.0
+    assert (found["send_message"], found["send_byte"]) == pytest.approx((-1 + 1, 0.2), abs=1e-9)
+
+
+def test_a_workshop_of_more_actors_cuts_gradients_smaller() -> None:
+    few, many = (Workshop("gradients", "catch", 1, actors) for actors in (1, 8))
+    assert (few.actors, many.actors) == (1, 8)
+    for shop in (few, many):
+        setup = Setup(mode="gradients", envs=shop.envs)
+        assert shop.gradients_per_unroll == setup.gradients_per_unroll(shop.actors)
+
+
+class Clock:
+    """Time that goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_rates_are_from_one_batch_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(scaling, "time", clock)
+    # Batches of 8 updates end at 1.5 s, 4.5 s, 7.5 s: between 0 and 5 s that is 16 in 5 s.
+    rate = scaling.updates_per_second(lambda: 8.0 * ((clock.now + 1.5) // 3), 2.0)
+    assert rate == pytest.approx(8 / 3, rel=0.05)
+    with pytest.raises(RunFailedError, match="no two updates"):
+        scaling.updates_per_second(lambda: 5.0, 2.0, timeout_s=10.0)
+
+
+@pytest.mark.parametrize("actors", [1, 3])
+def test_updates_of_a_round_are_those_of_the_learner(actors: int) -> None:
+    shop = Workshop("data", "catch", 1, actors)
+    from prometheus_client import CollectorRegistry
+
+    from asyncade_learner.metrics import LearnerMetrics
+
+    trainer = Trainer(shop._network(), shop.settings, LearnerMetrics(CollectorRegistry()).stages)
+    phase = learning_phase(trainer)
+    for message in shop.record()[:actors]:
+        phase.add(message)
+    expected = scaling.updates_per_round(Setup(mode="data", envs=shop.envs), actors)
+    assert phase.improve(0).updates == expected
+
+
+def test_synthetic_actors_hide_their_sending_behind_the_learner() -> None:
+    costs = read_costs().costs
+    one = scaling.loaded_round(costs, Setup(mode="data", shared_cores=2), 16)
+    assert one.hidden == min(one.actor, one.learner)
+    longest = max(one.actor, one.learner) + one.sending
+    assert one.seconds == pytest.approx(max(longest, one.core_seconds / 2))
+
+
+def test_synthetic_gradients_take_what_they_took_between_two_processes() -> None:
+    costs = read_costs().costs
+    few, many = (
+        scaling.loaded_round(costs, Setup(mode="gradients", shared_cores=2), actors)
+        for actors in (16, 48)
+    )
+    each = (many.seconds - few.seconds) / 32
+    slower = max(costs.gradient_transfer, costs.gradient_intake)
+    assert each == pytest.approx(slower + costs.average)
+
+
+def test_gradients_reach_the_learner_and_are_timed_at_both_ends() -> None:
+    shop = Workshop("gradients", "catch", 1)
+    found = fanin.measure(encode(shop.record()[0]), 0.1)
+    assert 0 < found["receive_cpu_seconds"] < 1
+    assert 0 < found["send_cpu_seconds"] < 1
+    assert 0 < found["transfer_seconds"] < 1
+
+
+@contextlib.contextmanager
+def no_relay(address: str, relays: int) -> Iterator[Sequence[str]]:
+    yield [address] * relays
+
+
+@pytest.mark.parametrize("relays", [0, 2])
+def test_every_subscriber_gets_every_frame(relays: int) -> None:
+    found = fanout.measure(5, fanout.blank(10_000), 0.1, relays, no_relay)
+    assert found["subscribers"] == 5
+    assert found["relays"] == relays
+    assert found["publications"] >= 3
+    assert 0 < found["latency_seconds"] < 5
+
+
+def test_frames_pass_through_a_relay(tmp_path: Path) -> None:
+    frames = scaling.weights_of_two_runs("catch", 1)
+    found = fanout.measure(2, frames, 0.1, 1, relay.relayed)
+    assert found["publications"] >= 3
+
+
+def test_fan_out_is_measured_with_relays_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def measure(
+        subscribers: int, frames: tuple[bytes, bytes], seconds: float, relays: int, start: Any
+    ) -> dict[str, Any]:
+        asked.append((subscribers, relays))
+        return {"publications": 3, "cpu_seconds": 1.0, "latency_seconds": 2.0}
+
+    monkeypatch.setattr(fanout, "measure", measure)
+    points = scaling.fan_outs(read_costs().costs, fanout.blank(1_000))
+    assert asked[: len(scaling.SUBSCRIBERS)] == [(count, 0) for count in scaling.SUBSCRIBERS]
+    assert asked[-1] == (512, scaling.RELAYS)
+    relayed = (
+        points[-1]["cpu_seconds"]["model"]
+        / points[len(scaling.SUBSCRIBERS) - 1]["cpu_seconds"]["model"]
+    )
+    assert relayed == pytest.approx(scaling.RELAYS / 512)
+
+
+def test_the_tables_show_model_against_measurement(tmp_path: Path) -> None:
+    assert scaling.point(200.0, 150.0)["error"] == -0.25
+    result = {
+        "command": "make bench-scaling",
+        "commit": "abc",
+        "cores": 2,
+        "torch_threads": 1,
+        "seed": 1,
+        "train": [{"mode": "data", "actors": 2, **scaling.point(1000.0, 1100.0)}],
+        "fanout": [
+            {
+                "subscribers": 4,
+                "relays": 0,
+                "cpu_seconds": scaling.point(0.004, 0.003),
+                "latency_seconds": 0.005,
+            }
+        ],
+    }
+    write_result("scaling", result, tmp_path)
+    text = table.tables(tmp_path)
+    assert "| asyncade train | data | 2 | 1,000 | 1,100 | +10% |" in text
+    assert "| 4 | 0 | 4 | 3 | -25% | 5 |" in text
+    assert "`make bench-scaling` at abc, 2 cores" in text
