@@ -35,6 +35,7 @@ Pods = list[tuple[str, Manifest]]
 RELAY_FIELDS = {
     *("upstream_address", "weights_address", "learner_upstream_address"),
     *("learner_weights_address", "metrics_host", "metrics_port", "keys", "learner_keys"),
+    "log_format",
 }
 SETTINGS: dict[str, type[Settings]] = {"learner": LearnerSettings, "actor": ActorSettings}
 PORTS = {

@@ -196,9 +196,12 @@ class Pod:
     def exit_code(self) -> int:
         """Of a container that ends by itself; waits for that, and removes it."""
         words = ["docker", "wait", self.container]
-        code = subprocess.run(words, capture_output=True, check=True, timeout=DEADLINE_S).stdout
+        try:
+            done = subprocess.run(words, capture_output=True, check=True, timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.run.name} does not end\n{self.log()[-5000:]}")
         said("docker", "rm", self.container)
-        return int(code)
+        return int(done.stdout)
 
 
 class Pods:

@@ -240,6 +240,7 @@ def test_relays_train_in_both_modes(secrets: Secrets, tmp_path: Path, mode: str)
             lambda: learner.value("learner_active_actors") == senders, f"{senders} at the learner"
         )
         assert dropped(learner) == 0
+        assert "up" in [row["event"] for row in logged(relay)]  # JSON, as the others' logs
         assert [pod.stop() for pod in (*actors, relay, learner)] == [0, 0, 0, 0]
 
 
