@@ -53,6 +53,7 @@ def test_costs_come_from_pieces() -> None:
         "threads": 2.0,
         "gradient_send": 0.5,
         "gradient_intake": 0.6,
+        "gradient_transfer": 0.8,
         "send_few": 1.0,
         "send_many": 3.0,
         "receive_few": 2.0,
