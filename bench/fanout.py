@@ -28,18 +28,25 @@ _AGAIN_S: Final = 5.0
 _FEWEST: Final = 5
 """Publications that are measured at least."""
 
+Frames = Callable[[int], bytes]
+"""Frame of the n-th publication. All are alike but for the low byte of n, always at one place."""
+
 Starter = Callable[[str, int], contextlib.AbstractContextManager[Sequence[str]]]
 """Starts so many relays of a publisher's address; yields the addresses that they publish on."""
 
 
-def blank(size: int) -> tuple[bytes, bytes]:
-    """Returns two frames of so many bytes; no relay would pass them on."""
-    return bytes(size), b"\x01" + bytes(size - 1)
+def blank(size: int) -> Frames:
+    """Returns frames of so many bytes; no relay would pass them on."""
+
+    def frame(number: int) -> bytes:
+        return bytes([number % 256]) + bytes(size - 1)
+
+    return frame
 
 
 def measure(
     subscribers: int,
-    frames: tuple[bytes, bytes],
+    frames: Frames,
     seconds: float,
     relays: int = 0,
     start: Starter | None = None,
@@ -48,8 +55,7 @@ def measure(
 
     Args:
         subscribers: how many.
-        frames: published in turn; a subscriber tells them apart by the first byte that differs.
-            With relays, weights of two runs: a relay passes nothing else on.
+        frames: to publish. With relays, weights of rising versions: a relay passes nothing else on.
         seconds: to measure, or a few publications if they take longer.
         relays: between publisher and subscribers; they are processes of their own.
         start: starts them.
@@ -64,7 +70,7 @@ def measure(
             addresses = stack.enter_context(start(publisher.endpoint, relays))
         pipe = stack.enter_context(_subscribed(subscribers, addresses, _mark(frames)))
         deadline = time.monotonic() + _TIMEOUT_S
-        publisher.publish(frames[0])
+        publisher.publish(frames(0))
         while not pipe.poll(0.05):  # connections come up; whoever joins gets the last frame
             publisher.welcome_joiners()
             if time.monotonic() > deadline:
@@ -76,32 +82,34 @@ def measure(
         }
 
 
-def _mark(frames: tuple[bytes, bytes]) -> tuple[int, int, int]:
-    """Returns where the frames first differ, and what each has there."""
-    return next(
-        (at, *pair) for at, pair in enumerate(zip(*frames, strict=True)) if len({*pair}) > 1
-    )
+def _mark(frames: Frames) -> int:
+    """Returns where a frame has its number."""
+    pairs = enumerate(zip(frames(0), frames(1), strict=True))
+    return next(at for at, (before, after) in pairs if before != after)
 
 
 def _timed(
-    publisher: ZmqPublisher, pipe: Connection, frames: Sequence[bytes], seconds: float
+    publisher: ZmqPublisher, pipe: Connection, frames: Frames, seconds: float
 ) -> dict[str, float]:
     latencies: list[float] = []
     sent: list[float] = []
     received: list[float] = []
-    parity, ends = 0, time.monotonic() + seconds
+    number, ends = 0, time.monotonic() + seconds
     give_up = ends + _TIMEOUT_S
     while len(latencies) < _FEWEST or time.monotonic() < ends:
-        parity = 1 - parity
-        cpu, since, again = time.process_time(), time.monotonic(), False
-        publisher.publish(frames[parity])
-        while not pipe.poll(_AGAIN_S):  # XPUB may drop a frame: as a learner, publish again
+        number += 1
+        frame, lost = frames(number), False
+        cpu, since = time.process_time(), time.monotonic()
+        publisher.publish(frame)
+        while (report := _report(pipe, number)) is None:
+            # XPUB may drop a frame. As a learner would, publish the next: a relay has passed this
+            # one on, and will not do so again.
             if time.monotonic() > give_up:
                 raise TimeoutError(f"frames do not reach everybody in {_TIMEOUT_S:g} s")
-            publisher.publish(frames[parity])
-            again = True
-        at, spent = pipe.recv()
-        if not again:
+            number, lost = number + 1, True
+            publisher.publish(frames(number))
+        if not lost:
+            at, spent = report
             latencies.append(at - since)
             sent.append(time.process_time() - cpu)
             received.append(spent)
@@ -113,10 +121,17 @@ def _timed(
     }
 
 
+def _report(pipe: Connection, number: int) -> tuple[float, float] | None:
+    """Returns when all had a frame and the CPU time it took them; None if that takes too long."""
+    while pipe.poll(_AGAIN_S):
+        of, at, spent = pipe.recv()
+        if of == number:
+            return at, spent
+    return None
+
+
 @contextlib.contextmanager
-def _subscribed(
-    subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
-) -> Iterator[Connection]:
+def _subscribed(subscribers: int, addresses: Sequence[str], mark: int) -> Iterator[Connection]:
     """Starts the subscribers' process; the pipe tells when all of them have the next frame."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
@@ -131,15 +146,9 @@ def _subscribed(
         process.join()
 
 
-def _subscribe(
-    pipe: Connection, subscribers: int, addresses: Sequence[str], mark: tuple[int, int, int]
-) -> None:
-    """In a process of its own: tells when the last one has a frame, and the CPU time since.
-
-    Frames alternate: the next is published when everybody has the last.
-    """
+def _subscribe(pipe: Connection, subscribers: int, addresses: Sequence[str], mark: int) -> None:
+    """In a process of its own: tells when the last one has a frame or a newer one, and CPU time."""
     keep_freed_memory()  # as an actor does
-    at, *bytes_there = mark
     _allow_files(4 * subscribers + 256)
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4 * subscribers + 64)
@@ -150,17 +159,18 @@ def _subscribe(
         for number in range(subscribers)
     ]
     parent = os.getppid()
+    newest = [-1] * subscribers
     awaited, cpu = 0, time.process_time()
     while os.getppid() == parent:
-        for role in roles:
-            got = None
-            while got != bytes_there[awaited % 2]:
+        for index, role in enumerate(roles):
+            while newest[index] < awaited:
                 role.events()
                 frame = role.latest(1.0)
-                got = frame[at] if frame else None
+                if frame is not None:
+                    newest[index] = awaited + (frame[mark] - awaited + 128) % 256 - 128
                 if os.getppid() != parent:
                     return
-        pipe.send((time.monotonic(), time.process_time() - cpu))
+        pipe.send((awaited, time.monotonic(), time.process_time() - cpu))
         cpu = time.process_time()
         awaited += 1
 

@@ -1,13 +1,13 @@
 """The model of `asyncade plan` against measurements on this machine.
 
-python -m bench.scaling [--seconds 15] [--seed 1] [--game pong] [--parts costs,train,load,fanout]
+python -m bench.scaling [--seconds 15] [--seed 1] [--game pong] [--parts train,load,fanout]
 
-costs   bench.unit_costs, anew: costs of another hour would be held against rates of this one
 train   asyncade train with 1, 2, 4, 8 actors, both modes
 load    asyncade learner under 1 to 256 synthetic actors, both modes
 fanout  1 to 512 weight subscribers, directly and through relays
 
-A part that is left out keeps what scaling.json has of it.
+Unit costs are measured before and after every rate (`bench.turns`); their medians become
+unit-costs.json. A part that is left out keeps what scaling.json has of it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.plan_costs import read_costs
 from asyncade_cli.plan_model import Costs, Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
-from bench.report import RESULTS, about, command_line, markdown_table, read_result, write_result
+from bench.report import about, command_line, markdown_table, read_result, write_result
 from bench.runs import RunFailedError, training
 from bench.scrape import read_page
+from bench.turns import CostsInTurn
 
 MODES: Final[tuple[Mode, ...]] = ("data", "gradients")
 ACTORS: Final = (1, 2, 4, 8)
 SYNTHETIC: Final = (1, 4, 16, 64, 256)
 SUBSCRIBERS: Final = (1, 4, 16, 64, 256, 512)
 RELAYS: Final = 4
-PARTS: Final = ("costs", "train", "load", "fanout")
+PARTS: Final = ("train", "load", "fanout")
+
+AIM: Final = 0.2
+"""How far a prediction may be off."""
+
+_COST_S: Final = 0.4
+"""To measure each piece; all pieces take about half a minute."""
 
 _SETTLE_S: Final = 4.0
 _POLL_S: Final = 0.1
@@ -104,22 +110,40 @@ def point(measured: float, model: float) -> dict[str, float]:
 
 
 def trained(
-    costs: Costs, mode: Mode, actors: int, seconds: float, game: str, seed: int
+    turns: CostsInTurn, mode: Mode, actors: int, seconds: float, game: str, seed: int
 ) -> dict[str, Any]:
-    """Returns env steps/s of asyncade train, and of the model on this machine's cores."""
-    setup = Setup(mode=mode, shared_cores=available_cores())
-    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
+    """Returns updates/s of asyncade train, on this machine's cores."""
     arguments = {"mode": mode, "game": game, "seed": seed, "actors": actors, "target": NEVER}
+    updates, turn = turns.around(lambda: _updates_of_training(arguments, seconds))
+    return {"mode": mode, "actors": actors, "turn": turn, "updates_per_second": updates}
+
+
+def against_model(turns: CostsInTurn, measured: Mapping[str, Any], loaded: bool) -> dict[str, Any]:
+    """Returns a measured point in env steps/s, with what the model says of it.
+
+    Args:
+        turns: all of them.
+        measured: of `trained` or `loaded`.
+        loaded: which of them.
+    """
+    one = dict(measured)
+    updates, turn = one.pop("updates_per_second"), one.pop("turn")
+    setup = Setup(mode=one["mode"], envs=one.get("envs", 8), shared_cores=available_cores())
+    make = loaded_round if loaded else round_of
+    expected = make(Costs(**turns.costs(turn)), setup, one["actors"])
+    rate = updates / updates_per_round(setup, one["actors"]) * expected.env_steps
+    return one | {"slowness": turns.slowness(turn)} | point(rate, expected.rate)
+
+
+def _updates_of_training(arguments: Mapping[str, object], seconds: float) -> float:
+    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
     try:
         with training(folder / "run", arguments) as run:
             row = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
             run.wait_for_row(row["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
-            updates = updates_per_second(counter(run.learner_page() or ""), seconds)
+            return updates_per_second(counter(run.learner_page() or ""), seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    one = round_of(costs, setup, actors)
-    rate = updates / updates_per_round(setup, actors) * one.env_steps
-    return {"mode": mode, "actors": actors} | point(rate, one.rate)
 
 
 def games_of(actors: int) -> int:
@@ -153,48 +177,55 @@ def loaded_round(costs: Costs, setup: Setup, actors: int) -> Round:
 
 
 def loaded(
-    costs: Costs, mode: Mode, actors: int, seconds: float, game: str, seed: int
+    turns: CostsInTurn, mode: Mode, actors: int, seconds: float, game: str, seed: int
 ) -> dict[str, Any]:
-    """Returns env steps/s that a learner takes in from synthetic actors, and of the model."""
-    setup = Setup(mode=mode, envs=games_of(actors), shared_cores=available_cores())
+    """Returns updates/s of a learner under synthetic actors."""
+    envs = games_of(actors)
     flags = {"mode": mode, "game": game, "seed": seed}
-    with loaded_learner(flags, actors, seed, envs=setup.envs) as under:
-        under.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-        updates = updates_per_second(counter(under.run.learner_page() or ""), seconds)
-    one = loaded_round(costs, setup, actors)
-    rate = updates / updates_per_round(setup, actors) * one.env_steps
-    return {"mode": mode, "actors": actors, "envs": setup.envs} | point(rate, one.rate)
+
+    def updates_under_load() -> float:
+        with loaded_learner(flags, actors, seed, envs=envs) as under:
+            under.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
+            return updates_per_second(counter(under.run.learner_page() or ""), seconds)
+
+    updates, turn = turns.around(updates_under_load)
+    found = {"mode": mode, "actors": actors, "envs": envs}
+    return found | {"turn": turn, "updates_per_second": updates}
 
 
-def weights_of_two_runs(game: str, seed: int) -> tuple[bytes, bytes]:
-    """Returns two weights messages of the real size, each of which a relay takes for new."""
+def rising_weights(game: str, seed: int) -> fanout.Frames:
+    """Returns weights messages of the real size, each of which a relay takes for new."""
     weights = relay.real_weights(game, seed, "data")
-    return encode(weights), encode(replace(weights, run=weights.run + 1))
+    before = 2**40  # integers of one length on the wire, and the lowest byte counts from 0
+    return lambda number: encode(replace(weights, policy_version=before + number))
 
 
 def fanned_out(
-    costs: Costs, subscribers: int, relays: int, frames: tuple[bytes, bytes]
+    turns: CostsInTurn, subscribers: int, relays: int, frames: fanout.Frames
 ) -> dict[str, Any]:
     """Returns CPU time of a publication, by the model too, and how late the last subscriber is.
 
     The latter has no model: it depends on how subscribers and relays share this machine's cores.
     """
-    found = fanout.measure(subscribers, frames, 2.0, relays, relay.relayed)
-    model = (relays or subscribers) * costs.sending(len(frames[0]))
+    found, turn = turns.around(
+        lambda: fanout.measure(subscribers, frames, 2.0, relays, relay.relayed)
+    )
+    costs = turns.costs(turn)
+    sending = costs["send_message"] + costs["send_byte"] * len(frames(0))
     return {
         "subscribers": subscribers,
         "relays": relays,
         "publications": found["publications"],
-        "cpu_seconds": point(found["cpu_seconds"], model),
+        "cpu_seconds": point(found["cpu_seconds"], (relays or subscribers) * sending),
         "latency_seconds": found["latency_seconds"],
     }
 
 
-def fan_outs(costs: Costs, frames: tuple[bytes, bytes]) -> list[dict[str, Any]]:
+def fan_outs(turns: CostsInTurn, frames: fanout.Frames) -> list[dict[str, Any]]:
     """Returns all fan-outs, without relays and with them."""
     points = [(count, 0) for count in SUBSCRIBERS]
     points += [(count, RELAYS) for count in SUBSCRIBERS if count >= RELAYS]
-    return [fanned_out(costs, subscribers, relays, frames) for subscribers, relays in points]
+    return [fanned_out(turns, subscribers, relays, frames) for subscribers, relays in points]
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -223,6 +254,25 @@ def table(result: Mapping[str, Any]) -> str:
     return text + ("\n" + markdown_table(head, rows) if rows else "")
 
 
+def in_short(result: Mapping[str, Any]) -> str:
+    """Returns a Markdown table of how far the model is off, a row for each kind of point."""
+    kinds = {
+        "env steps/s, `asyncade train`, 1 to 8 actors": result.get("train", []),
+        "env steps/s, learner under loadgen, 1 to 256 actors": result.get("load", []),
+        "CPU of a publication, 1 to 512 subscribers": [
+            one["cpu_seconds"] for one in result.get("fanout", [])
+        ],
+    }
+    rows: list[list[object]] = []
+    for kind, points in kinds.items():
+        errors = sorted(one["error"] for one in points)
+        if errors:
+            within = f"{sum(abs(error) <= AIM for error in errors)} of {len(errors)}"
+            rows.append([kind, within, *(f"{error:+.0%}" for error in (errors[0], errors[-1]))])
+    head = ["`asyncade plan` predicts", f"within {AIM:.0%}", "furthest below", "furthest above"]
+    return markdown_table(head, rows)
+
+
 def _percent(one: Mapping[str, float]) -> str:
     return f"{one['error']:+.0%}"
 
@@ -231,24 +281,31 @@ def run(
     seconds: float, game: str, seed: int, command: str, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
     """Measures, writes scaling.json after each part, prints the tables."""
-    if "costs" in parts:
-        unit_costs.run(1.0, game, seed, command)
-    costs = read_costs(RESULTS / "unit-costs.json").costs
     result = (read_result("scaling") or {}) | about(command, seed=seed, torch_threads=1)
-    result |= {"game": game, "costs_commit": (read_result("unit-costs") or {})["commit"]}
+    result["game"] = game
 
     def keep(part: str, found: list[dict[str, Any]]) -> None:
         result[part] = found
         write_result("scaling", result)
 
-    every = [(mode, actors) for mode in MODES for actors in ACTORS]
-    if "train" in parts:
-        keep("train", [trained(costs, *one, seconds, game, seed) for one in every])
-    every = [(mode, actors) for mode in MODES for actors in SYNTHETIC]
-    if "load" in parts:
-        keep("load", [loaded(costs, *one, seconds / 2, game, seed) for one in every])
+    if {"train", "load"} & set(parts):
+        with unit_costs.metering(game, seed) as measure:
+            turns = CostsInTurn(lambda: measure(_COST_S))
+            taken: dict[str, list[dict[str, Any]]] = {}
+            if "train" in parts:
+                every = [(mode, actors) for mode in MODES for actors in ACTORS]
+                taken["train"] = [trained(turns, *one, seconds, game, seed) for one in every]
+            if "load" in parts:
+                every = [(mode, actors) for mode in MODES for actors in SYNTHETIC]
+                taken["load"] = [loaded(turns, *one, seconds / 2, game, seed) for one in every]
+        for part, points in taken.items():
+            keep(part, [against_model(turns, one, part == "load") for one in points])
+        unit_costs.keep(turns.median(), game, seed, command)
     if "fanout" in parts:
-        keep("fanout", fan_outs(costs, weights_of_two_runs(game, seed)))
+        _, *sizes = unit_costs.samples_of_wire(game, seed)
+        turns = CostsInTurn(lambda: unit_costs.time_broadcast((sizes[0], sizes[1]), _COST_S))
+        keep("fanout", fan_outs(turns, rising_weights(game, seed)))
+    write_result("scaling", result)
     print(table(result), flush=True)
     return result
 

@@ -210,7 +210,7 @@ def encryptions(folder: Path) -> str:
 def scalings(folder: Path) -> str:
     """Returns the model of asyncade plan against measurements."""
     result = read_result("scaling", folder)
-    return "" if result is None else scaling.table(result) + origin(result)
+    return "" if result is None else scaling.in_short(result) + origin(result)
 
 
 SECTIONS = {

@@ -9,17 +9,23 @@ taken. Core-seconds are measured with every core at the same piece: an actor's n
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import multiprocessing
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
+from bench import fanout
 from bench.report import about, command_line, markdown_table, write_result
+from bench.turns import is_time
+
+Mode = Literal["data", "gradients"]
 
 FEW: Final = 1
 MANY: Final = 8
@@ -42,22 +48,37 @@ def line(few: float, many: float, at_few: float, at_many: float) -> tuple[float,
     return max(0.0, few - slope * at_few), slope
 
 
-def measure(seconds: float, game: str, seed: int) -> dict[str, float]:
-    """Returns the costs by name, see `asyncade_cli.plan_model.Costs`."""
+@contextlib.contextmanager
+def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float]]]:
+    """Starts the processes that measure; yields what measures all costs once, for so long a piece.
+
+    They keep what they work on, so that measuring again is quick. Meanwhile they only wait. Names
+    are those of `asyncade_cli.plan_model.Costs`.
+    """
     cores = available_cores()
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(cores)
-    with ProcessPoolExecutor(
-        cores, mp_context=spawn, initializer=_begin_worker, initargs=(barrier,)
-    ) as pool:
-        workers = [pool.submit(time_pieces, game, seed + n, seconds, n) for n in range(cores)]
-        each = [worker.result() for worker in workers]
-    mean = {name: statistics.fmean(one[name] for one in each) for name in each[0]}
-    alone: dict[str, float] = {}
-    for job in (time_threads, time_ends):
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            alone |= pool.submit(job, game, seed, seconds).result()
-    return costs_of(mean, alone)
+    with contextlib.ExitStack() as stack:
+
+        def pool(workers: int, *barrier: Any) -> ProcessPoolExecutor:
+            made = ProcessPoolExecutor(
+                workers, mp_context=spawn, initializer=_begin_worker, initargs=barrier
+            )
+            return stack.enter_context(made)
+
+        beside = [pool(1, barrier) for _ in range(cores)]  # each worker keeps to its core
+        threads, ends = pool(1), pool(1)
+
+        def measure(seconds: float) -> dict[str, float]:
+            workers = [
+                one.submit(time_pieces, game, seed + n, seconds, n) for n, one in enumerate(beside)
+            ]
+            each = [worker.result() for worker in workers]
+            mean = {name: statistics.fmean(one[name] for one in each) for name in each[0]}
+            alone = threads.submit(time_threads, game, seed, seconds).result()
+            return costs_of(mean, alone | ends.submit(time_ends, game, seed, seconds).result())
+
+        yield measure
 
 
 def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, float]:
@@ -74,9 +95,6 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
     work, call = line(
         pieces["gradient_few"], pieces["gradient_many"], pieces["calls_few"], pieces["calls_many"]
     )
-    sizes = alone["bytes_few"], alone["bytes_many"]
-    send = line(alone["send_few"], alone["send_many"], *sizes)
-    receive = line(alone["receive_few"], alone["receive_many"], *sizes)
     played = pieces["inference"]
     return {
         "environment": pieces["environment"],
@@ -97,19 +115,26 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "optimise": optimise,
         "publish": publish,
         "takeover": takeover,
-        "send_message": send[0],
-        "send_byte": send[1],
-        "receive_message": receive[0],
-        "receive_byte": receive[1],
+        "send_message": alone["send_message"],
+        "send_byte": alone["send_byte"],
+        "receive_message": alone["receive_message"],
+        "receive_byte": alone["receive_byte"],
         "trajectory_bytes": pieces["trajectory_bytes"] / unroll,
         "gradient_bytes": pieces["gradient_bytes"],
-        "weights_bytes": alone["bytes_many"],
+        "weights_bytes": alone["weights_bytes"],
     }
 
 
-def _begin_worker(barrier: Any) -> None:
+def _begin_worker(barrier: Any = None) -> None:
     global _barrier
     _barrier = barrier
+    keep_freed_memory()  # as the services do
+
+
+@functools.cache
+def _keep_to(core: int) -> None:
+    everywhere = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {everywhere[core % len(everywhere)]})
 
 
 def time_pieces(game: str, seed: int, seconds: float, core: int) -> dict[str, float]:
@@ -121,11 +146,8 @@ def time_pieces(game: str, seed: int, seconds: float, core: int) -> dict[str, fl
         seconds: for each piece.
         core: which of those that this process may use.
     """
-    everywhere = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {everywhere[core % len(everywhere)]})
+    _keep_to(core)
     from bench.clock import cost_of
-
-    keep_freed_memory()  # as the services do
 
     def timed(run: Callable[[], object]) -> float:
         _barrier.wait(_BARRIER_TIMEOUT_S)
@@ -137,11 +159,8 @@ def time_pieces(game: str, seed: int, seconds: float, core: int) -> dict[str, fl
 def _of_trajectories(
     game: str, seed: int, timed: Callable[[Callable[[], object]], float]
 ) -> dict[str, float]:
-    from asyncade_proto.codec import encode
-    from bench.work import Workshop
-
-    shop = Workshop("data", game, seed)
-    pieces = shop.pieces()
+    shop = _shop("data", game, seed)
+    pieces = _pieces(shop)
     environment, update = pieces["environment"], pieces["update"]
     return {
         "unroll": float(shop.unroll),
@@ -150,76 +169,119 @@ def _of_trajectories(
         "inference": timed(pieces["inference"].run) / shop.unroll,
         "encode": timed(pieces["encode"].run),
         "update": timed(update.run) / update.env_steps,
-        "trajectory_bytes": statistics.fmean(len(encode(m)) for m in shop.record()),
+        "trajectory_bytes": _mean_bytes(shop),
     }
 
 
 def _of_gradients(
     game: str, seed: int, timed: Callable[[Callable[[], object]], float]
 ) -> dict[str, float]:
-    from asyncade_proto.codec import encode
-    from bench.work import Workshop
-
     found: dict[str, float] = {}
     for name, actors in (("few", FEW), ("many", MANY)):
-        shop = Workshop("gradients", game, seed, actors)
-        messages = shop.record()
+        shop = _shop("gradients", game, seed, actors)
+        pieces = _pieces(shop)
         found |= {
-            f"weights_{name}": timed(shop.weights().run),
-            f"average_{name}": timed(shop.update(messages).run),
-            f"gradient_{name}": timed(shop.gradient().run),
+            f"weights_{name}": timed(pieces["weights"].run),
+            f"average_{name}": timed(pieces["update"].run),
+            f"gradient_{name}": timed(pieces["gradient"].run),
             f"calls_{name}": float(shop.gradients_per_unroll),
-            "gradient_bytes": float(len(encode(messages[0]))),
+            "gradient_bytes": _mean_bytes(shop),
         }
     return found
 
 
-def time_threads(game: str, seed: int, seconds: float) -> dict[str, float]:
-    """In a process of its own: times update and games with one thread and with every core."""
-    from bench.clock import cost_of
+@functools.cache
+def _shop(
+    mode: Literal["data", "gradients"], game: str, seed: int, actors: int | None = None
+) -> Any:
     from bench.work import Workshop
 
-    keep_freed_memory()
+    return Workshop(mode, game, seed, actors)
+
+
+@functools.cache
+def _pieces(shop: Any) -> Any:
+    return shop.pieces()
+
+
+@functools.cache
+def _mean_bytes(shop: Any) -> float:
+    from asyncade_proto.codec import encode
+
+    return statistics.fmean(len(encode(message)) for message in shop.record())
+
+
+@functools.cache
+def _games(shop: Any, threads: int) -> Any:
+    return shop.environment(threads)
+
+
+def time_threads(game: str, seed: int, seconds: float) -> dict[str, float]:
+    """In a process of its own: times update and games with one thread and with every core."""
     import torch
 
-    shop = Workshop("data", game, seed)
+    from bench.clock import cost_of
+
+    shop = _shop("data", game, seed)
     threads = shop.settings.threads(available_cores())
-    update = shop.update(shop.record())
+    update = _pieces(shop)["update"]
     found = {"threads": float(threads)}
     for name, count in (("threads", threads), ("one_thread", 1)):
         torch.set_num_threads(count)
         found[f"update_{name}"] = cost_of(update.run, 3 * seconds).seconds
-        found[f"environment_{name}"] = cost_of(shop.environment(count).run, seconds).seconds
+        found[f"environment_{name}"] = cost_of(_games(shop, count).run, seconds).seconds
     return found
 
 
 def time_ends(game: str, seed: int, seconds: float) -> dict[str, float]:
     """In a process of its own: times both ends of the wire."""
-    from bench import fanin, fanout
-    from bench.encryption import messages
+    from bench import fanin
     from bench.intake import over_sockets
 
-    found: dict[str, float] = {}
-    (small, _, _), (gradient, large, _) = messages(game, seed).values()
+    gradient, small, large = samples_of_wire(game, seed)
     up = fanin.measure(gradient, seconds)
-    found["gradient_send"] = up["send_cpu_seconds"]
-    found["gradient_intake"] = up["receive_cpu_seconds"]
-    found["gradient_transfer"] = up["transfer_seconds"]
-    for name, size in (("few", len(small)), ("many", len(large))):
-        ends = fanout.measure(MANY, fanout.blank(size), seconds)
-        found[f"send_{name}"] = ends["cpu_seconds"] / MANY
-        found[f"receive_{name}"] = ends["receivers_cpu_seconds"] / MANY
-        found[f"bytes_{name}"] = float(size)
     taken = over_sockets(4 * seconds, game, seed, actors=16)
-    found["intake"] = 1 / taken["env_steps_per_second"]
-    return found
+    return {
+        "gradient_send": up["send_cpu_seconds"],
+        "gradient_intake": up["receive_cpu_seconds"],
+        "gradient_transfer": up["transfer_seconds"],
+        "intake": 1 / taken["env_steps_per_second"],
+        "weights_bytes": float(large),
+    } | time_broadcast((small, large), seconds)
+
+
+@functools.cache
+def samples_of_wire(game: str, seed: int) -> tuple[bytes, int, int]:
+    """Returns a gradient's frame, and the bytes of a trajectory's and of a weights message."""
+    from bench.encryption import messages
+
+    (small, _, _), (gradient, weights, _) = messages(game, seed).values()
+    return gradient, len(small), len(weights)
+
+
+def time_broadcast(sizes: tuple[int, int], seconds: float) -> dict[str, float]:
+    """Times publisher and subscribers; CPU time per message and receiver, and per byte of it.
+
+    Args:
+        sizes: of two messages.
+        seconds: for each.
+    """
+    ends = [fanout.measure(MANY, fanout.blank(size), seconds) for size in sizes]
+    send = line(*(end["cpu_seconds"] / MANY for end in ends), *sizes)
+    receive = line(*(end["receivers_cpu_seconds"] / MANY for end in ends), *sizes)
+    return {
+        "send_message": send[0],
+        "send_byte": send[1],
+        "receive_message": receive[0],
+        "receive_byte": receive[1],
+    }
 
 
 def table(result: dict[str, Any]) -> str:
     """Returns the Markdown table."""
     rows: list[list[object]] = []
     for name, value in result["costs"].items():
-        if name in ("passes", "threads") or name.endswith(("_bytes", "_speedup")):
+        if not is_time(name):
             rows.append([name.replace("_", " "), value])
         elif name.endswith("_byte"):
             rows.append([f"{name.removesuffix('_byte')}, µs per MB", value * 1e12])
@@ -228,14 +290,10 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(["cost", ""], rows)
 
 
-def run(seconds: float, game: str, seed: int, command: str) -> dict[str, Any]:
-    """Measures, writes unit-costs.json, prints the table."""
-    result = about(command, seed=seed, torch_threads=1) | {
-        "game": game,
-        "costs": measure(seconds, game, seed),
-    }
+def keep(costs: dict[str, float], game: str, seed: int, command: str) -> dict[str, Any]:
+    """Writes unit-costs.json."""
+    result = about(command, seed=seed, torch_threads=1) | {"game": game, "costs": costs}
     write_result("unit-costs", result)
-    print(table(result), flush=True)
     return result
 
 
@@ -246,7 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--game", default="pong")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(argv)
-    run(asked.seconds, asked.game, asked.seed, command_line("unit_costs", argv))
+    with metering(asked.game, asked.seed) as measure:
+        costs = measure(asked.seconds)
+    print(table(keep(costs, asked.game, asked.seed, command_line("unit_costs", argv))), flush=True)
     return 0
 
 

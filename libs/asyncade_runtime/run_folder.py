@@ -8,14 +8,17 @@ tensorboard/         event files
 logs/                one file per service
 endpoints.json       where the learner of this moment listens
 curve.png            return against env steps
+.lock                held by the learner that writes here
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,7 @@ class RunFolder:
         self._metrics = root / "metrics.jsonl"
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
+        self._lock = root / ".lock"
         try:
             for folder in (self.checkpoints, self.tensorboard, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,30 @@ class RunFolder:
         if not (root / "config.json").is_file():
             raise RunFolderError(f"{root} holds no run (no config.json); is the path right?")
         return RunFolder(root)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other learners out: two that write here would resume from each other's checkpoints.
+
+        The lock is the kernel's (flock(2)): it goes with the process, however that ends, so one
+        that was killed locks nobody out.
+
+        Raises:
+            RunFolderError: another process has it, or it cannot be had here.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(self._lock.open("ab"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"another learner is writing to {self.root}; stop it, or choose another folder"
+                ) from error
+            except OSError as error:
+                raise RunFolderError(
+                    f"{self._lock} cannot be locked ({error}); choose a folder on another disk"
+                ) from error
+            yield
 
     def read_config(self) -> dict[str, Any]:
         """Returns all sections of config.json; none before the first `write_config`."""

@@ -9,35 +9,29 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from asyncade_learner import checkpoint
-from asyncade_learner.progress import Progress
 from asyncade_runtime.run_folder import RunFolder
+from e2e.commands import (
+    alive,
+    assert_rows_continue,
+    env_steps,
+    eventually,
+    free_port,
+    refused,
+    running,
+    saved,
+    services,
+)
 
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table"),
 ]
 
-DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
-ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
-QUICK = {
-    "OMP_NUM_THREADS": "1",
-    "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
-    "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "0.5",
-    "ASYNCADE_LEARNER_REPORT_SECONDS": "0.25",
-    "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
-}
 # What is promised to whoever reads the files.
 ROW_KEYS = {
     "seconds",
@@ -54,95 +48,6 @@ SUMMARY_KEYS = {
     *("updates", "episodes", "mean_return_100", "bytes_per_env_step", "commit", "cores"),
     "ended_by",
 }
-
-
-class Command:
-    """An ``asyncade`` process and what it has printed."""
-
-    def __init__(self, output: Path, *arguments: object) -> None:
-        own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
-        self.output = output
-        with output.open("wb") as file:
-            self.process = subprocess.Popen(
-                [ASYNCADE, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=own | QUICK,
-                cwd=output.parent,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def text(self) -> str:
-        return self.output.read_text(errors="replace")
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def exit_code(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-
-@contextmanager
-def running(output: Path, *arguments: object) -> Iterator[Command]:
-    """The command, which does not outlive the test; its services do not outlive it."""
-    command = Command(output, *arguments)
-    try:
-        yield command
-    finally:
-        command.process.kill()
-        command.process.wait()
-
-
-def eventually(condition: Callable[[], object], what: str, *witnesses: Command) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        told = "\n".join(witness.text() for witness in witnesses)
-        assert time.monotonic() < deadline, f"not in time: {what}\n{told}"
-        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{told}"
-        time.sleep(0.05)
-
-
-def services(parent: int) -> dict[str, int]:
-    """Name to process number of the services that live under ``asyncade train``."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text()
-            words = (folder / "cmdline").read_text().split("\0")
-        except OSError:
-            continue  # it ended just now
-        state, ppid = stat.rpartition(")")[2].split()[:2]
-        if int(ppid) == parent and state != "Z" and "-m" in words:
-            ids = [w.removeprefix("--actor-id=") for w in words if w.startswith("--actor-id=")]
-            found[ids[0] if ids else "learner"] = int(folder.name)
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-
-
-def env_steps(folder: RunFolder) -> int:
-    rows = folder.read_metrics()
-    return rows[-1]["env_steps"] if rows else 0
-
-
-def saved(folder: RunFolder) -> Progress:
-    """The counters in the newest checkpoint."""
-    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
-
-
-def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
-    for name in ("seconds", "env_steps", "updates", "episodes", "policy_version"):
-        values = [row[name] for row in rows]
-        assert values == sorted(values), f"{name} goes back: {values}"
 
 
 # --- whole runs ----------------------------------------------------------------------------------
@@ -337,95 +242,7 @@ def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
         eventually(lambda: not any(map(alive, pids)), "the end of its services")
 
 
-# --- one learner and its actors, each on its own -------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A learner is killed and started again; its actors are not touched."""
-    home = tmp_path_factory.mktemp("restarted")
-    folder = RunFolder(home / "run")
-    addresses = (
-        f"--upstream-address=tcp://127.0.0.1:{free_port()}",
-        f"--weights-address=tcp://127.0.0.1:{free_port()}",
-    )
-    alone = ("actor", "--metrics-port=0", "--envs=2", *addresses)
-    serve = ("learner", "--metrics-port=0", "--run-dir", folder.root, *addresses)
-    facts = SimpleNamespace(folder=folder)
-    with running(home / "actor-0", *alone) as one, running(home / "actor-1", *alone) as two:
-        actors = (one, two)  # first: there is no learner yet
-        with running(home / "learner", *serve) as learner:
-            eventually(lambda: env_steps(folder) >= 500, "500 env steps", learner, *actors)
-            learner.signal(signal.SIGKILL)
-            learner.exit_code()
-        facts.before = saved(folder)
-        for actor in actors:
-            actor.signal(signal.SIGSTOP)  # so that the first row shows what was restored
-        # No patience that could help actors out, and no checkpoint but the one at the end.
-        again = (*serve, "--resume=must", "--patience-seconds=100", "--checkpoint-seconds=1000")
-        with running(home / "learner-2", *again) as learner:
-            eventually(
-                lambda: f"checkpoint={facts.before.policy_version:012d}" in learner.text(),
-                "it resumes",
-                learner,
-            )
-            kept = len(folder.read_metrics())
-            eventually(lambda: len(folder.read_metrics()) > kept, "a row", learner)
-            facts.first_row = folder.read_metrics()[kept]
-            for actor in actors:
-                actor.signal(signal.SIGCONT)
-            goal = facts.before.env_steps + 500
-            eventually(lambda: env_steps(folder) >= goal, "they play on", learner, *actors)
-            learner.signal(signal.SIGTERM)
-            facts.learner_code, facts.learner_text = learner.exit_code(), learner.text()
-        facts.lived_on = [actor.process.poll() is None for actor in actors]
-        for actor in actors:
-            actor.signal(signal.SIGTERM)
-        facts.actor_codes = [actor.exit_code() for actor in actors]
-        facts.actor_texts = [actor.text() for actor in actors]
-    return facts
-
-
-def test_a_restarted_learner_begins_at_its_checkpoint(restarted: SimpleNamespace) -> None:
-    row, before = restarted.first_row, restarted.before
-    assert row["env_steps"] == before.env_steps > 0
-    assert row["updates"] == before.updates > 0
-    assert row["episodes"] == before.episodes
-    assert row["policy_version"] >= before.policy_version + 1  # it has published them anew
-    assert row["seconds"] > before.seconds
-    assert_rows_continue(restarted.folder.read_metrics())
-
-
-def test_actors_come_back_to_a_restarted_learner_by_themselves(restarted: SimpleNamespace) -> None:
-    assert restarted.lived_on == [True, True]
-    for text in restarted.actor_texts:
-        assert text.count(" a learner ") == 2  # the first one, and the one after it
-        assert "weights disconnected" in text
-        assert "Traceback" not in text
-
-
-def test_sigterm_ends_each_service_cleanly(restarted: SimpleNamespace) -> None:
-    assert (restarted.learner_code, restarted.actor_codes) == (0, [0, 0])
-    assert "Traceback" not in restarted.learner_text
-    summary = restarted.folder.read_summary()
-    assert summary["ended_by"] == "signal"
-    assert saved(restarted.folder).env_steps == summary["env_steps"]
-
-
 # --- what a person may get wrong -----------------------------------------------------------------
-
-
-def refused(output: Path, *arguments: object) -> str:
-    with running(output, *arguments) as command:
-        assert command.exit_code() == 2, command.text()
-        assert "Traceback" not in command.text()
-        return command.text()
 
 
 def test_an_unknown_game_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.addresses import SocketAddressError
@@ -17,6 +18,9 @@ from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, sto
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.settings import SettingsError, load
+
+if TYPE_CHECKING:
+    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,71 +55,88 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: LearnerSettings, threads: int, started: float) -> None:
     """Puts the learner together and steps it until it is done, SIGTERM or SIGINT."""
     import torch
-    import zmq
     from prometheus_client import CollectorRegistry
 
     from asyncade_learner.learner import Learner
     from asyncade_learner.metrics import LearnerMetrics
     from asyncade_learner.reporting import summary
-    from asyncade_proto.limits import MAX_MESSAGE_BYTES
-    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
 
     torch.set_num_threads(threads)
     keep_freed_memory()
     stop = stop_on_signals()
     log = get_logger()
     folder = RunFolder(settings.run_dir)
-    folder.remove_endpoints()
     registry = CollectorRegistry()
     health = Health(settings.stall_seconds)
+    about = _about(settings, threads)
+    with ExitStack() as closing:
+        closing.enter_context(folder.claimed())
+        folder.remove_endpoints()
+        inbox, publisher = _sockets(settings, closing)
+        closing.callback(folder.remove_endpoints)
+        http = closing.enter_context(
+            serve_http(settings.metrics_host, settings.metrics_port, registry, health)
+        )
+        learner = Learner(
+            settings,
+            inbox=inbox,
+            publisher=publisher,
+            folder=folder,
+            metrics=LearnerMetrics(registry),
+            health=health,
+            log=log,
+            started=started,
+        )
+        folder.remove_summary()
+        folder.write_config("learner", settings.model_dump(mode="json") | about)
+        folder.write_endpoints(
+            {
+                "upstream": inbox.endpoint,
+                "weights": publisher.endpoint,
+                "metrics": f"http://{settings.metrics_host}:{http.port}/metrics",
+            }
+        )
+        log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
+        ended = learner.run(stop)
+        folder.write_summary(
+            summary(learner.progress, target=settings.target, ended_by=ended, about=about)
+        )
+        log.info("ended", by=ended, env_steps=learner.progress.env_steps)
+
+
+def _sockets(settings: LearnerSettings, closing: ExitStack) -> tuple[ZmqInbox, ZmqPublisher]:
+    """Opens both sockets, for as long as `closing` is."""
+    import zmq
+
+    from asyncade_proto.limits import MAX_MESSAGE_BYTES
+    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
+
     keys = None if settings.keys is None else load_learner_keys(settings.keys)
     if keys is None:
-        log.warning("nothing is encrypted, and whoever reaches the ports is let in", cure="--keys")
+        what = "nothing is encrypted, and whoever reaches the ports is let in"
+        get_logger().warning(what, cure="--keys")
     context = zmq.Context()
-    with ExitStack() as closing:
-        closing.callback(context.term)
-        closing.enter_context(authenticating(context, keys))
-        inbox = ZmqInbox(
-            context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
-        )
-        closing.callback(inbox.close)
-        publisher = ZmqPublisher(context, settings.weights_address, keys=keys)
-        closing.callback(publisher.close)
-        closing.callback(folder.remove_endpoints)
-        with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
-            learner = Learner(
-                settings,
-                inbox=inbox,
-                publisher=publisher,
-                folder=folder,
-                metrics=LearnerMetrics(registry),
-                health=health,
-                log=log,
-                started=started,
-            )
-            about = {
-                "mode": settings.mode,
-                "game": settings.game,
-                "seed": settings.seed,
-                "commit": source_commit(),
-                "cores": available_cores(),
-                "torch_threads": threads,
-            }
-            folder.remove_summary()
-            folder.write_config("learner", settings.model_dump(mode="json") | about)
-            folder.write_endpoints(
-                {
-                    "upstream": inbox.endpoint,
-                    "weights": publisher.endpoint,
-                    "metrics": f"http://{settings.metrics_host}:{http.port}/metrics",
-                }
-            )
-            log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
-            ended = learner.run(stop)
-            folder.write_summary(
-                summary(learner.progress, target=settings.target, ended_by=ended, about=about)
-            )
-            log.info("ended", by=ended, env_steps=learner.progress.env_steps)
+    closing.callback(context.term)
+    closing.enter_context(authenticating(context, keys))
+    inbox = ZmqInbox(
+        context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
+    )
+    closing.callback(inbox.close)
+    publisher = ZmqPublisher(context, settings.weights_address, keys=keys)
+    closing.callback(publisher.close)
+    return inbox, publisher
+
+
+def _about(settings: LearnerSettings, threads: int) -> dict[str, Any]:
+    """Returns what config.json and summary.json say of the run."""
+    return {
+        "mode": settings.mode,
+        "game": settings.game,
+        "seed": settings.seed,
+        "commit": source_commit(),
+        "cores": available_cores(),
+        "torch_threads": threads,
+    }
 
 
 if __name__ == "__main__":

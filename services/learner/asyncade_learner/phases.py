@@ -19,7 +19,7 @@ from asyncade_rl.network import ActorCritic
 from asyncade_rl.normalisation import FrameStatistics
 from asyncade_rl.objective import backpropagate, minibatches, prepare
 from asyncade_rl.optimiser import Optimiser
-from asyncade_rl.params import average, set_gradients
+from asyncade_rl.params import GradientMean, set_gradients
 from asyncade_runtime.stages import Stages
 
 
@@ -205,12 +205,13 @@ class GradientParallel:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._gradients: list[Gradients] = []
+        self._mean = GradientMean()
+        self._improvement = Improvement()
 
     @property
     def gathered(self) -> int:
         """Gradients that wait."""
-        return len(self._gradients)
+        return self._mean.count
 
     def enough(self, actors: int) -> bool:
         """Whether the gradients of an update are together."""
@@ -219,16 +220,15 @@ class GradientParallel:
     def add(self, message: Upstream) -> None:
         """Takes a gradient."""
         assert isinstance(message, Gradients)
-        self._gradients.append(message)
+        self._trainer.stages.enter("prepare")
+        self._mean.add(message.tensors, message.samples)
+        self._improvement.count(message.losses, message.samples)
 
     def improve(self, env_steps: int) -> Improvement:
         """Makes one step by the average, weighted by samples."""
-        improvement = Improvement()
-        for message in self._gradients:
-            improvement.count(message.losses, message.samples)
-        averaged = average([(message.tensors, message.samples) for message in self._gradients])
-        self._gradients = []
-        set_gradients(self._trainer.network, averaged)
+        mean, improvement = self._mean, self._improvement
+        self._mean, self._improvement = GradientMean(), Improvement()
+        set_gradients(self._trainer.network, mean.tensors())
         self._trainer.step(env_steps, improvement)
         return improvement
 

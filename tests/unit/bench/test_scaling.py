@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import fanin, fanout, scaling, table
+from bench import fanin, fanout, relay, scaling, table
 from bench.report import write_result
 from bench.runs import RunFailedError
-from bench.unit_costs import costs_of, line
+from bench.turns import CostsInTurn, is_time
+from bench.unit_costs import costs_of, line, time_broadcast
 from bench.work import Workshop
 
 from asyncade_cli.plan_costs import read_costs
@@ -55,12 +56,11 @@ def test_costs_come_from_pieces() -> None:
         "gradient_send": 0.5,
         "gradient_intake": 0.6,
         "gradient_transfer": 0.8,
-        "send_few": 1.0,
-        "send_many": 3.0,
-        "receive_few": 2.0,
-        "receive_many": 4.0,
-        "bytes_few": 10.0,
-        "bytes_many": 20.0,
+        "send_message": 1e-5,
+        "send_byte": 2e-10,
+        "receive_message": 3e-5,
+        "receive_byte": 4e-10,
+        "weights_bytes": 20.0,
         "intake": 1e-5,
     }
     found = costs_of(pieces, alone)
@@ -74,7 +74,71 @@ def test_costs_come_from_pieces() -> None:
     assert found["encode"] == 0.05
     assert (found["thread_speedup"], found["environment_speedup"]) == (1.5, 1.6)
     assert found["trajectory_bytes"] == 50.0
-    assert (found["send_message"], found["send_byte"]) == pytest.approx((-1 + 1, 0.2), abs=1e-9)
+    assert {name: found[name] for name in alone if name in found} == {
+        name: alone[name] for name in alone if name in found
+    }
+
+
+def test_a_broadcast_costs_so_much_per_message_and_per_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(subscribers: int, frames: fanout.Frames, seconds: float) -> dict[str, float]:
+        size = len(frames(0))
+        return {
+            "cpu_seconds": subscribers * (5.0 + 2.0 * size),
+            "receivers_cpu_seconds": subscribers * (7.0 + 3.0 * size),
+        }
+
+    monkeypatch.setattr(fanout, "measure", measure)
+    assert time_broadcast((10, 30), 0.1) == {
+        "send_message": 5.0,
+        "send_byte": 2.0,
+        "receive_message": 7.0,
+        "receive_byte": 3.0,
+    }
+
+
+def test_costs_of_a_turn_are_the_medians_as_slow_as_the_machine_was() -> None:
+    measured = iter(
+        [
+            {"update": 1.0, "encode": 10.0, "passes": 4.0, "weights_bytes": 7.0},
+            {"update": 2.0, "encode": 20.0, "passes": 4.0, "weights_bytes": 7.0},
+            {"update": 6.0, "encode": 60.0, "passes": 4.0, "weights_bytes": 7.0},
+        ]
+    )
+    turns = CostsInTurn(lambda: next(measured))
+    assert turns.around(lambda: "first") == ("first", 0)
+    assert turns.around(lambda: "second") == ("second", 1)
+    assert turns.median() == {"update": 2.0, "encode": 20.0, "passes": 4.0, "weights_bytes": 7.0}
+    assert turns.slowness(0) == pytest.approx(0.75)
+    assert turns.slowness(1) == pytest.approx(2.0)
+    expected = {"update": 4.0, "encode": 40.0, "passes": 4.0, "weights_bytes": 7.0}
+    assert turns.costs(1) == pytest.approx(expected)
+
+
+def test_one_cost_measured_wrong_moves_the_others_little() -> None:
+    usual = {f"cost-{number}": 1.0 for number in range(20)}
+    turns = CostsInTurn(iter([usual, usual, usual | {"cost-3": 4.0}]).__next__)
+    for _ in range(2):
+        turns.around(lambda: None)
+    assert 1.0 < turns.costs(1)["cost-5"] < 1.06
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> None:
+    usual = vars(read_costs().costs)
+    slow = {name: cost * (2 if is_time(name) else 1) for name, cost in usual.items()}
+    turns = CostsInTurn(iter([usual, usual, usual, slow, slow]).__next__)
+    for _ in range(4):
+        turns.around(lambda: None)
+    point = {"mode": "data", "actors": 2, "updates_per_second": 10.0} | (
+        {"envs": 8} if loaded else {}
+    )
+    quick, late = (scaling.against_model(turns, point | {"turn": turn}, loaded) for turn in (0, 3))
+    assert "turn" not in quick
+    assert quick["measured"] == late["measured"] == 10.0 / 32 * 2 * 512
+    assert late["model"] == pytest.approx(quick["model"] / 2)
+    assert late["slowness"] == pytest.approx(2.0)
 
 
 def test_a_workshop_of_more_actors_cuts_gradients_smaller() -> None:
@@ -164,31 +228,59 @@ def test_every_subscriber_gets_every_frame(relays: int) -> None:
     assert 0 < found["latency_seconds"] < 5
 
 
-def test_a_relay_takes_both_frames_for_new() -> None:
-    one, other = (decode(frame) for frame in scaling.weights_of_two_runs("catch", 1))
+def test_frames_reach_subscribers_through_a_relay() -> None:
+    found = fanout.measure(3, scaling.rising_weights("catch", 1), 0.1, 1, relay.relayed)
+    assert found["publications"] >= 3
+
+
+def test_a_lost_frame_is_made_up_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the same again: a relay passes a version on once."""
+    monkeypatch.setattr(fanout, "_AGAIN_S", 0.3)
+    published = fanout.ZmqPublisher.publish
+    numbers: list[int] = []
+
+    def lossy(self: fanout.ZmqPublisher, frame: bytes) -> None:
+        numbers.append(frame[0])
+        if frame[0] != 2:
+            published(self, frame)
+
+    monkeypatch.setattr(fanout.ZmqPublisher, "publish", lossy)
+    found = fanout.measure(2, fanout.blank(100), 0.1)
+    later = [number for number in numbers if number > 0]  # whoever joins gets the first one again
+    assert later[:4] == [1, 2, 3, 4]
+    assert len(later) == len(set(later))
+    assert found["publications"] == len(later) - 2  # the lost one, and its successor in its stead
+
+
+def test_weights_rise_and_differ_in_one_byte() -> None:
+    frames = scaling.rising_weights("catch", 1)
+    one, other = decode(frames(1)), decode(frames(300))
     assert isinstance(one, Weights)
     assert isinstance(other, Weights)
-    assert one.run != other.run
+    assert other.policy_version - one.policy_version == 299
+    at = fanout._mark(frames)
+    assert [frames(number)[at] for number in (0, 1, 255, 300)] == [0, 1, 255, 44]
 
 
 def test_fan_out_is_measured_with_relays_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
     def measure(
-        subscribers: int, frames: tuple[bytes, bytes], seconds: float, relays: int, start: Any
+        subscribers: int, frames: fanout.Frames, seconds: float, relays: int, start: Any
     ) -> dict[str, Any]:
         asked.append((subscribers, relays))
         return {"publications": 3, "cpu_seconds": 1.0, "latency_seconds": 2.0}
 
     monkeypatch.setattr(fanout, "measure", measure)
-    points = scaling.fan_outs(read_costs().costs, fanout.blank(1_000))
+    turns = CostsInTurn(lambda: {"send_message": 1e-5, "send_byte": 2e-10})
+    points = scaling.fan_outs(turns, fanout.blank(1_000))
     assert asked[: len(scaling.SUBSCRIBERS)] == [(count, 0) for count in scaling.SUBSCRIBERS]
     assert asked[-1] == (512, scaling.RELAYS)
-    relayed = (
+    fewer = (
         points[-1]["cpu_seconds"]["model"]
         / points[len(scaling.SUBSCRIBERS) - 1]["cpu_seconds"]["model"]
     )
-    assert relayed == pytest.approx(scaling.RELAYS / 512)
+    assert fewer == pytest.approx(scaling.RELAYS / 512)
 
 
 def test_the_tables_show_model_against_measurement(tmp_path: Path) -> None:
@@ -210,7 +302,10 @@ def test_the_tables_show_model_against_measurement(tmp_path: Path) -> None:
         ],
     }
     write_result("scaling", result, tmp_path)
-    text = table.tables(tmp_path)
+    text = scaling.table(result)
     assert "| asyncade train | data | 2 | 1,000 | 1,100 | +10% |" in text
     assert "| 4 | 0 | 4 | 3 | -25% | 5 |" in text
-    assert "`make bench-scaling` at abc, 2 cores" in text
+    short = table.tables(tmp_path)
+    assert "| env steps/s, `asyncade train`, 1 to 8 actors | 1 of 1 | +10% | +10% |" in short
+    assert "| CPU of a publication, 1 to 512 subscribers | 0 of 1 | -25% | -25% |" in short
+    assert "`make bench-scaling` at abc, 2 cores" in short

@@ -12,7 +12,7 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
 from asyncade_proto.messages import Gradients
 from asyncade_relay.averaging import Average, Play
-from asyncade_rl.params import average as learners_average
+from asyncade_rl.params import GradientMean
 
 Make = Callable[..., Gradients]
 
@@ -51,11 +51,13 @@ def test_averages_of_relays_average_to_the_average_of_their_actors(gradients: Ma
     """What a learner makes of two relays' averages is what it would make of five actors."""
     samples = [64, 10, 33, 64, 1]
     messages = [gradients(seed=n, samples=s) for n, s in enumerate(samples)]
-    direct = learners_average([(m.tensors, m.samples) for m in messages])
-    zones = [averaged(messages[:2]), averaged(messages[2:])]
-    relayed = learners_average([(zone.tensors(), zone.samples) for zone in zones])
-    for name, mean in direct.items():
-        np.testing.assert_allclose(relayed[name], mean, rtol=1e-5, atol=1e-7)
+    direct, relayed = GradientMean(), GradientMean()
+    for message in messages:
+        direct.add(message.tensors, message.samples)
+    for zone in (averaged(messages[:2]), averaged(messages[2:])):
+        relayed.add(zone.tensors(), zone.samples)
+    for name, mean in direct.tensors().items():
+        np.testing.assert_allclose(relayed.tensors()[name], mean, rtol=1e-5, atol=1e-7)
 
 
 def test_one_gradient_is_its_own_average(gradients: Make) -> None:

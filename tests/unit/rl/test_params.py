@@ -17,8 +17,8 @@ from asyncade_rl.network import make_network
 from asyncade_rl.objective import Samples, backpropagate
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import (
+    GradientMean,
     ModelMismatchError,
-    average,
     copy_into,
     fingerprint,
     gradients_of,
@@ -158,13 +158,14 @@ def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
     """Unequal parts, or the weights could be left out."""
     network = make_network(6, "small", seed=0)
     samples = some_samples(8)
-    parts = []
-    for index in (torch.arange(3), torch.arange(3, 8)):
+    mean = GradientMean()
+    for index in (torch.arange(3), torch.arange(3, 4), torch.arange(4, 8)):
         backpropagate(network, samples.rows(index), OBJECTIVE)
-        parts.append((gradients_of(network), len(index)))
+        mean.add(gradients_of(network), len(index))
     backpropagate(network, samples, OBJECTIVE)
     together = gradients_of(network)
-    averaged = average(parts)
+    averaged = mean.tensors()
+    assert mean.count == 3
     assert averaged.keys() == together.keys() == dict(network.named_parameters()).keys()
     for name, expected in together.items():
         assert averaged[name].dtype == np.float32
@@ -173,10 +174,22 @@ def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
         )
 
 
-def test_an_average_of_scalars_stays_an_array() -> None:
-    averaged = average([({"x": np.float32(1.0)}, 1), ({"x": np.float32(4.0)}, 2)])
-    assert averaged["x"] == 3.0
-    assert averaged["x"].dtype == np.float32
+def test_a_mean_of_scalars_is_an_array() -> None:
+    mean = GradientMean()
+    mean.add({"x": np.array(1.0, np.float32)}, 1)
+    mean.add({"x": np.array(4.0, np.float32)}, 2)
+    assert mean.tensors()["x"] == 3.0
+    assert mean.tensors()["x"].dtype == np.float32
+
+
+def test_a_mean_leaves_what_it_is_given_and_what_the_wire_made_read_only() -> None:
+    first = np.ones(3, np.float32)
+    first.flags.writeable = False
+    mean = GradientMean()
+    for tensor in (first, 3 * first):
+        mean.add({"x": tensor}, 1)
+    assert first.tolist() == [1.0, 1.0, 1.0]
+    assert mean.tensors()["x"].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_gradients_are_copies_and_zero_where_there_are_none() -> None:

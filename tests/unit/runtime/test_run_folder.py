@@ -32,6 +32,26 @@ def test_looking_for_a_run_makes_none(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
+def test_one_learner_at_a_time_has_the_folder(folder: RunFolder) -> None:
+    other = RunFolder(folder.root)
+    with folder.claimed():
+        with (
+            pytest.raises(RunFolderError, match=r"another learner .* choose another folder"),
+            other.claimed(),
+        ):
+            pytest.fail("two have it")
+        with pytest.raises(RunFolderError), other.claimed():  # nor was the lock lost by asking
+            pytest.fail("two have it")
+    with other.claimed():
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_named(folder: RunFolder) -> None:
+    (folder.root / ".lock").mkdir()
+    with pytest.raises(RunFolderError, match=r"\.lock cannot be locked"), folder.claimed():
+        pytest.fail("it has it")
+
+
 def test_config_has_a_section_per_program(folder: RunFolder) -> None:
     assert folder.read_config() == {}
     folder.write_config("train", {"actors": 2, "seed": 1})

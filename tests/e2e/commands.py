@@ -1,0 +1,130 @@
+"""The `asyncade` command in processes of their own, and what tests ask of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from asyncade_learner import checkpoint
+from asyncade_learner.progress import Progress
+from asyncade_runtime.run_folder import RunFolder
+
+DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
+ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
+QUICK = {
+    "OMP_NUM_THREADS": "1",
+    "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
+    "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "0.5",
+    "ASYNCADE_LEARNER_REPORT_SECONDS": "0.25",
+    "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
+}
+
+
+class Command:
+    """An ``asyncade`` process and what it has printed."""
+
+    def __init__(self, output: Path, *arguments: object) -> None:
+        own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [ASYNCADE, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=own | QUICK,
+                cwd=output.parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def exit_code(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running(output: Path, *arguments: object) -> Iterator[Command]:
+    """The command, which does not outlive the test; its services do not outlive it."""
+    command = Command(output, *arguments)
+    try:
+        yield command
+    finally:
+        command.process.kill()
+        command.process.wait()
+
+
+def eventually(condition: Callable[[], object], what: str, *witnesses: Command) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        told = "\n".join(witness.text() for witness in witnesses)
+        assert time.monotonic() < deadline, f"not in time: {what}\n{told}"
+        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{told}"
+        time.sleep(0.05)
+
+
+def services(parent: int) -> dict[str, int]:
+    """Name to process number of the services that live under ``asyncade train``."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            words = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue  # it ended just now
+        state, ppid = stat.rpartition(")")[2].split()[:2]
+        if int(ppid) == parent and state != "Z" and "-m" in words:
+            ids = [w.removeprefix("--actor-id=") for w in words if w.startswith("--actor-id=")]
+            found[ids[0] if ids else "learner"] = int(folder.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def env_steps(folder: RunFolder) -> int:
+    rows = folder.read_metrics()
+    return rows[-1]["env_steps"] if rows else 0
+
+
+def saved(folder: RunFolder) -> Progress:
+    """The counters in the newest checkpoint."""
+    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
+
+
+def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
+    for name in ("seconds", "env_steps", "updates", "episodes", "policy_version"):
+        values = [row[name] for row in rows]
+        assert values == sorted(values), f"{name} goes back: {values}"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def refused(output: Path, *arguments: object) -> str:
+    with running(output, *arguments) as command:
+        assert command.exit_code() == 2, command.text()
+        assert "Traceback" not in command.text()
+        return command.text()
