@@ -26,19 +26,31 @@ class Cost:
     calls: int
 
 
-def cost_of(work: Callable[[], object], seconds: float) -> Cost:
-    """Calls `work` for about so long, after one call that is not counted, and returns its cost."""
+def cost_of(
+    work: Callable[[], object], seconds: float, before: Callable[[], object] | None = None
+) -> Cost:
+    """Calls `work` for about so long, after one call that is not counted, and returns its cost.
+
+    Args:
+        work: to time.
+        seconds: in all.
+        before: called before every call, and not timed (but in `cpu_share`).
+    """
     work()
     walls: list[float] = []
     calls = 0
     began, cpu_began = time.perf_counter(), time.process_time()
     for number in range(_ROUNDS):
         round_ends = began + seconds * (number + 1) / _ROUNDS
-        since, in_round = time.perf_counter(), 0
+        spent, in_round = 0.0, 0
         while in_round == 0 or time.perf_counter() < round_ends:
+            if before is not None:
+                before()
+            since = time.perf_counter()
             work()
+            spent += time.perf_counter() - since
             in_round += 1
-        walls.append((time.perf_counter() - since) / in_round)
+        walls.append(spent / in_round)
         calls += in_round
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     return Cost(statistics.median(walls), cpu / wall, calls)

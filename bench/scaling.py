@@ -159,7 +159,7 @@ def loaded_round(costs: Costs, setup: Setup, actors: int) -> Round:
     """
     usual = round_of(costs, setup, actors)
     message = costs.sending(usual.bytes_up / actors)
-    actor = costs.receiving(costs.weights_bytes) + costs.takeover
+    actor = costs.receiving(costs.weights_bytes)  # into no network
     if setup.mode == "gradients":
         actor += actors * max(costs.gradient_transfer - costs.gradient_intake, 0.0)
         hidden = 0.0

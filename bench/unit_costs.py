@@ -4,6 +4,8 @@ python -m bench.unit_costs [--seconds 1] [--seed 1] [--game pong]
 
 Pieces that grow with the number of actors are timed at two sizes, and the line through both is
 taken. Core-seconds are measured with every core at the same piece: an actor's neighbours work too.
+Emulators are timed in play, less what inference takes alone; what is done once per message or
+version, with cold caches.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
@@ -30,6 +35,9 @@ Mode = Literal["data", "gradients"]
 FEW: Final = 1
 MANY: Final = 8
 """Numbers of actors at which pieces are timed; from 8 on an actor's gradient stays as small."""
+
+_CACHES_BYTES: Final = 32 * 2**20
+"""More than a core's own."""
 
 _BARRIER_TIMEOUT_S: Final = 300.0
 _barrier: Any = None  # of a worker process
@@ -89,15 +97,14 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         alone: of `time_threads` and `time_ends`.
     """
     unroll = pieces["unroll"]
-    publish, takeover = line(pieces["weights_few"], pieces["weights_many"], FEW, MANY)
     optimise, average = line(pieces["average_few"], pieces["average_many"], FEW, MANY)
-    # All samples are the same: what more gradients cost is the cost of a gradient as such.
-    work, call = line(
-        pieces["gradient_few"], pieces["gradient_many"], pieces["calls_few"], pieces["calls_many"]
+    # All samples are the same: what more turns cost is the cost of a turn as such.
+    work, turn = line(
+        pieces["turns_few"], pieces["turns_many"], pieces["calls_few"], pieces["calls_many"]
     )
     played = pieces["inference"]
     return {
-        "environment": pieces["environment"],
+        "environment": max(pieces["play"] - played, 0.0),
         "inference": played,
         "encode": pieces["encode"] / unroll,
         "intake": alone["intake"],
@@ -106,15 +113,15 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "threads": alone["threads"],
         "thread_speedup": alone["update_one_thread"] / alone["update_threads"],
         "environment_speedup": alone["environment_one_thread"] / alone["environment_threads"],
-        "gradient_work": max(work / unroll - played, 0.0),
-        "gradient_call": call,
+        "gradient_work": max(work / unroll - pieces["play"], 0.0),
+        "gradient_call": max(turn - pieces["takeover"], 0.0),
         "gradient_send": alone["gradient_send"],
         "gradient_intake": alone["gradient_intake"],
         "gradient_transfer": alone["gradient_transfer"],
         "average": average,
         "optimise": optimise,
-        "publish": publish,
-        "takeover": takeover,
+        "publish": pieces["publish"],
+        "takeover": pieces["takeover"],
         "send_message": alone["send_message"],
         "send_byte": alone["send_byte"],
         "receive_message": alone["receive_message"],
@@ -149,23 +156,36 @@ def time_pieces(game: str, seed: int, seconds: float, core: int) -> dict[str, fl
     _keep_to(core)
     from bench.clock import cost_of
 
-    def timed(run: Callable[[], object]) -> float:
+    def timed(run: Callable[[], object], cold: bool = False) -> float:
         _barrier.wait(_BARRIER_TIMEOUT_S)
-        return cost_of(run, seconds).seconds
+        return cost_of(run, seconds, _empty_caches if cold else None).seconds
 
     return _of_trajectories(game, seed, timed) | _of_gradients(game, seed, timed)
 
 
-def _of_trajectories(
-    game: str, seed: int, timed: Callable[[Callable[[], object]], float]
-) -> dict[str, float]:
+@functools.cache
+def _elsewhere() -> npt.NDArray[np.float32]:
+    return np.zeros(_CACHES_BYTES // 4, np.float32)
+
+
+def _empty_caches() -> None:
+    """Works on other memory, as between one message and the next everybody does.
+
+    What takes milliseconds, a few times a second, finds nothing in the caches; timed in a loop, it
+    would cost half.
+    """
+    memory = _elsewhere()
+    memory += 1
+
+
+def _of_trajectories(game: str, seed: int, timed: Callable[..., float]) -> dict[str, float]:
     shop = _shop("data", game, seed)
     pieces = _pieces(shop)
-    environment, update = pieces["environment"], pieces["update"]
+    update = pieces["update"]
     return {
         "unroll": float(shop.unroll),
         "passes": float(shop.settings.passes),
-        "environment": timed(environment.run) / environment.env_steps,
+        "play": timed(pieces["play"].run) / shop.unroll,
         "inference": timed(pieces["inference"].run) / shop.unroll,
         "encode": timed(pieces["encode"].run),
         "update": timed(update.run) / update.env_steps,
@@ -173,21 +193,21 @@ def _of_trajectories(
     }
 
 
-def _of_gradients(
-    game: str, seed: int, timed: Callable[[Callable[[], object]], float]
-) -> dict[str, float]:
+def _of_gradients(game: str, seed: int, timed: Callable[..., float]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, actors in (("few", FEW), ("many", MANY)):
         shop = _shop("gradients", game, seed, actors)
         pieces = _pieces(shop)
         found |= {
-            f"weights_{name}": timed(pieces["weights"].run),
-            f"average_{name}": timed(pieces["update"].run),
-            f"gradient_{name}": timed(pieces["gradient"].run),
+            f"average_{name}": timed(pieces["update"].run, True),
+            f"turns_{name}": timed(pieces["turns"].run),
             f"calls_{name}": float(shop.gradients_per_unroll),
-            "gradient_bytes": _mean_bytes(shop),
         }
-    return found
+    return found | {
+        "publish": timed(pieces["publication"].run, True),
+        "takeover": timed(pieces["takeover"].run, True),
+        "gradient_bytes": _mean_bytes(shop),
+    }
 
 
 @functools.cache
@@ -201,7 +221,10 @@ def _shop(
 
 @functools.cache
 def _pieces(shop: Any) -> Any:
-    return shop.pieces()
+    more = {"publication": shop.publication(), "takeover": shop.takeover(), "play": shop.play()}
+    if shop.mode == "gradients":
+        more["turns"] = shop.turns()
+    return shop.pieces() | more
 
 
 @functools.cache
@@ -266,9 +289,11 @@ def time_broadcast(sizes: tuple[int, int], seconds: float) -> dict[str, float]:
         sizes: of two messages.
         seconds: for each.
     """
-    ends = [fanout.measure(MANY, fanout.blank(size), seconds) for size in sizes]
-    send = line(*(end["cpu_seconds"] / MANY for end in ends), *sizes)
-    receive = line(*(end["receivers_cpu_seconds"] / MANY for end in ends), *sizes)
+    few, many = (fanout.measure(MANY, fanout.blank(size), seconds) for size in sizes)
+    send, receive = (
+        line(few[end] / MANY, many[end] / MANY, *sizes)
+        for end in ("cpu_seconds", "receivers_cpu_seconds")
+    )
     return {
         "send_message": send[0],
         "send_byte": send[1],

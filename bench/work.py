@@ -25,7 +25,7 @@ from asyncade_learner.phases import Trainer, learning_phase
 from asyncade_learner.settings import LearnerSettings, Mode
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Upstream, Weights
-from asyncade_rl.devices import fastest_precision
+from asyncade_rl.devices import fastest_precision, prepare_processor
 from asyncade_rl.env import Step, make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import ActorCritic, make_network
@@ -94,7 +94,7 @@ class Workshop:
     """
 
     def __init__(self, mode: Mode, game: str, seed: int, actors: int | None = None) -> None:
-        torch.set_num_threads(1)
+        prepare_processor(1)
         self.mode = mode
         self.game = game
         self.seed = seed
@@ -163,6 +163,14 @@ class Workshop:
         steps = self.settings.unroll_length
         return Piece(lambda: player.play(network, steps), self.unroll)
 
+    def play(self) -> Piece:
+        """An unroll with the emulators: they and the network take turns in the caches."""
+        network = self._network()
+        network.hold_for_inference()
+        player = Player(make_environments(self.game, self.envs), self.seed, self._stages())
+        steps = self.settings.unroll_length
+        return Piece(lambda: player.play(network, steps), self.unroll)
+
     def update(self, messages: list[Upstream]) -> Piece:
         """The learner's improvement by one batch: its passes over the data, or one gradient step.
 
@@ -199,19 +207,50 @@ class Workshop:
 
         return Piece(report, self.unroll)
 
+    def turns(self) -> Piece:
+        """Gradient mode, all of an actor's work for an unroll but its sockets.
+
+        For each gradient it takes over weights, computes, and plays ahead with real emulators.
+        """
+        network = self._network()
+        frame = self._frame_of(network)
+        player = Player(make_environments(self.game, self.envs), self.seed, self._stages())
+        reporter = make_reporter("gradients", self._stages(), self.seed)
+        header = Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
+
+        def run() -> None:
+            for _ in range(self.gradients_per_unroll):
+                _take_over(frame, network)
+                reporter.report(player, network, self.assignment, header)
+                reporter.meanwhile(player, network, self.assignment)
+
+        return Piece(run, self.unroll)
+
     def weights(self) -> Piece:
         """One publication, and every actor's taking it over."""
-        network, other = self._network(), self._network()
-        model = fingerprint(network)
+        publish, take = self.publication(), self.takeover()
 
-        def publish() -> None:
-            frame = encode(weights_message(to_safetensors(network), model, self.assignment, {}))
+        def run() -> None:
+            publish.run()
             for _ in range(self.actors):
-                message = decode(frame)
-                assert isinstance(message, Weights)
-                load_safetensors(other, message.safetensors)
+                take.run()
 
-        return Piece(publish, self.actors * self.env_steps_per_message)
+        return Piece(run, self.actors * self.env_steps_per_message)
+
+    def publication(self) -> Piece:
+        """The learner's part: from parameters to a frame."""
+        network = self._network()
+        return Piece(lambda: self._frame_of(network), self.actors * self.env_steps_per_message)
+
+    def takeover(self) -> Piece:
+        """An actor's part: from a frame to parameters ready for inference."""
+        network = self._network()
+        frame = self._frame_of(network)
+        return Piece(lambda: _take_over(frame, network), self.env_steps_per_message)
+
+    def _frame_of(self, network: ActorCritic) -> bytes:
+        model = fingerprint(network)
+        return encode(weights_message(to_safetensors(network), model, self.assignment, {}))
 
     def _network(self) -> ActorCritic:
         network = make_network(num_actions(self.game), self.settings.network, self.seed)
@@ -227,6 +266,13 @@ class Workshop:
 
     def _stages(self) -> Any:
         return ActorMetrics(CollectorRegistry()).stages
+
+
+def _take_over(frame: bytes, network: ActorCritic) -> None:
+    message = decode(frame)
+    assert isinstance(message, Weights)
+    load_safetensors(network, message.safetensors)
+    network.hold_for_inference()
 
 
 def weights_message(

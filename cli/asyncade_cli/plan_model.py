@@ -45,7 +45,7 @@ class Costs:
     """What each piece of work costs on one core of the machine where it was measured.
 
     Attributes:
-        environment: core-seconds per env step of the emulator.
+        environment: core-seconds per env step of the emulator, while a network plays with it.
         inference: core-seconds per env step of the policy and the player's bookkeeping.
         encode: core-seconds per env step of making a trajectory message.
         intake: core-seconds per env step to receive, decode and rebuild trajectories.

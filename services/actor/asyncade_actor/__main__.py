@@ -41,19 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(settings: ActorSettings, actor_id: str) -> None:
     """Puts the actor together and steps it until SIGTERM or SIGINT."""
-    import torch  # only now: the number of threads is read when it is loaded
-    import zmq
+    import zmq  # only now, and torch with what follows: threads are counted at loading
     from prometheus_client import CollectorRegistry
 
     from asyncade_actor.actor import Actor
     from asyncade_actor.metrics import ActorMetrics
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
-    from asyncade_rl.devices import fastest_precision
+    from asyncade_rl.devices import fastest_precision, find_device, prepare_processor
     from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
 
-    torch.set_num_threads(settings.torch_threads)
+    prepare_processor(settings.torch_threads)
     keep_freed_memory()
-    fastest = fastest_precision(torch.device("cpu"))
+    fastest = fastest_precision(find_device("cpu"))
     precision = fastest if settings.precision == "auto" else settings.precision
     stop = stop_on_signals()
     log = get_logger()

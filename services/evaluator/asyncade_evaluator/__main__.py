@@ -41,16 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(settings: EvaluatorSettings) -> None:
     """Puts the evaluator together and steps it until SIGTERM or SIGINT."""
-    import torch  # only now: the number of threads is read when it is loaded
-    import zmq
+    import zmq  # only now, and torch with what follows: threads are counted at loading
     from prometheus_client import CollectorRegistry
 
     from asyncade_evaluator.evaluator import Evaluator
     from asyncade_evaluator.metrics import EvaluatorMetrics
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
+    from asyncade_rl.devices import prepare_processor
     from asyncade_runtime.sockets import ZmqSubscriber
 
-    torch.set_num_threads(settings.torch_threads)
+    prepare_processor(settings.torch_threads)
     keep_freed_memory()
     stop = stop_on_signals()
     log = get_logger()

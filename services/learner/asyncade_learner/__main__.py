@@ -54,14 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(settings: LearnerSettings, threads: int, started: float) -> None:
     """Puts the learner together and steps it until it is done, SIGTERM or SIGINT."""
-    import torch
     from prometheus_client import CollectorRegistry
 
     from asyncade_learner.learner import Learner
     from asyncade_learner.metrics import LearnerMetrics
     from asyncade_learner.reporting import summary
+    from asyncade_rl.devices import prepare_processor
 
-    torch.set_num_threads(threads)
+    prepare_processor(threads)
     keep_freed_memory()
     stop = stop_on_signals()
     log = get_logger()

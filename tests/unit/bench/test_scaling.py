@@ -32,16 +32,16 @@ def test_costs_come_from_pieces() -> None:
     pieces = {
         "unroll": 100.0,
         "passes": 4.0,
-        "environment": 1e-3,
+        "play": 1.1e-3,
         "inference": 1e-4,
         "encode": 5.0,
         "update": 2e-3,
-        "weights_few": 3.0,
-        "weights_many": 10.0,
+        "publish": 2.0,
+        "takeover": 1.0,
         "average_few": 5.0,
         "average_many": 19.0,
-        "gradient_few": 1.0,
-        "gradient_many": 1.8,
+        "turns_few": 3.0,
+        "turns_many": 11.8,
         "calls_few": 2.0,
         "calls_many": 10.0,
         "trajectory_bytes": 5_000.0,
@@ -65,12 +65,12 @@ def test_costs_come_from_pieces() -> None:
     }
     found = costs_of(pieces, alone)
     assert set(found) == set(Costs.__dataclass_fields__)
-    assert found["publish"] == 2.0
-    assert found["takeover"] == 1.0
+    assert found["environment"] == pytest.approx(1e-3)  # play, less inference
+    assert (found["publish"], found["takeover"]) == (2.0, 1.0)
     assert found["optimise"] == 3.0
     assert found["average"] == 2.0
-    assert found["gradient_call"] == pytest.approx(0.1)
-    assert found["gradient_work"] == pytest.approx(0.8 / 100 - 1e-4)  # inference is a piece itself
+    assert found["gradient_call"] == pytest.approx(1.1 - 1.0)  # taking over is a piece itself
+    assert found["gradient_work"] == pytest.approx(0.8 / 100 - 1.1e-3)  # and so is play
     assert found["encode"] == 0.05
     assert (found["thread_speedup"], found["environment_speedup"]) == (1.5, 1.6)
     assert found["trajectory_bytes"] == 50.0
