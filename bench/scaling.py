@@ -166,7 +166,7 @@ def loaded_round(costs: Costs, setup: Setup, actors: int) -> Round:
     else:
         actor += actors * message
         hidden = min(actor, usual.learner)
-    sending = costs.sending(costs.weights_bytes)  # one subscription serves them all
+    sending = costs.broadcasting(costs.weights_bytes, 1)  # one subscription serves them all
     return replace(
         usual,
         actor=actor,
@@ -212,11 +212,12 @@ def fanned_out(
     )
     costs = turns.costs(turn)
     sending = costs["send_message"] + costs["send_byte"] * len(frames(0))
+    model = costs["broadcast_byte"] * len(frames(0)) + (relays or subscribers) * sending
     return {
         "subscribers": subscribers,
         "relays": relays,
         "publications": found["publications"],
-        "cpu_seconds": point(found["cpu_seconds"], (relays or subscribers) * sending),
+        "cpu_seconds": point(found["cpu_seconds"], model),
         "latency_seconds": found["latency_seconds"],
     }
 
@@ -305,6 +306,8 @@ def run(
         _, *sizes = unit_costs.samples_of_wire(game, seed)
         turns = CostsInTurn(lambda: unit_costs.time_broadcast((sizes[0], sizes[1]), _COST_S))
         keep("fanout", fan_outs(turns, rising_weights(game, seed)))
+        costs = (read_result("unit-costs") or {}).get("costs", {})
+        unit_costs.keep(costs | turns.median(), game, seed, command)
     write_result("scaling", result)
     print(table(result), flush=True)
     return result

@@ -26,9 +26,10 @@ MODES = ("data", "gradients")
 def origin(result: Mapping[str, Any]) -> str:
     """Returns where figures come from, as a line below their table."""
     seeds = result.get("seeds", [result["seed"]])
+    processor = f" ({result['processor']})" if result.get("processor") else ""
     return (
-        f"\n`{result['command']}` at {result['commit']}, {result['cores']} cores, torch threads "
-        f"{result['torch_threads']}, seed {', '.join(map(str, seeds))}.\n"
+        f"\n`{result['command']}` at {result['commit']}, {result['cores']} cores{processor}, torch "
+        f"threads {result['torch_threads']}, seed {', '.join(map(str, seeds))}.\n"
     )
 
 

@@ -122,6 +122,7 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "optimise": optimise,
         "publish": pieces["publish"],
         "takeover": pieces["takeover"],
+        "broadcast_byte": alone["broadcast_byte"],
         "send_message": alone["send_message"],
         "send_byte": alone["send_byte"],
         "receive_message": alone["receive_message"],
@@ -286,15 +287,17 @@ def time_broadcast(sizes: tuple[int, int], seconds: float) -> dict[str, float]:
     """Times publisher and subscribers; CPU time per message and receiver, and per byte of it.
 
     Args:
-        sizes: of two messages.
+        sizes: of two messages, the second one by far the larger.
         seconds: for each.
     """
-    few, many = (fanout.measure(MANY, fanout.blank(size), seconds) for size in sizes)
-    send, receive = (
-        line(few[end] / MANY, many[end] / MANY, *sizes)
-        for end in ("cpu_seconds", "receivers_cpu_seconds")
-    )
+    small, large = (fanout.measure(MANY, fanout.blank(size), seconds) for size in sizes)
+    to_few = fanout.measure(FEW, fanout.blank(sizes[1]), seconds)
+    broadcast, each = line(to_few["cpu_seconds"], large["cpu_seconds"], FEW, MANY)
+    send = line(small["cpu_seconds"] / MANY, each, *sizes)
+    end = "receivers_cpu_seconds"
+    receive = line(small[end] / MANY, large[end] / MANY, *sizes)
     return {
+        "broadcast_byte": broadcast / sizes[1],
         "send_message": send[0],
         "send_byte": send[1],
         "receive_message": receive[0],

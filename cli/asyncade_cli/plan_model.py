@@ -65,6 +65,7 @@ class Costs:
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
         takeover: core-seconds per version and actor, to decode and load it.
+        broadcast_byte: core-seconds per byte of a broadcast, however many receive it.
         send_message: core-seconds per message of the socket that sends, the kernel's included.
         send_byte: core-seconds per byte of it.
         receive_message: core-seconds per message of the socket that receives.
@@ -92,6 +93,7 @@ class Costs:
     optimise: float
     publish: float
     takeover: float
+    broadcast_byte: float
     send_message: float
     send_byte: float
     receive_message: float
@@ -103,6 +105,10 @@ class Costs:
     def sending(self, size: float) -> float:
         """Returns core-seconds to send a message of so many bytes to one receiver."""
         return self.send_message + self.send_byte * size
+
+    def broadcasting(self, size: float, receivers: int) -> float:
+        """Returns core-seconds to publish a message of so many bytes to so many receivers."""
+        return self.broadcast_byte * size + receivers * self.sending(size)
 
     def receiving(self, size: float) -> float:
         """Returns core-seconds to receive a message of so many bytes."""
@@ -303,12 +309,15 @@ def _fan_out(costs: Costs, setup: Setup, actors: int) -> tuple[float, float, int
 
     A relay has the whole message before it sends it on, so its own fan-out comes on top.
     """
-    size, end = costs.weights_bytes, costs.sending(costs.weights_bytes)
+    size = costs.weights_bytes
     relays = setup.relays(actors)
     served = relays or actors
     below = math.ceil(actors / relays) if relays else 0
     link = 0.0 if setup.shared_cores else size / setup.link
-    return (served + below) * link, (served + below) * end, served
+    sending = costs.broadcasting(size, served)
+    if relays:
+        sending += costs.broadcasting(size, below)
+    return (served + below) * link, sending, served
 
 
 def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:

@@ -56,6 +56,7 @@ def test_costs_come_from_pieces() -> None:
         "gradient_send": 0.5,
         "gradient_intake": 0.6,
         "gradient_transfer": 0.8,
+        "broadcast_byte": 1e-10,
         "send_message": 1e-5,
         "send_byte": 2e-10,
         "receive_message": 3e-5,
@@ -85,14 +86,17 @@ def test_a_broadcast_costs_so_much_per_message_and_per_byte(
     def measure(subscribers: int, frames: fanout.Frames, seconds: float) -> dict[str, float]:
         size = len(frames(0))
         return {
-            "cpu_seconds": subscribers * (5.0 + 2.0 * size),
+            "cpu_seconds": 4.0 * size + subscribers * (5.0 + 2.0 * size),
             "receivers_cpu_seconds": subscribers * (7.0 + 3.0 * size),
         }
 
     monkeypatch.setattr(fanout, "measure", measure)
-    assert time_broadcast((10, 30), 0.1) == {
-        "send_message": 5.0,
-        "send_byte": 2.0,
+    found = time_broadcast((10, 30), 0.1)
+    # The small message's broadcast counts as its receivers' work: it is next to nothing.
+    assert found.pop("send_message") + 10 * found["send_byte"] == pytest.approx(25 + 40 / 8)
+    assert found.pop("send_byte") == pytest.approx(1.75)
+    assert found == {
+        "broadcast_byte": 4.0,
         "receive_message": 7.0,
         "receive_byte": 3.0,
     }
@@ -272,7 +276,7 @@ def test_fan_out_is_measured_with_relays_and_without(monkeypatch: pytest.MonkeyP
         return {"publications": 3, "cpu_seconds": 1.0, "latency_seconds": 2.0}
 
     monkeypatch.setattr(fanout, "measure", measure)
-    turns = CostsInTurn(lambda: {"send_message": 1e-5, "send_byte": 2e-10})
+    turns = CostsInTurn(lambda: {"broadcast_byte": 0.0, "send_message": 1e-5, "send_byte": 2e-10})
     points = scaling.fan_outs(turns, fanout.blank(1_000))
     assert asked[: len(scaling.SUBSCRIBERS)] == [(count, 0) for count in scaling.SUBSCRIBERS]
     assert asked[-1] == (512, scaling.RELAYS)

@@ -13,7 +13,7 @@ from bench.campaign import Campaign, outcome
 from bench.picture import draw, points
 from bench.picture import main as draw_main
 from bench.report import markdown_table, measured_commit, read_result, write_result
-from bench.table import rival_seconds, tables
+from bench.table import origin, rival_seconds, tables
 
 HEADER = {
     "command": "python -m bench.x",
@@ -82,6 +82,12 @@ def test_a_campaign_replaces_single_runs(tmp_path: Path) -> None:
     text = tables(tmp_path)
     assert "| data | 2 of 3 | 300,000 | 4.0 | 4.0 | 972 | 19.10, 19.30 |" in text
     assert "`python -m bench.x` at abc123, 2 cores, torch threads 1, seed 1, 2, 3." in text
+
+
+def test_the_processor_is_named_where_it_is_known() -> None:
+    result = {"command": "x", "commit": "abc", "cores": 2, "torch_threads": 1, "seed": 1}
+    assert "2 cores, torch" in origin(result)
+    assert "2 cores (Xeon), torch" in origin(result | {"processor": "Xeon"})
 
 
 def test_rivals_are_held_against_data_mode(tmp_path: Path) -> None:

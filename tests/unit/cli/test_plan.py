@@ -33,6 +33,7 @@ COSTS = {
     "publish": 1e-3,
     "takeover": 1e-3,
     "send_message": 1e-9,
+    "broadcast_byte": 1e-13,
     "send_byte": 1e-12,
     "receive_message": 1e-9,
     "receive_byte": 1e-12,

@@ -186,6 +186,7 @@ REAL = costs(
     optimise=1e-3,
     publish=5e-4,
     takeover=5e-4,
+    broadcast_byte=1e-10,
     send_byte=4e-10,
     receive_byte=4e-10,
     trajectory_bytes=50.0,
@@ -195,7 +196,9 @@ REAL = costs(
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
-@pytest.mark.parametrize("name", ["environment", "takeover", "publish", "send_byte"])
+@pytest.mark.parametrize(
+    "name", ["environment", "takeover", "publish", "send_byte", "broadcast_byte"]
+)
 def test_what_costs_more_is_no_faster(mode: Any, name: str) -> None:
     dearer = replace(REAL, **{name: 10 * getattr(REAL, name)})
     for actors in (1, 2, 8, 100):
