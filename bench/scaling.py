@@ -284,9 +284,11 @@ def run(
     """Measures, writes scaling.json after each part, prints the tables."""
     result = (read_result("scaling") or {}) | about(command, seed=seed, torch_threads=1)
     result["game"] = game
+    origins = result.setdefault("origins", {})
 
     def keep(part: str, found: list[dict[str, Any]]) -> None:
         result[part] = found
+        origins[part] = f"{command} at {result['commit']}"
         write_result("scaling", result)
 
     if {"train", "load"} & set(parts):
