@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +208,14 @@ def encryptions(folder: Path) -> str:
     return "" if result is None else encryption.table(result) + origin(result)
 
 
-def scalings(folder: Path) -> str:
-    """Returns the model of asyncade plan against measurements."""
+def scalings(folder: Path, show: Callable[[Mapping[str, Any]], str] = scaling.in_short) -> str:
+    """Returns how far the model of `asyncade plan` is off, in short or as `show` has it."""
     result = read_result("scaling", folder)
-    return "" if result is None else scaling.in_short(result) + origin(result)
+    if result is None:
+        return ""
+    parts = [f"{part}: `{made}`" for part, made in result.get("origins", {}).items()]
+    text = show(result) + origin(result)
+    return text + (f"\nMeasured in parts: {'; '.join(parts)}.\n" if parts else "")
 
 
 SECTIONS = {

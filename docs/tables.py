@@ -65,9 +65,10 @@ def checked_plan() -> str:
     if not found.is_file():
         return "Not measured yet: `make bench-scaling`.\n"
     sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
+    from bench import scaling
     from bench.table import scalings
 
-    return scalings(found.parent)
+    return scalings(found.parent, scaling.table)
 
 
 TABLES: dict[str, Callable[[], str]] = {
