@@ -313,3 +313,6 @@ def test_the_tables_show_model_against_measurement(tmp_path: Path) -> None:
     assert "| env steps/s, `asyncade train`, 1 to 8 actors | 1 of 1 | +10% | +10% |" in short
     assert "| CPU of a publication, 1 to 512 subscribers | 0 of 1 | -25% | -25% |" in short
     assert "`make bench-scaling` at abc, 2 cores" in short
+    assert "Measured in parts" not in short
+    write_result("scaling", result | {"origins": {"train": "x at y"}}, tmp_path)
+    assert "Measured in parts: train: `x at y`." in table.tables(tmp_path)
