@@ -44,9 +44,13 @@ class CostsInTurn:
         """Returns how long work took around a turn, over how long it usually takes."""
         middle = self.median()
         before, after = self.measured[turn : turn + 2]
-        return statistics.geometric_mean(
-            (before[name] + after[name]) / 2 / middle[name] for name in filter(is_time, middle)
-        )
+        ratios = [
+            (before[name] + after[name]) / 2 / middle[name]
+            for name in filter(is_time, middle)
+            if middle[name] > 0
+        ]
+        # A small difference of two measurements may come out as nothing, and says nothing then.
+        return statistics.geometric_mean(ratio for ratio in ratios if ratio > 0)
 
     def costs(self, turn: int) -> dict[str, float]:
         """Returns the costs that stand for a turn's."""

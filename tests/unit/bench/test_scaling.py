@@ -128,6 +128,16 @@ def test_one_cost_measured_wrong_moves_the_others_little() -> None:
     assert 1.0 < turns.costs(1)["cost-5"] < 1.06
 
 
+def test_a_cost_that_came_out_as_nothing_says_nothing() -> None:
+    costs = {"update": 1.0, "gradient_work": 0.0, "average": 1.0}
+    late = [costs | {"update": 2.0, "average": 0.0}, costs | {"average": 0.0}]
+    turns = CostsInTurn(iter([costs, costs, costs, *late]).__next__)
+    for _ in range(4):
+        turns.around(lambda: None)
+    assert turns.slowness(0) == pytest.approx(1.0)
+    assert turns.slowness(3) == pytest.approx(1.5)
+
+
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> None:
     usual = vars(read_costs().costs)

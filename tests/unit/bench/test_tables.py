@@ -81,7 +81,8 @@ def test_a_campaign_replaces_single_runs(tmp_path: Path) -> None:
     time_to_target(tmp_path, "data", runs)
     text = tables(tmp_path)
     assert "| data | 2 of 3 | 300,000 | 4.0 | 4.0 | 972 | 19.10, 19.30 |" in text
-    assert "`python -m bench.x` at abc123, 2 cores, torch threads 1, seed 1, 2, 3." in text
+    machine = "2 cores (a processor), torch threads 1"
+    assert f"`python -m bench.x` at abc123, {machine}, seed 1, 2, 3." in text
 
 
 def test_the_processor_is_named_where_it_is_known() -> None:
