@@ -71,6 +71,20 @@ def checked_plan() -> str:
     return scalings(found.parent, scaling.table)
 
 
+def relays() -> str:
+    """Returns what relays do to the learner's bytes and to latency, if it was measured."""
+    found = ROOT / "bench/results/relay.json"
+    if not found.is_file():
+        return "Not measured yet: `python -m bench.relay`.\n"
+    sys.path.insert(0, str(ROOT))
+    from bench import relay
+    from bench.report import read_result
+    from bench.table import origin
+
+    result = read_result("relay", found.parent) or {}
+    return relay.table(result) + origin(result)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "actor settings": lambda: settings_table(ActorSettings),
     "actor metrics": lambda: metrics_table(ActorMetrics),
@@ -87,6 +101,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "plan settings": lambda: settings_table(PlanSettings),
     **PLAN_TABLES,
     "plan check": checked_plan,
+    "relays": relays,
 }
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
