@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncade_cli.plan_costs import SHIPPED
-from bench import encryption, games, intake, pipeline, scaling, time_to_target
+from bench import encryption, games, intake, pipeline, relay, scaling, time_to_target
 from bench.report import RESULTS, markdown_table, read_result
 
 FILES = [RESULTS / "README.md", RESULTS.parents[1] / "README.md"]
@@ -206,6 +206,12 @@ def encryptions(folder: Path) -> str:
     """Returns what CURVE costs."""
     result = read_result("encryption", folder)
     return "" if result is None else encryption.table(result) + origin(result)
+
+
+def relays(folder: Path) -> str:
+    """Returns what relays do to the learner's bytes and to latency."""
+    result = read_result("relay", folder)
+    return "" if result is None else relay.table(result) + origin(result)
 
 
 def scalings(folder: Path, show: Callable[[Mapping[str, Any]], str] = scaling.in_short) -> str:

@@ -19,18 +19,17 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from asyncade_cli.plan_model import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
 from bench.report import about, command_line, markdown_table, write_result
 from bench.turns import is_time
-
-Mode = Literal["data", "gradients"]
 
 FEW: Final = 1
 MANY: Final = 8
@@ -212,9 +211,7 @@ def _of_gradients(game: str, seed: int, timed: Callable[..., float]) -> dict[str
 
 
 @functools.cache
-def _shop(
-    mode: Literal["data", "gradients"], game: str, seed: int, actors: int | None = None
-) -> Any:
+def _shop(mode: Mode, game: str, seed: int, actors: int | None = None) -> Any:
     from bench.work import Workshop
 
     return Workshop(mode, game, seed, actors)

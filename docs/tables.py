@@ -59,30 +59,21 @@ def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def checked_plan() -> str:
-    """Returns the plan's model against measurements, if they were made."""
-    found = ROOT / "bench/results/scaling.json"
+def measured(name: str, command: str) -> str:
+    """Returns what was measured, or how to measure it.
+
+    Args:
+        name: of a file in bench/results.
+        command: that makes it.
+    """
+    found = ROOT / f"bench/results/{name}.json"
     if not found.is_file():
-        return "Not measured yet: `make bench-scaling`.\n"
+        return f"Not measured yet: `{command}`.\n"
     sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
     from bench import scaling
-    from bench.table import scalings
+    from bench.table import relays, scalings
 
-    return scalings(found.parent, scaling.table)
-
-
-def relays() -> str:
-    """Returns what relays do to the learner's bytes and to latency, if it was measured."""
-    found = ROOT / "bench/results/relay.json"
-    if not found.is_file():
-        return "Not measured yet: `python -m bench.relay`.\n"
-    sys.path.insert(0, str(ROOT))
-    from bench import relay
-    from bench.report import read_result
-    from bench.table import origin
-
-    result = read_result("relay", found.parent) or {}
-    return relay.table(result) + origin(result)
+    return relays(found.parent) if name == "relay" else scalings(found.parent, scaling.table)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -100,8 +91,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "loadgen settings": lambda: settings_table(LoadgenSettings),
     "plan settings": lambda: settings_table(PlanSettings),
     **PLAN_TABLES,
-    "plan check": checked_plan,
-    "relays": relays,
+    "plan check": lambda: measured("scaling", "make bench-scaling"),
+    "relays": lambda: measured("relay", "python -m bench.relay"),
 }
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

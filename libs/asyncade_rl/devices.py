@@ -42,8 +42,8 @@ def fastest_precision(device: torch.device) -> Precision:
 def prepare_processor(threads: int) -> None:
     """Sets torch up for this process's arithmetic, before any is done.
 
-    Denormal numbers become zero. Where a unit of the network dies, Adam's moments of its weights
-    fade through them, and a step in which many are denormal takes ten times as long.
+    Denormal numbers become zero. Where gradients vanish, Adam's moments fade through them, and a
+    step in which many are denormal takes about ten times as long.
 
     Args:
         threads: of torch. They take over how numbers are rounded from the thread that starts them.

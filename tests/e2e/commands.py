@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from asyncade_learner import checkpoint
 from asyncade_learner.progress import Progress
@@ -26,6 +26,14 @@ QUICK = {
     "ASYNCADE_LEARNER_REPORT_SECONDS": "0.25",
     "ASYNCADE_LEARNER_UNROLL_LENGTH": "16",
 }
+
+
+class Witness(Protocol):
+    """A process that should live while a test waits, and what it has said."""
+
+    process: subprocess.Popen[bytes]
+
+    def text(self) -> str: ...
 
 
 class Command:
@@ -69,7 +77,7 @@ def running(output: Path, *arguments: object) -> Iterator[Command]:
         command.process.wait()
 
 
-def eventually(condition: Callable[[], object], what: str, *witnesses: Command) -> None:
+def eventually(condition: Callable[[], object], what: str, *witnesses: Witness) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         told = "\n".join(witness.text() for witness in witnesses)
@@ -117,10 +125,12 @@ def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
         assert values == sorted(values), f"{name} goes back: {values}"
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def refused(output: Path, *arguments: object) -> str:

@@ -20,7 +20,7 @@ from e2e.commands import (
     assert_rows_continue,
     env_steps,
     eventually,
-    free_port,
+    free_ports,
     refused,
     running,
     saved,
@@ -268,9 +268,10 @@ def test_a_run_is_not_written_over(pong: SimpleNamespace, tmp_path: Path) -> Non
     ],
 )
 def test_a_taken_port_is_named(tmp_path: Path, service: str, flag: str, cure: str) -> None:
+    upstream, weights = free_ports(2)
     free = {
-        "--upstream-address": f"tcp://127.0.0.1:{free_port()}",
-        "--weights-address": f"tcp://127.0.0.1:{free_port()}",
+        "--upstream-address": f"tcp://127.0.0.1:{upstream}",
+        "--weights-address": f"tcp://127.0.0.1:{weights}",
         "--metrics-port": "0",
     }
     with socket.socket() as taken:

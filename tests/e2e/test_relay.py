@@ -6,13 +6,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,10 @@ import pytest
 
 from asyncade_runtime.curve import make_keys
 from asyncade_runtime.run_folder import RunFolder
+from e2e.commands import DEADLINE_S, eventually, free_ports
 
 pytestmark = pytest.mark.processes
 
-DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
 QUICK = [
     *("--game=catch", "--unroll-length=16", "--calibration-env-steps=256"),
     *("--report-seconds=0.25", "--metrics-port=0"),
@@ -66,23 +64,6 @@ class Process:
     def terminate(self) -> int:
         self.process.terminate()
         return self.process.wait(DEADLINE_S)
-
-
-def eventually(condition: Callable[[], object], what: str, *witnesses: Process) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        told = "\n".join(witness.text() for witness in witnesses)
-        assert time.monotonic() < deadline, f"not in time: {what}\n{told}"
-        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{told}"
-        time.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Pipeline:

@@ -12,7 +12,7 @@ from e2e.commands import (
     assert_rows_continue,
     env_steps,
     eventually,
-    free_port,
+    free_ports,
     refused,
     running,
     saved,
@@ -26,9 +26,10 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A learner is killed and started again; its actors are not touched."""
     home = tmp_path_factory.mktemp("restarted")
     folder = RunFolder(home / "run")
+    upstream, weights = free_ports(2)
     addresses = (
-        f"--upstream-address=tcp://127.0.0.1:{free_port()}",
-        f"--weights-address=tcp://127.0.0.1:{free_port()}",
+        f"--upstream-address=tcp://127.0.0.1:{upstream}",
+        f"--weights-address=tcp://127.0.0.1:{weights}",
     )
     alone = ("actor", "--metrics-port=0", "--envs=2", *addresses)
     serve = ("learner", "--metrics-port=0", "--run-dir", folder.root, *addresses)
