@@ -6,8 +6,9 @@ train   asyncade train with 1, 2, 4, 8 actors, both modes
 load    asyncade learner under 1 to 256 synthetic actors, both modes
 fanout  1 to 512 weight subscribers, directly and through relays
 
-Unit costs are measured before and after every rate (`bench.turns`); their medians become
-unit-costs.json. A part that is left out keeps what scaling.json has of it.
+Unit costs are measured before and after every rate (`bench.turns`), gradient mode's crowding once
+(`bench.crowding`); their medians become unit-costs.json. A part that is left out keeps what
+scaling.json has of it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from asyncade_cli.plan_model import Costs, Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs
+from bench.crowding import crowding, processor_seconds
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
 from bench.report import about, command_line, markdown_table, read_result, write_result
@@ -118,11 +120,14 @@ def trained(
     return {"mode": mode, "actors": actors, "turn": turn, "updates_per_second": updates}
 
 
-def against_model(turns: CostsInTurn, measured: Mapping[str, Any], loaded: bool) -> dict[str, Any]:
+def against_model(
+    turns: CostsInTurn, crowding: float, measured: Mapping[str, Any], loaded: bool
+) -> dict[str, Any]:
     """Returns a measured point in env steps/s, with what the model says of it.
 
     Args:
         turns: all of them.
+        crowding: of gradient mode.
         measured: of `trained` or `loaded`.
         loaded: which of them.
     """
@@ -130,7 +135,8 @@ def against_model(turns: CostsInTurn, measured: Mapping[str, Any], loaded: bool)
     updates, turn = one.pop("updates_per_second"), one.pop("turn")
     setup = Setup(mode=one["mode"], envs=one.get("envs", 8), shared_cores=available_cores())
     make = loaded_round if loaded else round_of
-    expected = make(Costs(**turns.costs(turn)), setup, one["actors"])
+    costs = Costs(**turns.costs(turn), gradient_crowding=crowding)
+    expected = make(costs, setup, one["actors"])
     rate = updates / updates_per_round(setup, one["actors"]) * expected.env_steps
     return one | {"slowness": turns.slowness(turn)} | point(rate, expected.rate)
 
@@ -294,6 +300,7 @@ def run(
     if {"train", "load"} & set(parts):
         with unit_costs.metering(game, seed) as measure:
             turns = CostsInTurn(lambda: measure(_COST_S))
+            running, turn = turns.around(lambda: processor_seconds(game, seed, seconds))
             taken: dict[str, list[dict[str, Any]]] = {}
             if "train" in parts:
                 every = [(mode, actors) for mode in MODES for actors in ACTORS]
@@ -301,9 +308,11 @@ def run(
             if "load" in parts:
                 every = [(mode, actors) for mode in MODES for actors in SYNTHETIC]
                 taken["load"] = [loaded(turns, *one, seconds / 2, game, seed) for one in every]
+        crowded = crowding(turns.costs(turn), running)
         for part, points in taken.items():
-            keep(part, [against_model(turns, one, part == "load") for one in points])
-        unit_costs.keep(turns.median(), game, seed, command)
+            keep(part, [against_model(turns, crowded, one, part == "load") for one in points])
+        costs = turns.median() | {"gradient_crowding": crowded}
+        unit_costs.keep(costs, game, seed, command)
     if "fanout" in parts:
         _, *sizes = unit_costs.samples_of_wire(game, seed)
         turns = CostsInTurn(lambda: unit_costs.time_broadcast((sizes[0], sizes[1]), _COST_S))

@@ -1,11 +1,12 @@
 """What each piece of work costs: the file that `asyncade plan` reckons with.
 
-python -m bench.unit_costs [--seconds 1] [--seed 1] [--game pong]
+python -m bench.unit_costs [--seconds 1] [--run-seconds 15] [--seed 1] [--game pong]
 
 Pieces that grow with the number of actors are timed at two sizes, and the line through both is
 taken. Core-seconds are measured with every core at the same piece: an actor's neighbours work too.
 Emulators are timed in play, less what inference takes alone; what is done once per message or
-version, with cold caches.
+version, with cold caches. What all of that costs beside each other is read off a running
+``asyncade train`` (`bench.crowding`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from asyncade_cli.plan_model import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
+from bench.crowding import crowding, processor_seconds
 from bench.report import about, command_line, markdown_table, write_result
 from bench.turns import is_time
 
@@ -60,7 +62,7 @@ def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float
     """Starts the processes that measure; yields what measures all costs once, for so long a piece.
 
     They keep what they work on, so that measuring again is quick. Meanwhile they only wait. Names
-    are those of `asyncade_cli.plan_model.Costs`.
+    are those of `asyncade_cli.plan_model.Costs`, all but ``gradient_crowding``.
     """
     cores = available_cores()
     spawn = multiprocessing.get_context("spawn")
@@ -89,7 +91,7 @@ def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float
 
 
 def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, float]:
-    """Returns the costs, from seconds of single pieces of work.
+    """Returns the costs but for gradient mode's crowding, from seconds of single pieces of work.
 
     Args:
         pieces: of `time_pieces`.
@@ -326,11 +328,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.unit_costs", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each piece")
+    parser.add_argument("--run-seconds", type=float, default=15.0, help="of the running training")
     parser.add_argument("--game", default="pong")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(argv)
     with metering(asked.game, asked.seed) as measure:
         costs = measure(asked.seconds)
+        running = processor_seconds(asked.game, asked.seed, asked.run_seconds)
+    costs["gradient_crowding"] = crowding(costs, running)
     print(table(keep(costs, asked.game, asked.seed, command_line("unit_costs", argv))), flush=True)
     return 0
 

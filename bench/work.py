@@ -104,7 +104,7 @@ class Workshop:
         self.settings = load(LearnerSettings, flags, {})
         self.unroll = self.envs * self.settings.unroll_length
         request: Request = "gradients" if mode == "gradients" else "trajectories"
-        self.assignment = self.settings.assignment(request, 0, self.actors)
+        self.assignment = self.settings.assignment(request, 1.0, self.actors)
         objective = self.assignment.objective
         self.gradients_per_unroll = objective.passes * max(
             1, round(self.unroll / objective.minibatch_size)
@@ -185,7 +185,7 @@ class Workshop:
             taken += 1
 
         def improve() -> None:
-            phase.improve(0)
+            phase.improve(1.0)
             for _ in range(taken):
                 phase.add(next(turn))
 

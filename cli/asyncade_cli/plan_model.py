@@ -61,6 +61,8 @@ class Costs:
         gradient_transfer: seconds per gradient from one process to another of the same machine,
             one after the other. Both ends copy through the same memory, so it is more than either
             costs alone and less than their sum. A cluster has a link instead.
+        gradient_crowding: how many times as much processor time gradient mode takes where learner
+            and actors share all cores of one machine, and its caches.
         average: core-seconds per gradient to add it to the average.
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
@@ -89,6 +91,7 @@ class Costs:
     gradient_send: float
     gradient_intake: float
     gradient_transfer: float
+    gradient_crowding: float
     average: float
     optimise: float
     publish: float
@@ -196,7 +199,7 @@ def _gradient_settings(minibatch_size: int | None) -> LearnerSettings:
 
 @functools.lru_cache(8 * MAX_ACTORS)
 def _gradients_per_unroll(minibatch_size: int | None, unroll: int, actors: int) -> int:
-    objective = _gradient_settings(minibatch_size).objective_at(0, actors)
+    objective = _gradient_settings(minibatch_size).objective_at(1.0, actors)
     return objective.passes * max(1, round(unroll / objective.minibatch_size))
 
 
@@ -298,6 +301,12 @@ def _stretch(setup: Setup, actors: int) -> float:
     return max(1.0, actors / setup.shared_cores) if setup.shared_cores else 1.0
 
 
+def _crowding(costs: Costs, setup: Setup, actors: int) -> float:
+    """Returns how many times as much work gradient mode is where processes fill all the cores."""
+    crowded = setup.shared_cores is not None and actors + 1 >= setup.shared_cores
+    return costs.gradient_crowding if crowded else 1.0
+
+
 def _env_step(costs: Costs, setup: Setup, actors: int) -> float:
     """Returns the seconds of an env step's emulation, by the threads that asyncade train gives."""
     threads = max(1, min((setup.shared_cores or 0) // actors, setup.envs))
@@ -354,18 +363,20 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
 def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.env_steps_per_message(actors)
     size = costs.gradient_bytes
-    play = steps * (_env_step(costs, setup, actors) + costs.inference)
+    crowding = _crowding(costs, setup, actors)
+    play = crowding * steps * (_env_step(costs, setup, actors) + costs.inference)
     gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_send
     weights = costs.takeover + costs.receiving(costs.weights_bytes)
-    actor = play + gradient + weights
+    actor = play + crowding * (gradient + weights)
     relays = setup.relays(actors)
     # A relay averages its actors' gradients into one, so the learner's intake is one per relay.
     taking = costs.gradient_intake + costs.average
     arriving = relays or actors
-    learner = arriving * taking + costs.optimise + costs.publish
+    learner = crowding * (arriving * taking + costs.optimise + costs.publish)
     below = math.ceil(actors / relays) if relays else 0
     averaging = below * taking + (costs.gradient_send if relays else 0.0)
     link_down, sending, served = _fan_out(costs, setup, actors)
+    sending *= crowding
     stretch = _stretch(setup, actors)
     link = 0.0 if setup.shared_cores else size / setup.link
     return Round(

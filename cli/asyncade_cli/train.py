@@ -125,6 +125,7 @@ class Training:
         self._actors: list[Service] = []
         self._deaths: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
+        self._target_told = False
         self._stop = stop_on_signals()
 
     def run(self) -> int:
@@ -205,10 +206,17 @@ class Training:
             rows = self._folder.read_metrics()
             alive = sum(actor.exit_code() is None for actor in self._actors)
             self._display.show(rows[-1] if rows else {}, alive)
+            self._tell_of_the_target(rows)
             self._stop.wait(0.5)
         rows = self._folder.read_metrics()
         if rows:
             self._display.show(rows[-1], len(self._actors))
+
+    def _tell_of_the_target(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        env_steps = rows[-1].get("target_env_steps") if rows else None
+        if env_steps is not None and not self._target_told:
+            self._target_told = True
+            self._display.say(f"target reached after {env_steps:,} env steps: cooling down")
 
     def _restart_dead_actors(self) -> None:
         now = time.monotonic()
@@ -250,8 +258,11 @@ def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> Non
     folder.write_summary(summary)
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
     draw_curve(rows, title, folder.curve)
-    reached = "reached" if summary.get("reached_target") else "not reached"
     target = summary.get("target")
+    reached = "not reached"
+    if summary.get("reached_target"):
+        env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
+        reached = f"reached after {env_steps:,} env steps, {minutes:.1f} minutes"
     lines = [
         f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
         f"{summary.get('env_steps', 0):,} env steps, {summary.get('episodes', 0)} games, "
@@ -275,6 +286,8 @@ def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -
     return {
         **{name: learner.get(name) for name in named},
         "reached_target": False,
+        "target_env_steps": None,
+        "target_seconds": None,
         **{name: last.get(name, 0) for name in counted},
         "mean_return_100": last.get("mean_return_100"),
         "bytes_per_env_step": last.get("bytes_per_env_step"),

@@ -281,7 +281,7 @@ def weights(version: int, size: int = 100_000) -> bytes:
             run=1,
             policy_version=version,
             model="m",
-            assignment=settings.assignment("trajectories", 0),
+            assignment=settings.assignment("trajectories", 1.0),
             received={},
             safetensors=version.to_bytes(4, "little") * (size // 4),
         )

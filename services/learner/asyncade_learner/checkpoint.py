@@ -2,14 +2,14 @@
 
 Tensors: ``model.*`` (parameters and normalisation statistics), ``optimiser.*``,
 ``rng.minibatches``, ``recent_returns``. Counters and what the run is about lie in the file's
-metadata as JSON.
+metadata as JSON, and so does the last target that was passed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from asyncade_learner.progress import Progress
+from asyncade_learner.progress import Milestone, Progress
 from asyncade_runtime.run_folder import write_atomically
 
 FORMAT: Final = "asyncade-checkpoint-1"
@@ -69,9 +69,11 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         "recent_returns": torch.tensor(list(progress.recent_returns), dtype=torch.float64),
     }
     counters = {name: getattr(progress, name) for name in _COUNTERS}
+    milestone = None if progress.milestone is None else asdict(progress.milestone)
     metadata = {
         "format": FORMAT,
         "counters": json.dumps(counters),
+        "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
     }
     path = folder / f"{progress.policy_version:012d}.safetensors"
@@ -104,6 +106,8 @@ def load(path: Path) -> Checkpoint:
             )
         progress = Progress(**json.loads(metadata["counters"]))
         progress.recent_returns.extend(tensors["recent_returns"].tolist())
+        milestone = json.loads(metadata.get("milestone", "null"))  # older ones have none
+        progress.milestone = milestone and Milestone(**milestone)
         return Checkpoint(
             progress=progress,
             model=_under("model.", tensors),

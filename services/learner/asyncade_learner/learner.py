@@ -151,6 +151,8 @@ class Learner:
         elif self._clock() - self._last_progress > self._settings.patience_seconds:
             self._lose_patience()
         self._count_seconds()
+        if self._progress.note_passed(self._settings.target):
+            self._log.info("target passed: cooling down", env_steps=self._progress.env_steps)
         now = self._clock()
         if now - self._last_report >= self._settings.report_seconds:
             self._report()
@@ -160,7 +162,7 @@ class Learner:
     def ended(self) -> EndedBy | None:
         """Returns why the run is over, if it is."""
         settings, progress = self._settings, self._progress
-        if settings.target is not None and progress.reached(settings.target):
+        if settings.complete(progress):
             return "target"
         if settings.max_env_steps is not None and progress.env_steps >= settings.max_env_steps:
             return "max_env_steps"
@@ -243,7 +245,7 @@ class Learner:
     # --- learning ----------------------------------------------------------------------------
 
     def _improve(self) -> None:
-        improvement = self._phase.improve(self._progress.env_steps)
+        improvement = self._phase.improve(self._settings.remaining(self._progress))
         self._contributors.clear()
         self._progress.updates += improvement.updates
         self._watch(improvement)
@@ -289,7 +291,7 @@ class Learner:
             policy_version=self._progress.policy_version,
             model=self._model,
             assignment=self._settings.assignment(
-                self._phase.request, self._progress.env_steps, len(self._seen)
+                self._phase.request, self._settings.remaining(self._progress), len(self._seen)
             ),
             received=dict(itertools.islice(self._received.items(), MAX_SENDERS)),
             safetensors=to_safetensors(self._trainer.network),

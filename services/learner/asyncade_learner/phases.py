@@ -72,8 +72,8 @@ class Phase(Protocol):
         """Takes an accepted message of the kind requested."""
         ...
 
-    def improve(self, env_steps: int) -> Improvement:
-        """Uses up what was gathered."""
+    def improve(self, remaining: float) -> Improvement:
+        """Uses up what was gathered, with this fraction left of step size and entropy cost."""
         ...
 
 
@@ -105,11 +105,11 @@ class Trainer:
         )
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def step(self, env_steps: int, improvement: Improvement) -> None:
+    def step(self, remaining: float, improvement: Improvement) -> None:
         """Moves the parameters by the gradients they hold, and counts it."""
         self._tick()
         self.stages.enter("optimise")
-        improvement.learning_rate = self.settings.learning_rate_at(env_steps)
+        improvement.learning_rate = self.settings.learning_rate_at(remaining)
         norm = self.optimiser.step(improvement.learning_rate)
         if norm is None:
             improvement.non_finite += 1
@@ -143,7 +143,7 @@ class Calibration:
         self._statistics.add(message.frames[:, STACK:])
         self.gathered += 1
 
-    def improve(self, env_steps: int) -> Improvement:
+    def improve(self, remaining: float) -> Improvement:
         """Writes the statistics into the network, once they are complete."""
         self.gathered = 0
         if self.done:
@@ -174,10 +174,10 @@ class DataParallel:
         assert isinstance(message, Trajectory)
         self._trajectories.append(message)
 
-    def improve(self, env_steps: int) -> Improvement:
+    def improve(self, remaining: float) -> Improvement:
         """Goes over the batch `passes` times, a step per minibatch."""
         trainer, stages = self._trainer, self._trainer.stages
-        objective = trainer.settings.objective_at(env_steps)
+        objective = trainer.settings.objective_at(remaining)
         stages.enter("prepare")
         device = trainer.network.frame_mean.device
         batch = batch_of(self._trajectories, objective.discount).to(device)
@@ -188,7 +188,7 @@ class DataParallel:
             stages.enter("forward_backward")
             losses = backpropagate(trainer.network, minibatch, objective)
             improvement.count(losses.as_numbers(), len(minibatch))
-            trainer.step(env_steps, improvement)
+            trainer.step(remaining, improvement)
         return improvement
 
 
@@ -224,12 +224,12 @@ class GradientParallel:
         self._mean.add(message.tensors, message.samples)
         self._improvement.count(message.losses, message.samples)
 
-    def improve(self, env_steps: int) -> Improvement:
+    def improve(self, remaining: float) -> Improvement:
         """Makes one step by the average, weighted by samples."""
         mean, improvement = self._mean, self._improvement
         self._mean, self._improvement = GradientMean(), Improvement()
         set_gradients(self._trainer.network, mean.tensors())
-        self._trainer.step(env_steps, improvement)
+        self._trainer.step(remaining, improvement)
         return improvement
 
 

@@ -11,6 +11,21 @@ GAMES_OF_THE_TARGET: Final = 100
 """The mean return of this many last games decides (the method's author: above 18 on Pong)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """When a target was passed.
+
+    Attributes:
+        target: mean return of the last `GAMES_OF_THE_TARGET` games that was passed.
+        env_steps: as `Progress` has them.
+        seconds: likewise.
+    """
+
+    target: float
+    env_steps: int
+    seconds: float
+
+
 @dataclass(slots=True)
 class Progress:
     """Counters of the whole run, over all its learner processes.
@@ -23,6 +38,7 @@ class Progress:
         seconds: wall time of learner processes.
         received_bytes: of trajectories and gradients.
         recent_returns: of the last `GAMES_OF_THE_TARGET` games, oldest first.
+        milestone: the last target that was passed.
     """
 
     env_steps: int = 0
@@ -32,6 +48,7 @@ class Progress:
     seconds: float = 0.0
     received_bytes: int = 0
     recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=GAMES_OF_THE_TARGET))
+    milestone: Milestone | None = None
 
     def count_episodes(self, returns: Iterable[float]) -> None:
         """Takes in the returns of games that ended."""
@@ -50,6 +67,18 @@ class Progress:
         mean = self.mean_return()
         full = len(self.recent_returns) == GAMES_OF_THE_TARGET
         return full and mean is not None and mean > target
+
+    def passed(self, target: float | None) -> Milestone | None:
+        """Returns when the target was passed: games lost later do not take that back."""
+        milestone = self.milestone
+        return milestone if milestone is not None and milestone.target == target else None
+
+    def note_passed(self, target: float | None) -> bool:
+        """Keeps when the target was passed; returns whether that is now."""
+        if target is None or self.passed(target) or not self.reached(target):
+            return False
+        self.milestone = Milestone(target, self.env_steps, self.seconds)
+        return True
 
     def bytes_per_env_step(self) -> float | None:
         """Returns bytes received per env step; None before the first one."""

@@ -68,6 +68,7 @@ class Reporter:
             if self._lags
             else None,
             "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
+            "target_env_steps": progress.milestone and progress.milestone.env_steps,
             "active_actors": active_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
@@ -102,10 +103,13 @@ def summary(
         ended_by: what ended the run.
         about: mode, game, seed, commit, cores.
     """
+    passed = progress.passed(target)
     return {
         **about,
         "target": target,
-        "reached_target": target is not None and progress.reached(target),
+        "reached_target": passed is not None,
+        "target_env_steps": passed and passed.env_steps,
+        "target_seconds": passed and round(passed.seconds, 2),
         "env_steps": progress.env_steps,
         "seconds": round(progress.seconds, 2),
         "updates": progress.updates,

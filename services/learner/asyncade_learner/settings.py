@@ -8,10 +8,11 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
+from asyncade_learner.progress import Progress
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.games import num_actions
-from asyncade_rl.schedule import annealed, share_of_samples
+from asyncade_rl.schedule import annealed, cooled_down, share_of_samples
 from asyncade_rl.shapes import NETWORKS, Device
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.settings import Settings, SettingsConfigDict
@@ -39,6 +40,13 @@ class LearnerSettings(Settings):
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, games and minibatches")
     target: float | None = Field(
         None, description="end when the mean return of the last 100 games is above this"
+    )
+    cooldown: float = Field(
+        0.2,
+        ge=0,
+        description="after the target, train on for this fraction of the env steps that it took,"
+        " while step size and entropy cost fall to 0: what has just got there plays better then."
+        " 0 ends at the target",
     )
     max_env_steps: int | None = Field(None, gt=0, description="end after so many env steps")
     max_minutes: float | None = Field(
@@ -186,16 +194,28 @@ class LearnerSettings(Settings):
         """Returns how many samples one optimiser step is made from."""
         return self.minibatch_size or DEFAULT_MINIBATCH[self.mode]
 
-    def learning_rate_at(self, env_steps: int) -> float:
-        """Returns the step size after so many env steps.
+    def remaining(self, progress: Progress) -> float:
+        """Returns the fraction of step size and entropy cost that is left."""
+        fraction = annealed(progress.env_steps, self.anneal_env_steps, self.anneal_to)
+        passed = progress.passed(self.target)
+        if passed is None:
+            return fraction
+        over = self.cooldown * passed.env_steps
+        return fraction * cooled_down(progress.env_steps, passed.env_steps, over)
+
+    def complete(self, progress: Progress) -> bool:
+        """Tells whether the target was passed and the cooldown is over."""
+        passed = progress.passed(self.target)
+        return passed is not None and progress.env_steps >= (1 + self.cooldown) * passed.env_steps
+
+    def learning_rate_at(self, remaining: float) -> float:
+        """Returns the step size, given the fraction that is left of it.
 
         It is scaled by the root of the samples: so Adam's path is the same whatever the minibatch
         (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
         """
         scale = math.sqrt(self.samples_per_update() / DEFAULT_MINIBATCH["data"])
-        return scale * annealed(
-            self.learning_rate, env_steps, self.anneal_env_steps, self.anneal_to
-        )
+        return scale * self.learning_rate * remaining
 
     def threads(self, cores: int) -> int:
         """Returns how many threads torch gets on so many cores."""
@@ -214,11 +234,11 @@ class LearnerSettings(Settings):
         """Returns how many gradients are averaged, given how many actors there are."""
         return self.gradients_per_update or max(1, actors)
 
-    def objective_at(self, env_steps: int, actors: int = 1) -> Objective:
-        """Returns the loss after so many env steps.
+    def objective_at(self, remaining: float, actors: int = 1) -> Objective:
+        """Returns the loss.
 
         Args:
-            env_steps: of the run so far.
+            remaining: fraction of the entropy cost that is left.
             actors: that share an update's samples.
         """
         gradients = self.gradients_in_update(actors) if self.mode == "gradients" else 1
@@ -230,16 +250,14 @@ class LearnerSettings(Settings):
             clip=self.clip,
             passes=self.passes,
             minibatch_size=share_of_samples(samples, gradients),
-            entropy_cost=annealed(
-                self.entropy_cost, env_steps, self.anneal_env_steps, self.anneal_to
-            ),
+            entropy_cost=self.entropy_cost * remaining,
             value_cost=self.value_cost,
             normalise_advantages=self.normalise_advantages,
             vtrace=self.vtrace,
         )
 
-    def assignment(self, request: Request, env_steps: int, actors: int = 1) -> Assignment:
-        """Returns what actors are asked to do, given how many there are."""
+    def assignment(self, request: Request, remaining: float, actors: int = 1) -> Assignment:
+        """Returns what actors are asked to do, given what is left of entropy cost, and actors."""
         return Assignment(
             request=request,
             game=self.game,
@@ -248,5 +266,5 @@ class LearnerSettings(Settings):
             unroll_length=self.unroll_length,
             messages_in_flight=self.messages_in_flight,
             seed=self.seed,
-            objective=self.objective_at(env_steps, actors),
+            objective=self.objective_at(remaining, actors),
         )

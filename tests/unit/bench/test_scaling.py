@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import fanin, fanout, relay, scaling, table
+from bench import crowding, fanin, fanout, relay, scaling, table
 from bench.report import write_result
 from bench.runs import RunFailedError
 from bench.turns import CostsInTurn, is_time
@@ -16,10 +16,12 @@ from bench.unit_costs import costs_of, line, time_broadcast
 from bench.work import Workshop
 
 from asyncade_cli.plan_costs import read_costs
-from asyncade_cli.plan_model import Costs, Setup
+from asyncade_cli.plan_model import Costs, Setup, round_of
+from asyncade_cli.settings import actors_for_this_machine
 from asyncade_learner.phases import Trainer, learning_phase
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Weights
+from asyncade_runtime.cores import available_cores
 
 
 def test_a_line_goes_through_both_points_and_below_zero_nowhere() -> None:
@@ -65,7 +67,7 @@ def test_costs_come_from_pieces() -> None:
         "intake": 1e-5,
     }
     found = costs_of(pieces, alone)
-    assert set(found) == set(Costs.__dataclass_fields__)
+    assert set(found) == set(Costs.__dataclass_fields__) - {"gradient_crowding"}
     assert found["environment"] == pytest.approx(1e-3)  # play, less inference
     assert (found["publish"], found["takeover"]) == (2.0, 1.0)
     assert found["optimise"] == 3.0
@@ -141,6 +143,7 @@ def test_a_cost_that_came_out_as_nothing_says_nothing() -> None:
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> None:
     usual = vars(read_costs().costs)
+    usual = {name: cost for name, cost in usual.items() if name != "gradient_crowding"}
     slow = {name: cost * (2 if is_time(name) else 1) for name, cost in usual.items()}
     turns = CostsInTurn(iter([usual, usual, usual, slow, slow]).__next__)
     for _ in range(4):
@@ -148,7 +151,9 @@ def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> N
     point = {"mode": "data", "actors": 2, "updates_per_second": 10.0} | (
         {"envs": 8} if loaded else {}
     )
-    quick, late = (scaling.against_model(turns, point | {"turn": turn}, loaded) for turn in (0, 3))
+    quick, late = (
+        scaling.against_model(turns, 1.2, point | {"turn": turn}, loaded) for turn in (0, 3)
+    )
     assert "turn" not in quick
     assert quick["measured"] == late["measured"] == 10.0 / 32 * 2 * 512
     assert late["model"] == pytest.approx(quick["model"] / 2)
@@ -198,7 +203,7 @@ def test_updates_of_a_round_are_those_of_the_learner(actors: int) -> None:
     for message in shop.record()[:actors]:
         phase.add(message)
     expected = scaling.updates_per_round(Setup(mode="data", envs=shop.envs), actors)
-    assert phase.improve(0).updates == expected
+    assert phase.improve(1.0).updates == expected
 
 
 def test_synthetic_actors_hide_their_sending_behind_the_learner() -> None:
@@ -216,8 +221,29 @@ def test_synthetic_gradients_take_what_they_took_between_two_processes() -> None
         for actors in (16, 48)
     )
     each = (many.seconds - few.seconds) / 32
-    slower = max(costs.gradient_transfer, costs.gradient_intake)
-    assert each == pytest.approx(slower + costs.average)
+    sent = max(costs.gradient_transfer - costs.gradient_intake, 0.0)
+    crowded = costs.gradient_crowding * (costs.gradient_intake + costs.average)
+    assert each == pytest.approx(sent + crowded)
+
+
+def test_crowding_is_what_a_run_takes_over_what_its_pieces_take() -> None:
+    costs = {name: cost for name, cost in vars(read_costs().costs).items()}
+    del costs["gradient_crowding"]
+    setup = Setup(mode="gradients", shared_cores=available_cores())
+    alone = round_of(Costs(**costs, gradient_crowding=1.0), setup, actors_for_this_machine())
+    found = crowding.crowding(costs, 1.25 * alone.core_seconds)
+    assert found == pytest.approx(1.25)
+    crowded = round_of(Costs(**costs, gradient_crowding=found), setup, actors_for_this_machine())
+    assert crowded.core_seconds == pytest.approx(1.25 * alone.core_seconds)
+
+
+def test_processor_time_per_update_is_of_all_processes() -> None:
+    learner = {"cpu_seconds": 2.0, "updates": 100.0}
+    actors = {"actor-0": {"cpu_seconds": 5.0}, "actor-1": {"cpu_seconds": 4.0}}
+    report = {"seconds": 9.0, "learner": learner, "actors": actors}
+    assert crowding.per_update(report) == pytest.approx(0.11)
+    with pytest.raises(RunFailedError, match="no update"):
+        crowding.per_update({})
 
 
 def test_gradients_reach_the_learner_and_are_timed_at_both_ends() -> None:

@@ -211,7 +211,7 @@ def test_pace() -> None:
 
 def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    assignment = rig.learner._settings.assignment("trajectories", 0)
+    assignment = rig.learner._settings.assignment("trajectories", 1.0)
     (played,) = record_messages(assignment, game="catch", envs=E, count=1, seed=0)
     frame = RecordedMessage(encode(played), played.env_steps).frame(
         actor_id="someone-else", sequence=2**40, policy_version=7, model="f" * 16
@@ -231,7 +231,7 @@ def test_bad_ends_name_the_cure(tmp_path: Path) -> None:
     rig.turn()
     with pytest.raises(LoadgenError, match="start it with --mode gradients"):
         rig.generator.report()
-    assignment = rig.learner._settings.assignment("trajectories", 0)
+    assignment = rig.learner._settings.assignment("trajectories", 1.0)
     with pytest.raises(LoadgenError, match="pong has 6 actions, the learner's catch has 3"):
         record(assignment, LoadgenSettings(game="pong"))
     silent = LoadGenerator(

@@ -32,8 +32,8 @@ ZERO: dict[str, float] = dict.fromkeys(Costs.__dataclass_fields__, 0.0)
 
 def costs(**changed: float) -> Costs:
     """Costs that are all nothing but those that are named."""
-    alone = {"threads": 1.0, "thread_speedup": 1.0, "environment_speedup": 1.0, "passes": 4.0}
-    return Costs(**ZERO | alone | changed)
+    ratios = ("threads", "thread_speedup", "environment_speedup", "gradient_crowding")
+    return Costs(**ZERO | dict.fromkeys(ratios, 1.0) | {"passes": 4.0} | changed)
 
 
 def setup(mode: Any = "data", **changed: Any) -> Setup:
@@ -67,6 +67,19 @@ def test_half_of_the_way_bounds_two_in_flight() -> None:
     dear = costs(environment=0.1, update=0.1, weights_bytes=100.0)
     seconds = [round_of(dear, setup(in_flight=k, link=100.0), 1).seconds for k in (1, 2, 3, 9)]
     assert seconds == pytest.approx([3, 1.5, 1, 1])
+
+
+def test_gradient_mode_is_more_work_where_processes_fill_all_cores() -> None:
+    dear = costs(environment=0.1, gradient_call=0.2, gradient_intake=0.3, gradient_crowding=1.5)
+
+    def work(**changed: Any) -> float:
+        return round_of(dear, setup("gradients", **changed), 2).core_seconds
+
+    assert work(shared_cores=2) == pytest.approx(1.5 * work())
+    assert work(shared_cores=3) == pytest.approx(1.5 * work())  # two actors and the learner
+    assert work(shared_cores=4) == pytest.approx(work())
+    data = round_of(dear, setup(shared_cores=2), 2).core_seconds
+    assert data == round_of(replace(dear, gradient_crowding=1.0), setup(), 2).core_seconds
 
 
 def test_processes_on_one_machine_share_its_cores() -> None:
@@ -158,7 +171,7 @@ def test_gradients_are_cut_as_the_learner_and_its_actors_cut_them(
     actors: int, minibatch: int | None
 ) -> None:
     settings = LearnerSettings(mode="gradients", minibatch_size=minibatch)  # type: ignore[call-arg]
-    objective = settings.objective_at(0, actors)
+    objective = settings.objective_at(1.0, actors)
     usual = Setup(mode="gradients", minibatch_size=minibatch)
     expected = objective.passes * minibatches_per_pass(usual.unroll, objective)
     assert usual.gradients_per_unroll(actors) == expected

@@ -23,7 +23,7 @@ from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
 
 T = 16
-ENV_STEPS = 250_000  # in the middle of the annealing: both ends must agree on that too
+REMAINING = 0.5  # in the middle of the annealing: both ends must agree on that too
 SAID: dict[str, Any] = {
     "game": "catch",
     "seed": 4,
@@ -76,7 +76,7 @@ class Actor:
     def report(self, settings: LearnerSettings) -> Any:
         """The next message, as it comes out of the wire."""
         gradients = isinstance(self._reporter, GradientReporter)
-        assignment = settings.assignment("gradients" if gradients else "trajectories", ENV_STEPS)
+        assignment = settings.assignment("gradients" if gradients else "trajectories", REMAINING)
         header = Header(actor_id="a", sequence=0, policy_version=1, model=fingerprint(self.network))
         message = self._reporter.report(self._player, self.network, assignment, header)
         return decode(encode(message))
@@ -96,7 +96,7 @@ def data_step(unrolls: Sequence[Unroll], **changes: Any) -> tuple[dict[str, Tens
     phase = DataParallel(learner)
     for unroll in unrolls:
         phase.add(Actor(TrajectoryReporter(), unroll).report(settings))
-    return learner.network.state_dict(), phase.improve(ENV_STEPS)
+    return learner.network.state_dict(), phase.improve(REMAINING)
 
 
 def gradient_step(
@@ -107,7 +107,7 @@ def gradient_step(
     phase = GradientParallel(learner)
     for unroll in unrolls:
         phase.add(Actor(gradient_reporter(), unroll).report(settings))
-    return learner.network.state_dict(), phase.improve(ENV_STEPS)
+    return learner.network.state_dict(), phase.improve(REMAINING)
 
 
 def assert_same_step(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -160,7 +160,7 @@ def test_several_passes_over_minibatches(unrolls: Sequence[Unroll]) -> None:
         message = actor.report(settings)
         env_steps.append(message.env_steps)
         phase.add(message)
-        phase.improve(ENV_STEPS)
+        phase.improve(REMAINING)
         load_safetensors(actor.network, to_safetensors(learner.network))
     assert by_data.updates == 6
     assert env_steps == [4 * T, 0, 0, 0, 0, 0]  # played once, used six times

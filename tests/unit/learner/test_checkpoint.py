@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from asyncade_learner.checkpoint import FORMAT, Checkpoint, CheckpointError, found, load, save
-from asyncade_learner.progress import Progress
+from asyncade_learner.progress import Milestone, Progress
 
 ABOUT = {"game": "catch", "network": "small", "model": "0123456789abcdef"}
 
@@ -50,6 +50,21 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     expected = torch.Generator()
     expected.set_state(written.generator)
     assert torch.equal(torch.randperm(9, generator=go_on), torch.randperm(9, generator=expected))
+
+
+def test_a_passed_target_comes_back(tmp_path: Path) -> None:
+    written = checkpoint()
+    written.progress.milestone = Milestone(18.0, env_steps=4000, seconds=12.0)
+    assert load(save(tmp_path, written, keep=1)).progress.milestone == written.progress.milestone
+
+
+def test_a_checkpoint_of_before_targets_were_kept_is_read(tmp_path: Path) -> None:
+    path = save(tmp_path, checkpoint(), keep=1)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = {n: v for n, v in file.metadata().items() if n != "milestone"}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+    assert load(path).progress == checkpoint().progress
 
 
 def test_a_run_of_no_game_yet_comes_back(tmp_path: Path) -> None:

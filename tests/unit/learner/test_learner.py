@@ -132,7 +132,7 @@ def played() -> Sequence[Trajectory]:
     """Six unrolls of an actor, all by the learner's first weights."""
     network = make_network(3, "small", seed=SMALL["seed"])
     player = Player(Catch(E), seed=11, stages=ActorMetrics(CollectorRegistry()).stages)
-    assignment = LearnerSettings(**SMALL).assignment("trajectories", 0)
+    assignment = LearnerSettings(**SMALL).assignment("trajectories", 1.0)
     return [
         TrajectoryReporter().report(player, network, assignment, header(network, number))
         for number in range(6)
@@ -145,7 +145,7 @@ def gradients() -> Sequence[Gradients]:
     network = make_network(3, "small", seed=SMALL["seed"])
     stages = ActorMetrics(CollectorRegistry()).stages
     player, reporter = Player(Catch(E), seed=11, stages=stages), GradientReporter(stages, seed=1)
-    assignment = LearnerSettings(**SMALL).assignment("gradients", 0)
+    assignment = LearnerSettings(**SMALL).assignment("gradients", 1.0)
     return [
         reporter.report(player, network, assignment, header(network, number)) for number in range(5)
     ]
@@ -175,7 +175,7 @@ def test_from_the_first_weights_to_the_second(tmp_path: Path, played: Sequence[T
     first = rig.newest()
     assert first is not None
     assert (first.policy_version, first.received) == (1, {})
-    assert first.assignment == LearnerSettings(**SMALL).assignment("trajectories", 0)
+    assert first.assignment == LearnerSettings(**SMALL).assignment("trajectories", 1.0)
     assert rig.health.ready
     rig.step()
     assert rig.newest() is None  # nothing came, nothing is said
@@ -515,7 +515,34 @@ def test_what_ends_a_run(tmp_path: Path, played: Sequence[Trajectory]) -> None:
     rig.step(played[0])
     assert rig.learner.ended() == "max_env_steps"
     rig.learner.progress.count_episodes([1.0] * 100)
+    rig.step(played[1])
+    assert rig.learner.ended() == "max_env_steps"  # the target is passed; it cools down
+    rig.step(played[2])
     assert rig.learner.ended() == "target"
+
+
+def test_after_the_target_the_step_size_falls_and_then_the_run_ends(
+    tmp_path: Path, played: Sequence[Trajectory]
+) -> None:
+    said: dict[str, Any] = {"target": 0.5, "cooldown": 3.0, "max_policy_lag": 10}
+    rig = Rig(tmp_path, **said)
+    rig.learner.begin()
+    rig.learner.progress.count_episodes([1.0] * 100)
+    rates = []
+    for number in range(4):
+        assert rig.learner.ended() is None
+        rig.step(played[number])
+        rates.append(rig.metric("learning_rate") or 0.0)
+        if number == 1:  # killed in the middle of it; then games are lost
+            rig.end()
+            rig = Rig(tmp_path, **said)
+            rig.learner.begin()
+            rig.learner.progress.count_episodes([-1.0] * 100)
+    assert rig.learner.ended() == "target"
+    fractions = [rate / rates[0] for rate in rates]
+    assert fractions == pytest.approx([1.0, 2 / 3, 1 / 3, 0.0], abs=1e-3)
+    rig.wait(REPORT_S)
+    assert rig.folder.read_metrics()[-1]["target_env_steps"] == STEPS
 
 
 def test_without_limits_only_a_signal_ends_a_run(

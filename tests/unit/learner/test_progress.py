@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncade_learner.progress import GAMES_OF_THE_TARGET, Progress
+from asyncade_learner.progress import GAMES_OF_THE_TARGET, Milestone, Progress
 
 
 def test_nothing_is_known_at_the_start() -> None:
@@ -40,6 +40,29 @@ def test_the_target_is_passed_by_a_hundred_games(
     progress.count_episodes(returns)
     assert GAMES_OF_THE_TARGET == 100
     assert progress.reached(target) is reached
+
+
+def test_when_a_target_was_passed_is_kept_though_games_are_lost_later() -> None:
+    progress = Progress(env_steps=800, seconds=4.0)
+    progress.count_episodes([20.0] * 100)
+    assert not progress.note_passed(None)
+    assert not progress.note_passed(20.0)
+    assert progress.passed(18.0) is None
+    assert progress.note_passed(18.0)
+    progress.env_steps, progress.seconds = 900, 5.0
+    progress.count_episodes([-21.0] * 100)
+    assert not progress.note_passed(18.0)
+    assert progress.passed(18.0) == Milestone(18.0, env_steps=800, seconds=4.0)
+
+
+def test_another_target_is_passed_anew() -> None:
+    progress = Progress(env_steps=800)
+    progress.count_episodes([20.0] * 100)
+    assert progress.note_passed(18.0)
+    assert progress.passed(19.0) is None
+    progress.env_steps = 900
+    assert progress.note_passed(19.0)
+    assert progress.passed(19.0) == Milestone(19.0, env_steps=900, seconds=0.0)
 
 
 def test_bytes_per_env_step() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.messages import REQUESTS, Request
 from asyncade_runtime.settings import SettingsError, load
@@ -19,8 +20,9 @@ ANNEALED = {"learning_rate": 1e-3, "entropy_cost": 0.02, "anneal_env_steps": 100
 )
 def test_step_size_and_entropy_cost_fall_linearly_and_stay(env_steps: int, fraction: float) -> None:
     settings = LearnerSettings(**ANNEALED)
-    assert settings.learning_rate_at(env_steps) == pytest.approx(1e-3 * fraction)
-    assert settings.objective_at(env_steps).entropy_cost == pytest.approx(0.02 * fraction)
+    remaining = settings.remaining(Progress(env_steps))
+    assert settings.learning_rate_at(remaining) == pytest.approx(1e-3 * fraction)
+    assert settings.objective_at(remaining).entropy_cost == pytest.approx(0.02 * fraction)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +39,38 @@ def test_the_step_size_grows_with_the_root_of_an_updates_samples(
 ) -> None:
     settings = LearnerSettings(**{"learning_rate": 1e-3} | changes)
     assert settings.samples_per_update() == samples
-    assert settings.learning_rate_at(0) == pytest.approx(rate)
+    assert settings.learning_rate_at(1.0) == pytest.approx(rate)
 
 
 def test_an_anneal_to_one_is_constant() -> None:
     settings = LearnerSettings(**ANNEALED | {"anneal_to": 1.0})
-    assert settings.learning_rate_at(10**6) == 1e-3
+    assert settings.remaining(Progress(10**6)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "fraction", "complete"),
+    [(500, 0.5, False), (550, 0.45 / 2, False), (600, 0.0, True), (9999, 0.0, True)],
+)
+def test_after_the_target_step_size_and_entropy_cost_fall_to_nothing(
+    env_steps: int, fraction: float, complete: bool
+) -> None:
+    settings = LearnerSettings(**ANNEALED, target=18.0, cooldown=0.2)
+    progress = Progress(env_steps, milestone=Milestone(18.0, env_steps=500, seconds=9.0))
+    assert settings.remaining(progress) == pytest.approx(fraction)
+    assert settings.complete(progress) is complete
+
+
+@pytest.mark.parametrize("target", [None, 20.0])
+def test_the_milestone_of_another_target_changes_nothing(target: float | None) -> None:
+    settings = LearnerSettings(**ANNEALED, target=target)
+    progress = Progress(700, milestone=Milestone(18.0, env_steps=500, seconds=9.0))
+    assert settings.remaining(progress) == pytest.approx(0.3)
+    assert not settings.complete(progress)
+
+
+def test_without_a_cooldown_a_run_is_complete_at_the_target() -> None:
+    settings = LearnerSettings(**ANNEALED, target=18.0, cooldown=0)
+    assert settings.complete(Progress(500, milestone=Milestone(18.0, 500, 9.0)))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +89,7 @@ def test_actors_share_the_samples_of_an_update(
     changes: dict[str, Any], actors: int, size: int
 ) -> None:
     settings = LearnerSettings(**{"minibatch_size": 128} | changes)
-    assert settings.assignment("gradients", 0, actors).objective.minibatch_size == size
+    assert settings.assignment("gradients", 1.0, actors).objective.minibatch_size == size
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
@@ -84,7 +112,7 @@ def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> N
         vtrace=False,
         **ANNEALED | {"entropy_cost": 0.04},
     )
-    assignment = settings.assignment(request_, env_steps=500)
+    assignment = settings.assignment(request_, remaining=0.5)
     assert (assignment.request, assignment.game, assignment.network) == (
         request_,
         "breakout",

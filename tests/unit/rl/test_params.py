@@ -26,7 +26,7 @@ from asyncade_rl.params import (
     set_gradients,
     to_safetensors,
 )
-from asyncade_rl.schedule import annealed
+from asyncade_rl.schedule import annealed, cooled_down
 
 OBJECTIVE = Objective(
     discount=0.99,
@@ -339,12 +339,23 @@ def test_the_first_step_is_as_long_as_the_learning_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env_steps", "expected"), [(0, 4.0), (25, 3.0), (50, 2.0), (90, 0.4), (95, 0.4), (999, 0.4)]
+    ("env_steps", "expected"), [(0, 1.0), (25, 0.75), (50, 0.5), (90, 0.1), (95, 0.1), (999, 0.1)]
 )
 def test_annealed_falls_linearly_and_then_stays(env_steps: int, expected: float) -> None:
-    assert annealed(4.0, env_steps, 100, 0.1) == pytest.approx(expected)
+    assert annealed(env_steps, 100, 0.1) == pytest.approx(expected)
 
 
 def test_annealed_may_reach_zero_or_stay() -> None:
-    assert annealed(4.0, 200, 100, 0.0) == 0.0
-    assert annealed(4.0, 50, 100, 1.0) == 4.0
+    assert annealed(200, 100, 0.0) == 0.0
+    assert annealed(50, 100, 1.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "expected"), [(100, 1.0), (125, 0.5), (145, 0.1), (150, 0.0), (9999, 0.0)]
+)
+def test_a_cooldown_falls_linearly_to_nothing(env_steps: int, expected: float) -> None:
+    assert cooled_down(env_steps, 100, 50) == pytest.approx(expected)
+
+
+def test_a_cooldown_of_no_length_is_over_at_once() -> None:
+    assert cooled_down(100, 100, 0) == 0.0
