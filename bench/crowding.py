@@ -56,7 +56,7 @@ def per_update(report: Mapping[str, Any]) -> float:
         RunFailedError: there were none.
     """
     learner = report.get("learner", {})
-    updates = learner.get("updates", 0.0)
+    updates: float = learner.get("updates", 0.0)
     if not updates:
         raise RunFailedError("no update while the processes were watched")
     processes = [learner, *report["actors"].values()]

@@ -62,6 +62,4 @@ class CostsInTurn:
 
 def is_time(name: str) -> bool:
     """Whether a cost is a time, and not a size, a count or a ratio."""
-    return name not in ("passes", "threads") and not name.endswith(
-        ("_bytes", "_speedup", "_crowding")
-    )
+    return not name.endswith(("passes", "threads", "_bytes", "_speedup", "_crowding"))

@@ -227,7 +227,7 @@ def test_synthetic_gradients_take_what_they_took_between_two_processes() -> None
 
 
 def test_crowding_is_what_a_run_takes_over_what_its_pieces_take() -> None:
-    costs = {name: cost for name, cost in vars(read_costs().costs).items()}
+    costs = dict(vars(read_costs().costs))
     del costs["gradient_crowding"]
     setup = Setup(mode="gradients", shared_cores=available_cores())
     alone = round_of(Costs(**costs, gradient_crowding=1.0), setup, actors_for_this_machine())
