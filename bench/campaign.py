@@ -88,12 +88,19 @@ def train_and_evaluate(
 
 
 def outcome(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns what is kept of a run."""
+    """Returns what is kept of a run.
+
+    ``env_steps`` and ``seconds`` are those to the target, where it was reached; ``trained_...``
+    those to the end of the cooldown.
+    """
     seconds, env_steps = summary["seconds"], summary["env_steps"]
+    reached = bool(summary["reached_target"])
     return {
-        "reached": bool(summary["reached_target"]),
-        "env_steps": env_steps,
-        "seconds": seconds,
+        "reached": reached,
+        "env_steps": summary["target_env_steps"] if reached else env_steps,
+        "seconds": summary["target_seconds"] if reached else seconds,
+        "trained_env_steps": env_steps,
+        "trained_seconds": seconds,
         "updates": summary["updates"],
         "episodes": summary["episodes"],
         "mean_return_100": summary["mean_return_100"],

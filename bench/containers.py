@@ -120,11 +120,19 @@ def summary(
             f"{origin['processor']}, seed {origin['seed']}; encrypted connections.\n",
             f"The learner ended with exit code {exit_code} ({run['ended_by']}): mean return of the "
             f"last 100 training games {run['mean_return_100']} after "
-            f"{run['env_steps']:,} env steps and {run['seconds'] / 60:.1f} minutes.\n",
+            f"{run['env_steps']:,} env steps and {run['seconds'] / 60:.1f} minutes"
+            f"{_target(run)}.\n",
             "The last answers of Prometheus while it lived:\n",
             markdown_table(["", ""], [[name, value] for name, value in answers.items()]),
         ]
     )
+
+
+def _target(run: Mapping[str, Any]) -> str:
+    if not run["reached_target"]:
+        return ""
+    minutes = run["target_seconds"] / 60
+    return f" (the target after {run['target_env_steps']:,} and {minutes:.1f})"
 
 
 def run(stack: Stack, folder: Path, max_minutes: float, origin: Mapping[str, Any]) -> int:

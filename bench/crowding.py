@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from asyncade_cli.compare_probe import Probe
-from asyncade_cli.plan_model import Costs, Setup, round_of
+from asyncade_cli.plan_costs import Costs
+from asyncade_cli.plan_model import Setup, round_of
 from asyncade_cli.settings import actors_for_this_machine
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder

@@ -6,6 +6,7 @@ python -m bench.picture
 from __future__ import annotations
 
 import argparse
+import bisect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,9 @@ def _fill(axes: Axes, modes: Mapping[str, Mapping[str, Any]], axis: str) -> None
             label = f"{mode} mode" if number == 0 else None
             axes.plot(xs, ys, color=COLOURS[mode], linewidth=1.1, alpha=0.85, label=label)
             if run["reached"] and xs:
-                axes.plot(xs[-1], ys[-1], "o", color=COLOURS[mode], markersize=4)
+                at = run["seconds"] / 60 if axis == "minutes" else run["env_steps"] / 1000
+                passed = min(bisect.bisect_left(xs, at), len(xs) - 1)
+                axes.plot(xs[passed], ys[passed], "o", color=COLOURS[mode], markersize=4)
     targets = {result["settings"].get("target") for result in modes.values()} - {None}
     game = next(iter(modes.values()))["settings"]["game"]
     target = next(iter(targets)) if targets else 18.0 if game == "pong" else None

@@ -24,7 +24,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.plan_model import Costs, Mode, Round, Setup, round_of
+from asyncade_cli.plan_costs import Costs
+from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs

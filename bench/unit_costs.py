@@ -62,7 +62,7 @@ def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float
     """Starts the processes that measure; yields what measures all costs once, for so long a piece.
 
     They keep what they work on, so that measuring again is quick. Meanwhile they only wait. Names
-    are those of `asyncade_cli.plan_model.Costs`, all but ``gradient_crowding``.
+    are those of `asyncade_cli.plan_costs.Costs`, all but ``gradient_crowding``.
     """
     cores = available_cores()
     spawn = multiprocessing.get_context("spawn")

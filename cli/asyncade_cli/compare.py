@@ -129,7 +129,8 @@ def _train_one(run: PlannedRun, environ: Mapping[str, str]) -> int:
     folder.remove_endpoints()  # of a learner that was killed: nobody is there to be asked
     try:
         with _own_signals(), Probe(folder) as probe:
-            code = train(settings, environ)
+            # What is compared ends at the target: a cooldown would cost time and say nothing.
+            code = train(settings, {"ASYNCADE_LEARNER_COOLDOWN": "0", **environ})
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     report = probe.report()

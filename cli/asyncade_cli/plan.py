@@ -7,9 +7,8 @@ import math
 from dataclasses import replace
 from typing import Any, Final
 
-from asyncade_cli.plan_costs import SHIPPED, MeasuredCosts, read_costs
+from asyncade_cli.plan_costs import SHIPPED, Costs, MeasuredCosts, read_costs
 from asyncade_cli.plan_model import (
-    Costs,
     Mode,
     Setup,
     actors_for,

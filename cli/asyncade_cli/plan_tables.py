@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
-from asyncade_cli.plan_costs import read_costs
-from asyncade_cli.plan_model import Costs, Setup, batch_bytes, highest_rate, leads, round_of
+from asyncade_cli.plan_costs import Costs, read_costs
+from asyncade_cli.plan_model import Setup, batch_bytes, highest_rate, leads, round_of
 from asyncade_cli.plan_words import byte_rate, leading
 
 ACTORS: Final = (100, 1_000, 10_000)

@@ -45,6 +45,7 @@ ROW_KEYS = {
 }
 SUMMARY_KEYS = {
     *("mode", "game", "actors", "seed", "target", "reached_target", "env_steps", "seconds"),
+    *("target_env_steps", "target_seconds"),
     *("updates", "episodes", "mean_return_100", "bytes_per_env_step", "commit", "cores"),
     "ended_by",
 }

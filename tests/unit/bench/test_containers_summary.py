@@ -19,19 +19,24 @@ RUN: dict[str, Any] = {
     "mean_return_100": 18.04,
     "env_steps": 350_000,
     "seconds": 240.0,
+    "reached_target": True,
+    "target_env_steps": 300_000,
+    "target_seconds": 204.0,
 }
 
 
 def test_it_says_how_the_run_ended_and_what_prometheus_saw() -> None:
     text = summary(ORIGIN, RUN, 0, {"messages lost": 0.0, "targets up": None})
     assert "exit code 0 (target)" in text
-    assert "18.04 after 350,000 env steps and 4.0 minutes" in text
+    assert "18.04 after 350,000 env steps and 4.0 minutes (the target after" in text
+    assert "300,000 and 3.4)" in text
     assert "| messages lost | 0 |" in text
     assert "| targets up | - |" in text
 
 
 def test_a_run_too_short_for_a_mean_is_told_too() -> None:
-    assert "games None" in summary(ORIGIN, RUN | {"mean_return_100": None}, 0, {})
+    short = RUN | {"mean_return_100": None, "reached_target": False}
+    assert "games None after 350,000 env steps and 4.0 minutes." in summary(ORIGIN, short, 0, {})
 
 
 def test_services_and_questions_are_those_of_compose_and_of_the_rules() -> None:

@@ -15,8 +15,8 @@ from bench.turns import CostsInTurn, is_time
 from bench.unit_costs import costs_of, line, time_broadcast
 from bench.work import Workshop
 
-from asyncade_cli.plan_costs import read_costs
-from asyncade_cli.plan_model import Costs, Setup, round_of
+from asyncade_cli.plan_costs import Costs, read_costs
+from asyncade_cli.plan_model import Setup, round_of
 from asyncade_cli.settings import actors_for_this_machine
 from asyncade_learner.phases import Trainer, learning_phase
 from asyncade_proto.codec import decode, encode

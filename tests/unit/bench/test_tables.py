@@ -145,6 +145,8 @@ def test_a_changed_checkout_is_never_taken_for_the_same(tmp_path: Path) -> None:
 def test_a_run_is_kept_in_short() -> None:
     summary = {
         "reached_target": True,
+        "target_env_steps": 800,
+        "target_seconds": 8.0,
         "env_steps": 1000,
         "seconds": 10.0,
         "updates": 4,
@@ -156,6 +158,8 @@ def test_a_run_is_kept_in_short() -> None:
     rows = [{"seconds": float(n), "env_steps": 100 * n, "loss_total": 1.0} for n in range(500)]
     kept = outcome(summary, rows)
     assert kept["reached"] is True
+    assert (kept["env_steps"], kept["seconds"]) == (800, 8.0)
+    assert (kept["trained_env_steps"], kept["trained_seconds"]) == (1000, 10.0)
     assert kept["env_steps_per_second"] == 100
     assert len(kept["rows"]) == 60
     assert "loss_total" not in kept["rows"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,11 @@ class Trainings:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.codes: list[int] = []
+        self.cooldowns: list[str] = []
 
-    def __call__(self, settings: TrainSettings, environ: object) -> int:
+    def __call__(self, settings: TrainSettings, environ: Mapping[str, str]) -> int:
         assert settings.run_dir is not None
+        self.cooldowns.append(environ["ASYNCADE_LEARNER_COOLDOWN"])
         self.asked.append(settings.run_dir.name)
         code = self.codes.pop(0) if self.codes else 0
         for made in sorted(settings.run_dir.iterdir()):  # by RunFolder; write_run makes it anew
@@ -245,6 +248,13 @@ def test_variables_of_the_training_are_part_of_the_settings(trainings: Trainings
     assert run(*CATCH, environ=environ) == 0
     with pytest.raises(RunFolderError, match="environment"):
         run("--out=out")
+
+
+def test_what_is_compared_ends_at_the_target_unless_asked_otherwise(trainings: Trainings) -> None:
+    assert run(*CATCH) == 0
+    longer = {"ASYNCADE_LEARNER_COOLDOWN": "0.3"}
+    assert run(*CATCH[:-1], "--out=other", environ=longer) == 0
+    assert trainings.cooldowns == ["0", "0", "0.3", "0.3"]
 
 
 def test_a_report_is_not_trained_into(here: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from asyncade_cli.plan_costs import Costs
 from asyncade_cli.plan_model import (
     MAX_ACTORS,
     SAMPLE_BYTES,
-    Costs,
     Setup,
     actors_for,
     batch_bytes,
