@@ -7,20 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, set_thread_environment
-from asyncade_runtime.curve import KeysError, authenticating, load_learner_keys
+from asyncade_runtime.curve import KeysError
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.settings import SettingsError, load
-
-if TYPE_CHECKING:
-    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,12 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(settings: LearnerSettings, threads: int, started: float) -> None:
     """Puts the learner together and steps it until it is done, SIGTERM or SIGINT."""
+    import zmq
     from prometheus_client import CollectorRegistry
 
     from asyncade_learner.learner import Learner
     from asyncade_learner.metrics import LearnerMetrics
     from asyncade_learner.reporting import summary
+    from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_rl.devices import prepare_processor
+    from asyncade_runtime.listening import listening
 
     prepare_processor(threads)
     keep_freed_memory()
@@ -72,7 +72,11 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
     with ExitStack() as closing:
         closing.enter_context(folder.claimed())
         folder.remove_endpoints()
-        inbox, publisher = _sockets(settings, closing)
+        context = zmq.Context()
+        closing.callback(context.term)
+        inbox, publisher = closing.enter_context(
+            listening(context, settings, max_message_bytes=MAX_MESSAGE_BYTES)
+        )
         closing.callback(folder.remove_endpoints)
         http = closing.enter_context(
             serve_http(settings.metrics_host, settings.metrics_port, registry, health)
@@ -89,42 +93,15 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
         )
         folder.remove_summary()
         folder.write_config("learner", settings.model_dump(mode="json") | about)
-        folder.write_endpoints(
-            {
-                "upstream": inbox.endpoint,
-                "weights": publisher.endpoint,
-                "metrics": f"http://{settings.metrics_host}:{http.port}/metrics",
-            }
-        )
+        page = f"http://{settings.metrics_host}:{http.port}/metrics"
+        endpoints = {"upstream": inbox.endpoint, "weights": publisher.endpoint, "metrics": page}
+        folder.write_endpoints(endpoints)
         log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
         ended = learner.run(stop)
         folder.write_summary(
             summary(learner.progress, target=settings.target, ended_by=ended, about=about)
         )
         log.info("ended", by=ended, env_steps=learner.progress.env_steps)
-
-
-def _sockets(settings: LearnerSettings, closing: ExitStack) -> tuple[ZmqInbox, ZmqPublisher]:
-    """Opens both sockets, for as long as `closing` is."""
-    import zmq
-
-    from asyncade_proto.limits import MAX_MESSAGE_BYTES
-    from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
-
-    keys = None if settings.keys is None else load_learner_keys(settings.keys)
-    if keys is None:
-        what = "nothing is encrypted, and whoever reaches the ports is let in"
-        get_logger().warning(what, cure="--keys")
-    context = zmq.Context()
-    closing.callback(context.term)
-    closing.enter_context(authenticating(context, keys))
-    inbox = ZmqInbox(
-        context, settings.upstream_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
-    )
-    closing.callback(inbox.close)
-    publisher = ZmqPublisher(context, settings.weights_address, keys=keys)
-    closing.callback(publisher.close)
-    return inbox, publisher
 
 
 def _about(settings: LearnerSettings, threads: int) -> dict[str, Any]:

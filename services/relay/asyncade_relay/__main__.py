@@ -12,7 +12,7 @@ from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
-from asyncade_runtime.curve import KeysError, authenticating, load_actor_keys, load_learner_keys
+from asyncade_runtime.curve import KeysError, load_actor_keys
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.roles import AccessRefusedError
@@ -48,38 +48,27 @@ def run(settings: RelaySettings, relay_id: str) -> None:
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_relay.metrics import RelayMetrics
     from asyncade_relay.relay import WEIGHTS_HWM, Relay
-    from asyncade_runtime.sockets import (
-        ZmqInbox,
-        ZmqOutbox,
-        ZmqPublisher,
-        ZmqSubscriber,
-        wait_for_any,
-    )
+    from asyncade_runtime.listening import listening
+    from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber, wait_for_any
 
     keep_freed_memory()
     stop = stop_on_signals()
     log = get_logger()
     registry = CollectorRegistry()
     health = Health(settings.stall_seconds)
-    keys = None if settings.keys is None else load_learner_keys(settings.keys)
     to_learner = None if settings.learner_keys is None else load_actor_keys(settings.learner_keys)
-    if keys is None:
-        log.warning("nothing is encrypted, and whoever reaches the ports is let in", cure="--keys")
-    limit = MAX_MESSAGE_BYTES
     context = zmq.Context()
     with ExitStack() as closing:
         closing.callback(context.term)
-        closing.enter_context(authenticating(context, keys))
-        inbox = ZmqInbox(context, settings.upstream_address, max_message_bytes=limit, keys=keys)
-        closing.callback(inbox.close)
-        publisher = ZmqPublisher(context, settings.weights_address, keys=keys)
-        closing.callback(publisher.close)
+        inbox, publisher = closing.enter_context(
+            listening(context, settings, max_message_bytes=MAX_MESSAGE_BYTES)
+        )
         outbox = ZmqOutbox(context, settings.learner_upstream_address, keys=to_learner)
         closing.callback(outbox.close)
         subscriber = ZmqSubscriber(
             context,
             settings.learner_weights_address,
-            max_message_bytes=limit,
+            max_message_bytes=MAX_MESSAGE_BYTES,
             hwm=WEIGHTS_HWM,
             keys=to_learner,
         )
