@@ -1,0 +1,66 @@
+"""Both ends that actors connect to: open to everybody with a warning, or to those with keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import zmq
+from structlog.testing import capture_logs
+
+from asyncade_runtime.addresses import SocketAddressError
+from asyncade_runtime.curve import ActorKeys, KeysError, load_actor_keys, make_keys
+from asyncade_runtime.listening import listening
+from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
+
+DEADLINE_S = 30.0
+ANYWHERE = "tcp://127.0.0.1:*"
+LIMIT = 1_000
+
+
+@dataclass(frozen=True)
+class Addresses:
+    upstream_address: str = ANYWHERE
+    weights_address: str = ANYWHERE
+    keys: Path | None = None
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_messages_go_both_ways(tmp_path: Path, encrypted: bool) -> None:
+    make_keys(tmp_path)
+    keys: ActorKeys | None = load_actor_keys(tmp_path / "actor") if encrypted else None
+    addresses = Addresses(keys=tmp_path / "learner" if encrypted else None)
+    with (
+        capture_logs() as told,
+        zmq.Context() as context,
+        listening(context, addresses, max_message_bytes=LIMIT) as (inbox, publisher),
+    ):
+        outbox = ZmqOutbox(context, inbox.endpoint, keys=keys)
+        subscriber = ZmqSubscriber(
+            context, publisher.endpoint, max_message_bytes=LIMIT, hwm=2, keys=keys
+        )
+        try:
+            assert outbox.send(b"trajectory", DEADLINE_S)
+            assert inbox.receive(DEADLINE_S) == b"trajectory"
+            publisher.publish(b"weights")  # lost, if the subscriber has not joined yet
+            while not publisher.welcome_joiners():  # then it is sent again
+                pass
+            assert subscriber.latest(DEADLINE_S) == b"weights"
+        finally:
+            outbox.close()
+            subscriber.close()
+    warned = [one for one in told if one["event"].startswith("nothing is encrypted")]
+    assert bool(warned) != encrypted
+
+
+def test_what_is_wrong_is_said_and_nothing_stays_open(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    with zmq.Context() as context:  # ends only when every socket is closed
+        wrong: list[tuple[Addresses, type[Exception]]] = [
+            (Addresses(keys=tmp_path / "none"), KeysError),
+            (Addresses(weights_address="tcp://nobody:x"), SocketAddressError),
+        ]
+        for addresses, error in wrong:
+            with pytest.raises(error), listening(context, addresses, max_message_bytes=LIMIT):
+                pass
