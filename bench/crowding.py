@@ -1,8 +1,9 @@
-"""What it costs in gradient mode that learner and actors share one machine's cores and caches.
+"""What it costs that learner and actors share one machine's cores and caches.
 
-Pieces of work are timed with a core each. In a run every core goes from one process to another
-every few milliseconds, each with megabytes of weights and gradients: the same work takes longer.
-How much longer is read off a running ``asyncade train``, from its processes' own counters.
+Pieces of work are timed with a core each, again and again. In a run every core goes from one
+process to another, each with megabytes of its own: the same work takes longer. How much longer is
+read off a running ``asyncade train``, from its processes' own counters. In data mode that is done
+for the actors alone: the learner's threads wait for each other at work, which counts as work.
 """
 
 from __future__ import annotations
@@ -11,67 +12,88 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from asyncade_cli.compare_probe import Probe
 from asyncade_cli.plan_costs import Costs
-from asyncade_cli.plan_model import Setup, round_of
+from asyncade_cli.plan_model import Mode, Setup, round_of
 from asyncade_cli.settings import actors_for_this_machine
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder
 from bench.pipeline import NEVER
 from bench.runs import RunFailedError, training
 
+MODES: Final[tuple[Mode, ...]] = ("data", "gradients")
+
 _START_TIMEOUT_S = 120.0
 _SETTLE_S = 4.0
 
 
-def processor_seconds(game: str, seed: int, seconds: float) -> float:
-    """Returns the processor time of all processes per update, in gradient mode with the defaults.
+def processor_seconds(mode: Mode, game: str, seed: int, seconds: float) -> float:
+    """Returns the processor time of a round of a training with the defaults.
 
     Args:
+        mode: of the run.
         game: to train on.
         seed: of the run.
         seconds: to watch it.
 
+    Returns:
+        Of all processes, for an update, in gradient mode; of one actor, for an unroll, in data
+        mode.
+
     Raises:
-        RunFailedError: it made no update in that time.
+        RunFailedError: there was no round in that time.
     """
     folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
-    arguments = {"mode": "gradients", "game": game, "seed": seed, "target": NEVER}
+    arguments = {"mode": mode, "game": game, "seed": seed, "target": NEVER}
     try:
         with training(folder / "run", arguments) as run:
             row = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
             row = run.wait_for_row(row["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
             with Probe(RunFolder.existing(run.root)) as probe:
                 run.wait_for_row(row["seconds"] + seconds, _START_TIMEOUT_S + seconds, trained=True)
-            return per_update(probe.report() or {})
+            return per_round(mode, probe.report() or {})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def per_update(report: Mapping[str, Any]) -> float:
-    """Returns processor seconds per update of a window of `asyncade_cli.compare_probe`.
+def in_runs(game: str, seed: int, seconds: float) -> dict[Mode, float]:
+    """Returns `processor_seconds` of both modes, one after the other."""
+    return {mode: processor_seconds(mode, game, seed, seconds) for mode in MODES}
+
+
+def per_round(mode: Mode, report: Mapping[str, Any]) -> float:
+    """Returns what `processor_seconds` does, from a window of `asyncade_cli.compare_probe`.
 
     Raises:
-        RunFailedError: there were none.
+        RunFailedError: no round is in it.
     """
-    learner = report.get("learner", {})
-    updates: float = learner.get("updates", 0.0)
-    if not updates:
-        raise RunFailedError("no update while the processes were watched")
-    processes = [learner, *report["actors"].values()]
-    total: float = sum(one.get("cpu_seconds", 0.0) for one in processes)
-    return total / updates
+    actors = list(report.get("actors", {}).values())
+    if mode == "gradients":
+        processes = [report.get("learner", {}), *actors]
+        rounds = report.get("learner", {}).get("updates", 0.0)
+    else:
+        processes = actors
+        rounds = sum(one.get("messages_sent", 0.0) for one in actors)
+    if not rounds:
+        raise RunFailedError("nothing was learned while the processes were watched")
+    return float(sum(one.get("cpu_seconds", 0.0) for one in processes) / rounds)
 
 
-def crowding(costs: Mapping[str, float], measured: float) -> float:
-    """Returns how many times as much processor time a run takes as its pieces.
+def crowding(costs: Mapping[str, float], measured: Mapping[Mode, float]) -> dict[str, float]:
+    """Returns how many times as much processor time runs take as their pieces, by cost's name.
 
     Args:
-        costs: of the pieces, all but ``gradient_crowding``.
-        measured: of `processor_seconds`.
+        costs: of the pieces, all but these.
+        measured: mode to `processor_seconds`.
     """
-    setup = Setup(mode="gradients", shared_cores=available_cores())
-    alone = Costs(**costs, gradient_crowding=1.0)
-    return measured / round_of(alone, setup, actors_for_this_machine()).core_seconds
+    alone = Costs(**costs, actor_crowding=1.0, gradient_crowding=1.0)
+    actors = actors_for_this_machine()
+    # An actor's time is its processor's where each has a core and one thread.
+    data = round_of(alone, Setup(mode="data", shared_cores=actors), actors)
+    gradients = round_of(alone, Setup(mode="gradients", shared_cores=available_cores()), actors)
+    return {
+        "actor_crowding": measured["data"] / data.actor,
+        "gradient_crowding": measured["gradients"] / gradients.core_seconds,
+    }

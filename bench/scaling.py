@@ -6,7 +6,7 @@ train   asyncade train with 1, 2, 4, 8 actors, both modes
 load    asyncade learner under 1 to 256 synthetic actors, both modes
 fanout  1 to 512 weight subscribers, directly and through relays
 
-Unit costs are measured before and after every rate (`bench.turns`), gradient mode's crowding once
+Unit costs are measured before and after every rate (`bench.turns`), crowding once
 (`bench.crowding`); their medians become unit-costs.json. A part that is left out keeps what
 scaling.json has of it.
 """
@@ -29,7 +29,7 @@ from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs
-from bench.crowding import crowding, processor_seconds
+from bench.crowding import MODES, crowding, in_runs
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
 from bench.report import about, command_line, markdown_table, read_result, write_result
@@ -37,7 +37,6 @@ from bench.runs import RunFailedError, training
 from bench.scrape import read_page
 from bench.turns import CostsInTurn
 
-MODES: Final[tuple[Mode, ...]] = ("data", "gradients")
 ACTORS: Final = (1, 2, 4, 8)
 SYNTHETIC: Final = (1, 4, 16, 64, 256)
 SUBSCRIBERS: Final = (1, 4, 16, 64, 256, 512)
@@ -122,13 +121,13 @@ def trained(
 
 
 def against_model(
-    turns: CostsInTurn, crowding: float, measured: Mapping[str, Any], loaded: bool
+    turns: CostsInTurn, crowded: Mapping[str, float], measured: Mapping[str, Any], loaded: bool
 ) -> dict[str, Any]:
     """Returns a measured point in env steps/s, with what the model says of it.
 
     Args:
         turns: all of them.
-        crowding: of gradient mode.
+        crowded: of `bench.crowding.crowding`.
         measured: of `trained` or `loaded`.
         loaded: which of them.
     """
@@ -136,7 +135,7 @@ def against_model(
     updates, turn = one.pop("updates_per_second"), one.pop("turn")
     setup = Setup(mode=one["mode"], envs=one.get("envs", 8), shared_cores=available_cores())
     make = loaded_round if loaded else round_of
-    costs = Costs(**turns.costs(turn), gradient_crowding=crowding)
+    costs = Costs(**turns.costs(turn), **crowded)
     expected = make(costs, setup, one["actors"])
     rate = updates / updates_per_round(setup, one["actors"]) * expected.env_steps
     return one | {"slowness": turns.slowness(turn)} | point(rate, expected.rate)
@@ -301,7 +300,7 @@ def run(
     if {"train", "load"} & set(parts):
         with unit_costs.metering(game, seed) as measure:
             turns = CostsInTurn(lambda: measure(_COST_S))
-            running, turn = turns.around(lambda: processor_seconds(game, seed, seconds))
+            running, turn = turns.around(lambda: in_runs(game, seed, seconds))
             taken: dict[str, list[dict[str, Any]]] = {}
             if "train" in parts:
                 every = [(mode, actors) for mode in MODES for actors in ACTORS]
@@ -312,7 +311,7 @@ def run(
         crowded = crowding(turns.costs(turn), running)
         for part, points in taken.items():
             keep(part, [against_model(turns, crowded, one, part == "load") for one in points])
-        costs = turns.median() | {"gradient_crowding": crowded}
+        costs = turns.median() | crowded
         unit_costs.keep(costs, game, seed, command)
     if "fanout" in parts:
         _, *sizes = unit_costs.samples_of_wire(game, seed)

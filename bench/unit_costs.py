@@ -29,7 +29,7 @@ from asyncade_cli.plan_model import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
-from bench.crowding import crowding, processor_seconds
+from bench.crowding import crowding, in_runs
 from bench.report import about, command_line, markdown_table, write_result
 from bench.turns import is_time
 
@@ -62,7 +62,7 @@ def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float
     """Starts the processes that measure; yields what measures all costs once, for so long a piece.
 
     They keep what they work on, so that measuring again is quick. Meanwhile they only wait. Names
-    are those of `asyncade_cli.plan_costs.Costs`, all but ``gradient_crowding``.
+    are those of `asyncade_cli.plan_costs.Costs`, all but crowding.
     """
     cores = available_cores()
     spawn = multiprocessing.get_context("spawn")
@@ -91,7 +91,7 @@ def metering(game: str, seed: int) -> Iterator[Callable[[float], dict[str, float
 
 
 def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, float]:
-    """Returns the costs but for gradient mode's crowding, from seconds of single pieces of work.
+    """Returns the costs but for crowding, from seconds of single pieces of work.
 
     Args:
         pieces: of `time_pieces`.
@@ -113,7 +113,7 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "passes": pieces["passes"],
         "threads": alone["threads"],
         "thread_speedup": alone["update_one_thread"] / alone["update_threads"],
-        "environment_speedup": alone["environment_one_thread"] / alone["environment_threads"],
+        "environment_speedup": _emulators_speedup(alone),
         "gradient_work": max(work / unroll - pieces["play"], 0.0),
         "gradient_call": max(turn - pieces["takeover"], 0.0),
         "gradient_send": alone["gradient_send"],
@@ -132,6 +132,15 @@ def costs_of(pieces: dict[str, float], alone: dict[str, float]) -> dict[str, flo
         "gradient_bytes": pieces["gradient_bytes"],
         "weights_bytes": alone["weights_bytes"],
     }
+
+
+def _emulators_speedup(alone: dict[str, float]) -> float:
+    """Returns what threads are worth to emulators in play: the network's part has but one."""
+    one, several = (
+        max(alone[name] - alone["play_without_emulators"], 0.0)
+        for name in ("play_one_thread", "play_threads")
+    )
+    return max(1.0, one / several) if several > 0 else 1.0
 
 
 def _begin_worker(barrier: Any = None) -> None:
@@ -235,8 +244,8 @@ def _mean_bytes(shop: Any) -> float:
 
 
 @functools.cache
-def _games(shop: Any, threads: int) -> Any:
-    return shop.environment(threads)
+def _play(shop: Any, threads: int) -> Any:
+    return shop.play(threads)
 
 
 def time_threads(game: str, seed: int, seconds: float) -> dict[str, float]:
@@ -252,7 +261,8 @@ def time_threads(game: str, seed: int, seconds: float) -> dict[str, float]:
     for name, count in (("threads", threads), ("one_thread", 1)):
         torch.set_num_threads(count)
         found[f"update_{name}"] = cost_of(update.run, 3 * seconds).seconds
-        found[f"environment_{name}"] = cost_of(_games(shop, count).run, seconds).seconds
+        found[f"play_{name}"] = cost_of(_play(shop, count).run, seconds).seconds
+    found["play_without_emulators"] = cost_of(_pieces(shop)["inference"].run, seconds).seconds
     return found
 
 
@@ -334,8 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     with metering(asked.game, asked.seed) as measure:
         costs = measure(asked.seconds)
-        running = processor_seconds(asked.game, asked.seed, asked.run_seconds)
-    costs["gradient_crowding"] = crowding(costs, running)
+        costs |= crowding(costs, in_runs(asked.game, asked.seed, asked.run_seconds))
     print(table(keep(costs, asked.game, asked.seed, command_line("unit_costs", argv))), flush=True)
     return 0
 

@@ -163,11 +163,12 @@ class Workshop:
         steps = self.settings.unroll_length
         return Piece(lambda: player.play(network, steps), self.unroll)
 
-    def play(self) -> Piece:
+    def play(self, threads: int = 1) -> Piece:
         """An unroll with the emulators: they and the network take turns in the caches."""
         network = self._network()
         network.hold_for_inference()
-        player = Player(make_environments(self.game, self.envs), self.seed, self._stages())
+        environments = make_environments(self.game, self.envs, num_threads=threads)
+        player = Player(environments, self.seed, self._stages())
         steps = self.settings.unroll_length
         return Piece(lambda: player.play(network, steps), self.unroll)
 

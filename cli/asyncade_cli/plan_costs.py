@@ -29,7 +29,9 @@ class Costs:
         passes: times that each sample is used in `update` and `gradient_work`.
         threads: with which the two speed-ups were measured.
         thread_speedup: how many times as fast the update is with so many threads of torch.
-        environment_speedup: how many times as fast the games are with so many threads.
+        environment_speedup: how many times as fast the games are in play with so many threads.
+        actor_crowding: how many times as much processor time an actor takes in data mode where
+            learner and actors share all cores of one machine, and its caches.
         gradient_work: core-seconds per env step of all gradients over an unroll, without the next.
         gradient_call: core-seconds per gradient, however small.
         gradient_send: core-seconds per gradient of its actor, to encode and send it.
@@ -37,8 +39,7 @@ class Costs:
         gradient_transfer: seconds per gradient from one process to another of the same machine,
             one after the other. Both ends copy through the same memory, so it is more than either
             costs alone and less than their sum. A cluster has a link instead.
-        gradient_crowding: how many times as much processor time gradient mode takes where learner
-            and actors share all cores of one machine, and its caches.
+        gradient_crowding: the same of all work in gradient mode, the learner's included.
         average: core-seconds per gradient to add it to the average.
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
@@ -62,6 +63,7 @@ class Costs:
     threads: float
     thread_speedup: float
     environment_speedup: float
+    actor_crowding: float
     gradient_work: float
     gradient_call: float
     gradient_send: float

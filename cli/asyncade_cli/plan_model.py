@@ -200,10 +200,9 @@ def _stretch(setup: Setup, actors: int) -> float:
     return max(1.0, actors / setup.shared_cores) if setup.shared_cores else 1.0
 
 
-def _crowding(costs: Costs, setup: Setup, actors: int) -> float:
-    """Returns how many times as much work gradient mode is where processes fill all the cores."""
-    crowded = setup.shared_cores is not None and actors + 1 >= setup.shared_cores
-    return costs.gradient_crowding if crowded else 1.0
+def _crowded(setup: Setup, actors: int) -> bool:
+    """Whether learner and actors fill all cores of one machine: work takes longer there."""
+    return setup.shared_cores is not None and actors + 1 >= setup.shared_cores
 
 
 def _env_step(costs: Costs, setup: Setup, actors: int) -> float:
@@ -233,6 +232,7 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
     size = steps * costs.trajectory_bytes
     play = steps * (_env_step(costs, setup, actors) + costs.inference + costs.encode)
     actor = play + costs.sending(size) + costs.takeover + costs.receiving(costs.weights_bytes)
+    actor *= costs.actor_crowding if _crowded(setup, actors) else 1.0
     env_steps = float(actors * steps)
     cores = setup.shared_cores or setup.learner_cores
     speed = setup.device_speedup or costs.speedup(cores)
@@ -262,7 +262,7 @@ def _data_round(costs: Costs, setup: Setup, actors: int) -> Round:
 def _gradient_round(costs: Costs, setup: Setup, actors: int) -> Round:
     steps = setup.env_steps_per_message(actors)
     size = costs.gradient_bytes
-    crowding = _crowding(costs, setup, actors)
+    crowding = costs.gradient_crowding if _crowded(setup, actors) else 1.0
     play = crowding * steps * (_env_step(costs, setup, actors) + costs.inference)
     gradient = steps * costs.gradient_work + costs.gradient_call + costs.gradient_send
     weights = costs.takeover + costs.receiving(costs.weights_bytes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import crowding, fanin, fanout, relay, scaling, table
+from bench import crowding, fanin, fanout, relay, scaling, table, unit_costs
 from bench.report import write_result
 from bench.runs import RunFailedError
 from bench.turns import CostsInTurn, is_time
@@ -16,7 +16,7 @@ from bench.unit_costs import costs_of, line, time_broadcast
 from bench.work import Workshop
 
 from asyncade_cli.plan_costs import Costs, read_costs
-from asyncade_cli.plan_model import Setup, round_of
+from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_cli.settings import actors_for_this_machine
 from asyncade_learner.phases import Trainer, learning_phase
 from asyncade_proto.codec import decode, encode
@@ -52,8 +52,9 @@ def test_costs_come_from_pieces() -> None:
     alone = {
         "update_one_thread": 3.0,
         "update_threads": 2.0,
-        "environment_one_thread": 4.0,
-        "environment_threads": 2.5,
+        "play_one_thread": 5.0,
+        "play_threads": 3.5,
+        "play_without_emulators": 1.0,
         "threads": 2.0,
         "gradient_send": 0.5,
         "gradient_intake": 0.6,
@@ -67,7 +68,7 @@ def test_costs_come_from_pieces() -> None:
         "intake": 1e-5,
     }
     found = costs_of(pieces, alone)
-    assert set(found) == set(Costs.__dataclass_fields__) - {"gradient_crowding"}
+    assert set(found) == set(Costs.__dataclass_fields__) - {"actor_crowding", "gradient_crowding"}
     assert found["environment"] == pytest.approx(1e-3)  # play, less inference
     assert (found["publish"], found["takeover"]) == (2.0, 1.0)
     assert found["optimise"] == 3.0
@@ -143,7 +144,8 @@ def test_a_cost_that_came_out_as_nothing_says_nothing() -> None:
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> None:
     usual = vars(read_costs().costs)
-    usual = {name: cost for name, cost in usual.items() if name != "gradient_crowding"}
+    crowded = {name: usual[name] for name in usual if name.endswith("crowding")}
+    usual = {name: cost for name, cost in usual.items() if name not in crowded}
     slow = {name: cost * (2 if is_time(name) else 1) for name, cost in usual.items()}
     turns = CostsInTurn(iter([usual, usual, usual, slow, slow]).__next__)
     for _ in range(4):
@@ -152,7 +154,7 @@ def test_a_point_is_held_against_the_model_with_its_own_costs(loaded: bool) -> N
         {"envs": 8} if loaded else {}
     )
     quick, late = (
-        scaling.against_model(turns, 1.2, point | {"turn": turn}, loaded) for turn in (0, 3)
+        scaling.against_model(turns, crowded, point | {"turn": turn}, loaded) for turn in (0, 3)
     )
     assert "turn" not in quick
     assert quick["measured"] == late["measured"] == 10.0 / 32 * 2 * 512
@@ -226,24 +228,47 @@ def test_synthetic_gradients_take_what_they_took_between_two_processes() -> None
     assert each == pytest.approx(sent + crowded)
 
 
-def test_crowding_is_what_a_run_takes_over_what_its_pieces_take() -> None:
+def test_crowding_is_what_runs_take_over_what_their_pieces_take() -> None:
     costs = dict(vars(read_costs().costs))
-    del costs["gradient_crowding"]
-    setup = Setup(mode="gradients", shared_cores=available_cores())
-    alone = round_of(Costs(**costs, gradient_crowding=1.0), setup, actors_for_this_machine())
-    found = crowding.crowding(costs, 1.25 * alone.core_seconds)
-    assert found == pytest.approx(1.25)
-    crowded = round_of(Costs(**costs, gradient_crowding=found), setup, actors_for_this_machine())
-    assert crowded.core_seconds == pytest.approx(1.25 * alone.core_seconds)
+    for name in ("actor_crowding", "gradient_crowding"):
+        del costs[name]
+    actors = actors_for_this_machine()
+
+    def rounds(**crowded: float) -> list[Round]:
+        cores: dict[Mode, int] = {"data": actors, "gradients": available_cores()}
+        setups = (Setup(mode=mode, shared_cores=cores[mode]) for mode in crowding.MODES)
+        return [round_of(Costs(**costs, **crowded), setup, actors) for setup in setups]
+
+    data, gradients = rounds(actor_crowding=1.0, gradient_crowding=1.0)
+    measured: dict[Mode, float] = {
+        "data": 1.1 * data.actor,
+        "gradients": 1.25 * gradients.core_seconds,
+    }
+    found = crowding.crowding(costs, measured)
+    assert found == pytest.approx({"actor_crowding": 1.1, "gradient_crowding": 1.25})
+    data, gradients = rounds(**found)
+    assert data.actor == pytest.approx(measured["data"])
+    assert gradients.core_seconds == pytest.approx(measured["gradients"])
 
 
-def test_processor_time_per_update_is_of_all_processes() -> None:
+def test_processor_time_of_a_round_is_of_the_processes_that_crowd() -> None:
     learner = {"cpu_seconds": 2.0, "updates": 100.0}
-    actors = {"actor-0": {"cpu_seconds": 5.0}, "actor-1": {"cpu_seconds": 4.0}}
+    actors = {
+        "actor-0": {"cpu_seconds": 5.0, "messages_sent": 6.0},
+        "actor-1": {"cpu_seconds": 4.0, "messages_sent": 4.0},
+    }
     report = {"seconds": 9.0, "learner": learner, "actors": actors}
-    assert crowding.per_update(report) == pytest.approx(0.11)
-    with pytest.raises(RunFailedError, match="no update"):
-        crowding.per_update({})
+    assert crowding.per_round("gradients", report) == pytest.approx(0.11)
+    assert crowding.per_round("data", report) == pytest.approx(0.9)
+    for mode in crowding.MODES:
+        with pytest.raises(RunFailedError, match="nothing was learned"):
+            crowding.per_round(mode, {})
+
+
+def test_threads_speed_up_emulators_and_not_the_network() -> None:
+    alone = {"play_without_emulators": 1.0, "play_one_thread": 5.0}
+    assert unit_costs._emulators_speedup(alone | {"play_threads": 3.0}) == pytest.approx(2.0)
+    assert unit_costs._emulators_speedup(alone | {"play_threads": 6.0}) == 1.0  # noise
 
 
 def test_gradients_reach_the_learner_and_are_timed_at_both_ends() -> None:

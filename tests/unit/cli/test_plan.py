@@ -28,6 +28,7 @@ COSTS = {
     "gradient_send": 1e-3,
     "gradient_intake": 0.05,
     "gradient_transfer": 0.08,
+    "actor_crowding": 1.0,
     "gradient_crowding": 1.0,
     "average": 1e-3,
     "optimise": 1e-3,

@@ -32,7 +32,8 @@ ZERO: dict[str, float] = dict.fromkeys(Costs.__dataclass_fields__, 0.0)
 
 def costs(**changed: float) -> Costs:
     """Costs that are all nothing but those that are named."""
-    ratios = ("threads", "thread_speedup", "environment_speedup", "gradient_crowding")
+    ratios = ("threads", "thread_speedup", "environment_speedup")
+    ratios += ("actor_crowding", "gradient_crowding")
     return Costs(**ZERO | dict.fromkeys(ratios, 1.0) | {"passes": 4.0} | changed)
 
 
@@ -80,6 +81,13 @@ def test_gradient_mode_is_more_work_where_processes_fill_all_cores() -> None:
     assert work(shared_cores=4) == pytest.approx(work())
     data = round_of(dear, setup(shared_cores=2), 2).core_seconds
     assert data == round_of(replace(dear, gradient_crowding=1.0), setup(), 2).core_seconds
+
+
+def test_actors_of_data_mode_are_slower_where_processes_fill_all_cores() -> None:
+    crowded = replace(PLAIN, actor_crowding=1.5)
+    alone, shared = (round_of(crowded, setup(shared_cores=cores), 2) for cores in (None, 2))
+    assert (alone.actor, shared.actor) == pytest.approx((1.0, 1.5))
+    assert alone.learner == shared.learner
 
 
 def test_processes_on_one_machine_share_its_cores() -> None:
