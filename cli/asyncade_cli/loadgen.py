@@ -33,6 +33,10 @@ WAIT_S: Final = 0.25
 _NO_ROOM_S: Final = 0.001
 """The same while an actor has credit, but its socket has no room or the rate holds it back."""
 
+_WEIGHTS_HWM: Final = 4
+"""Versions that may wait. It asks without pause, and would lose one in a thousand by CONFLATE: each
+cost two seconds, until the learner had lost its patience."""
+
 
 class Pace:
     """Holds a number of env steps back to a rate.
@@ -298,6 +302,7 @@ def run(settings: LoadgenSettings) -> dict[str, Any]:
                         context,
                         settings.weights_address,
                         max_message_bytes=MAX_MESSAGE_BYTES,
+                        hwm=_WEIGHTS_HWM,
                         keys=keys,
                     )
                 )
