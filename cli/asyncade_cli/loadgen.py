@@ -34,8 +34,8 @@ _NO_ROOM_S: Final = 0.001
 """The same while an actor has credit, but its socket has no room or the rate holds it back."""
 
 _WEIGHTS_HWM: Final = 4
-"""Versions that may wait. It asks without pause, and would lose one in a thousand by CONFLATE: each
-cost two seconds, until the learner had lost its patience."""
+"""Versions that may wait. It asks without pause, and CONFLATE then loses one now and then (see
+`ZmqSubscriber`): each costs two seconds, until the learner has lost its patience."""
 
 
 class Pace:
