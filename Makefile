@@ -38,7 +38,7 @@ bench-target: setup  ## time to the target, five seeds, both modes: hours; then 
 bench-encryption: setup  ## what CURVE costs
 	$(BIN)/python -m bench.encryption $(ARGS)
 
-bench-scaling: setup  ## what asyncade plan foretells against what is measured: eight minutes
+bench-scaling: setup  ## what asyncade plan foretells against what is measured: over half an hour
 	$(BIN)/python -m bench.scaling $(ARGS)
 
 bench-games: setup  ## Breakout, Freeway, Boxing against random play

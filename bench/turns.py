@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Callable
 from typing import TypeVar
 
+from asyncade_cli.plan_costs import is_time
+
 Measured = TypeVar("Measured")
 
 
@@ -58,8 +60,3 @@ class CostsInTurn:
         return {
             name: cost * slowness if is_time(name) else cost for name, cost in self.median().items()
         }
-
-
-def is_time(name: str) -> bool:
-    """Whether a cost is a time, and not a size, a count or a ratio."""
-    return not name.endswith(("passes", "threads", "_bytes", "_speedup", "_crowding"))

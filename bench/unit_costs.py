@@ -25,13 +25,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from asyncade_cli.plan_costs import is_time
 from asyncade_cli.plan_model import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
 from bench.crowding import crowding, in_runs
 from bench.report import about, command_line, markdown_table, write_result
-from bench.turns import is_time
 
 FEW: Final = 1
 MANY: Final = 8

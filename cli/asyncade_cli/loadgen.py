@@ -25,17 +25,13 @@ from asyncade_proto.messages import Assignment, Request, Weights
 from asyncade_runtime.curve import load_actor_keys
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.roles import Outbox, Subscriber
-from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
+from asyncade_runtime.sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
 WAIT_S: Final = 0.25
 """How long one step may block while every actor waits for credit."""
 
 _NO_ROOM_S: Final = 0.001
 """The same while an actor has credit, but its socket has no room or the rate holds it back."""
-
-_WEIGHTS_HWM: Final = 4
-"""Versions that may wait. It asks without pause, and CONFLATE then loses one now and then (see
-`ZmqSubscriber`): each costs two seconds, until the learner has lost its patience."""
 
 
 class Pace:
@@ -302,7 +298,7 @@ def run(settings: LoadgenSettings) -> dict[str, Any]:
                         context,
                         settings.weights_address,
                         max_message_bytes=MAX_MESSAGE_BYTES,
-                        hwm=_WEIGHTS_HWM,
+                        hwm=EVERY_VERSION_HWM,  # a lost one costs the learner's patience
                         keys=keys,
                     )
                 )

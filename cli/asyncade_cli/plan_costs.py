@@ -39,7 +39,7 @@ class Costs:
         gradient_transfer: seconds per gradient from one process to another of the same machine,
             one after the other. Both ends copy through the same memory, so it is more than either
             costs alone and less than their sum. A cluster has a link instead.
-        gradient_crowding: the same of all work in gradient mode, the learner's included.
+        gradient_crowding: as `actor_crowding`, of all work in gradient mode, the learner's too.
         average: core-seconds per gradient to add it to the average.
         optimise: core-seconds per update.
         publish: core-seconds per version, to make the weights message.
@@ -117,6 +117,11 @@ def amdahl(threads: float, measured_with: float, measured: float) -> float:
         return 1.0
     shared = (1 - 1 / measured) / (1 - 1 / measured_with)
     return 1 / (1 - shared + shared / threads)
+
+
+def is_time(name: str) -> bool:
+    """Whether a cost is a time, and not a size, a count or a ratio."""
+    return not name.endswith(("passes", "threads", "_bytes", "_speedup", "_crowding"))
 
 
 class CostsError(ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
-from asyncade_cli.plan_costs import Costs, read_costs
+from asyncade_cli.plan_costs import Costs, is_time, read_costs
 from asyncade_cli.plan_model import Setup, batch_bytes, highest_rate, leads, round_of
 from asyncade_cli.plan_words import byte_rate, leading
 
@@ -42,10 +42,10 @@ def costs_table() -> str:
     for field in fields(Costs):
         value = getattr(measured.costs, field.name)
         name = f"`{field.name}`"
-        if field.name in ("passes", "threads") or field.name.endswith("speedup"):
-            rows.append([name, f"{value:,.3g}"])
-        elif field.name.endswith("_bytes"):
+        if field.name.endswith("_bytes"):
             rows.append([name, f"{value:,.0f} bytes"])
+        elif not is_time(field.name):
+            rows.append([name, f"{value:,.3g}"])
         elif field.name.endswith("_byte"):
             rows.append([name, f"{value * 1e12:,.0f} µs per MB"])
         else:

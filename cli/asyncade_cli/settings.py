@@ -58,8 +58,8 @@ class TrainSettings(Settings):
     game: str = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
     target: float | None = Field(
         None,
-        description="end when the mean return of the last 100 training games is above this;"
-        " default: 18 for pong, 0.9 for catch, none for other games",
+        description="when the mean return of the last 100 training games is above this, cool down"
+        " and end; default: 18 for pong, 0.9 for catch, none for other games",
     )
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, games and minibatches")
     max_minutes: float | None = Field(None, gt=0, description="end after so many minutes")

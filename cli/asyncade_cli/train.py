@@ -216,7 +216,9 @@ class Training:
         env_steps = rows[-1].get("target_env_steps") if rows else None
         if env_steps is not None and not self._target_told:
             self._target_told = True
-            self._display.say(f"target reached after {env_steps:,} env steps: cooling down")
+            self._display.say(
+                f"target reached after {env_steps:,} env steps; the cooldown ends the run"
+            )
 
     def _restart_dead_actors(self) -> None:
         now = time.monotonic()

@@ -24,6 +24,7 @@ from asyncade_runtime.zmq_role import (
 )
 
 __all__ = [
+    "EVERY_VERSION_HWM",
     "HEARTBEAT_TIMEOUT_S",
     "ConnectionEvent",
     "Inbox",
@@ -49,6 +50,9 @@ _MAX_SUBSCRIPTION_BYTES = 1024
 # and the next publish can fall into one moment: of such bursts HWM 2 lost the last one every time,
 # HWM 4 never (measured with 100 kB frames).
 _PUBLISHER_HWM = 4
+
+EVERY_VERSION_HWM = 4
+"""`ZmqSubscriber`'s `hwm` for who asks all the time, takes the newest and must not miss one."""
 
 
 class ZmqOutbox(ConnectingRole):

@@ -13,6 +13,7 @@ from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.curve import ActorKeys, KeysError, load_actor_keys, make_keys
 from asyncade_runtime.listening import listening
 from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
+from integration.transports import eventually
 
 DEADLINE_S = 30.0
 ANYWHERE = "tcp://127.0.0.1:*"
@@ -44,8 +45,7 @@ def test_messages_go_both_ways(tmp_path: Path, encrypted: bool) -> None:
             assert outbox.send(b"trajectory", DEADLINE_S)
             assert inbox.receive(DEADLINE_S) == b"trajectory"
             publisher.publish(b"weights")  # lost, if the subscriber has not joined yet
-            while not publisher.welcome_joiners():  # then it is sent again
-                pass
+            eventually(publisher.welcome_joiners)  # then it is sent again
             assert subscriber.latest(DEADLINE_S) == b"weights"
         finally:
             outbox.close()

@@ -23,11 +23,12 @@ from asyncade_proto.codec import encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Weights
 from asyncade_relay.metrics import RelayMetrics
-from asyncade_relay.relay import WEIGHTS_HWM, Relay
+from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.sockets import (
+    EVERY_VERSION_HWM,
     SocketAddressError,
     ZmqInbox,
     ZmqOutbox,
@@ -141,7 +142,7 @@ def relaying(
     def work(stop: threading.Event) -> None:
         with (
             binding(context, ends) as (inbox, publisher),
-            connecting(context, above, WEIGHTS_HWM) as (outbox, subscriber),
+            connecting(context, above, EVERY_VERSION_HWM) as (outbox, subscriber),
         ):
 
             def wait(*, messages: bool, room: bool, timeout_s: float) -> None:
@@ -372,7 +373,7 @@ def test_256_subscribers_through_4_relays_cost_the_learner_4(context: zmq.SyncCo
     assert direct / relayed == pytest.approx(SUBSCRIBERS / RELAYS, rel=0.01)
 
 
-@pytest.mark.parametrize(("hwm", "waiting"), [(WEIGHTS_HWM, 3), (None, 1)])
+@pytest.mark.parametrize(("hwm", "waiting"), [(EVERY_VERSION_HWM, 3), (None, 1)])
 def test_a_relay_queues_weights_but_takes_the_newest(
     context: zmq.SyncContext, hwm: int | None, waiting: int
 ) -> None:

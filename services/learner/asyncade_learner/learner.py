@@ -105,7 +105,7 @@ class Learner:
         self._phase: Phase = (
             learning_phase(self._trainer) if calibrated else Calibration(self._trainer)
         )
-        self._reporter = Reporter(folder, self._progress)
+        self._reporter = Reporter(folder, self._progress, settings.target)
         self._seen: dict[str, float] = {}
         self._contributors: set[str] = set()
         self._received: dict[str, int] = {}
@@ -152,7 +152,7 @@ class Learner:
             self._lose_patience()
         self._count_seconds()
         if self._progress.note_passed(self._settings.target):
-            self._log.info("target passed: cooling down", env_steps=self._progress.env_steps)
+            self._log.info("target passed", env_steps=self._progress.env_steps)
         now = self._clock()
         if now - self._last_report >= self._settings.report_seconds:
             self._report()

@@ -21,11 +21,13 @@ class Reporter:
     Args:
         folder: the run's.
         progress: read at every report.
+        target: mean return that is to be passed, if any.
     """
 
-    def __init__(self, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, folder: RunFolder, progress: Progress, target: float | None) -> None:
         self._folder = folder
         self._progress = progress
+        self._target = target
         self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10)
         self._last_seconds = progress.seconds
         self._last_env_steps = progress.env_steps
@@ -53,6 +55,7 @@ class Reporter:
     def report(self, *, active_actors: int, stage_seconds: dict[str, float]) -> Row:
         """Writes a row to metrics.jsonl and TensorBoard, and returns it."""
         progress = self._progress
+        passed = progress.passed(self._target)
         elapsed = progress.seconds - self._last_seconds
         steps = progress.env_steps - self._last_env_steps
         total = sum(stage_seconds.values())
@@ -68,7 +71,7 @@ class Reporter:
             if self._lags
             else None,
             "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
-            "target_env_steps": progress.milestone and progress.milestone.env_steps,
+            "target_env_steps": passed and passed.env_steps,
             "active_actors": active_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,

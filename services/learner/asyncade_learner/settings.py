@@ -39,7 +39,8 @@ class LearnerSettings(Settings):
     network: str = Field("small", description=f"shape of the network: {' or '.join(NETWORKS)}")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, games and minibatches")
     target: float | None = Field(
-        None, description="end when the mean return of the last 100 games is above this"
+        None,
+        description="when the mean return of the last 100 games is above this, cool down and end",
     )
     cooldown: float = Field(
         0.5,
@@ -197,16 +198,18 @@ class LearnerSettings(Settings):
     def remaining(self, progress: Progress) -> float:
         """Returns the fraction of step size and entropy cost that is left."""
         fraction = annealed(progress.env_steps, self.anneal_env_steps, self.anneal_to)
-        passed = progress.passed(self.target)
-        if passed is None:
-            return fraction
-        over = self.cooldown * passed.env_steps
-        return fraction * cooled_down(progress.env_steps, passed.env_steps, over)
+        return fraction * self._cooldown_left(progress)
 
     def complete(self, progress: Progress) -> bool:
         """Tells whether the target was passed and the cooldown is over."""
+        return self._cooldown_left(progress) == 0
+
+    def _cooldown_left(self, progress: Progress) -> float:
         passed = progress.passed(self.target)
-        return passed is not None and progress.env_steps >= (1 + self.cooldown) * passed.env_steps
+        if passed is None:
+            return 1.0
+        over = self.cooldown * passed.env_steps
+        return cooled_down(progress.env_steps, passed.env_steps, over)
 
     def learning_rate_at(self, remaining: float) -> float:
         """Returns the step size, given the fraction that is left of it.

@@ -47,9 +47,14 @@ def run(settings: RelaySettings, relay_id: str) -> None:
 
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_relay.metrics import RelayMetrics
-    from asyncade_relay.relay import WEIGHTS_HWM, Relay
+    from asyncade_relay.relay import Relay
     from asyncade_runtime.listening import listening
-    from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber, wait_for_any
+    from asyncade_runtime.sockets import (
+        EVERY_VERSION_HWM,
+        ZmqOutbox,
+        ZmqSubscriber,
+        wait_for_any,
+    )
 
     keep_freed_memory()
     stop = stop_on_signals()
@@ -69,7 +74,7 @@ def run(settings: RelaySettings, relay_id: str) -> None:
             context,
             settings.learner_weights_address,
             max_message_bytes=MAX_MESSAGE_BYTES,
-            hwm=WEIGHTS_HWM,
+            hwm=EVERY_VERSION_HWM,  # one that the relay missed, all its actors would miss
             keys=to_learner,
         )
         closing.callback(subscriber.close)

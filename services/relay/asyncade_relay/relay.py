@@ -31,10 +31,6 @@ from asyncade_runtime.roles import AccessRefusedError, Inbox, Outbox, Publisher,
 WAIT_S: Final = 0.25
 """How long one step may block: what a SIGTERM waits for at most."""
 
-WEIGHTS_HWM: Final = 4
-"""Versions that may wait for the loop, which takes the newest at once: a version that the relay
-missed, all its actors would miss."""
-
 Kind = Literal["trajectory", "gradients"]
 
 

@@ -11,11 +11,11 @@ import pytest
 from bench import crowding, fanin, fanout, relay, scaling, table, unit_costs
 from bench.report import write_result
 from bench.runs import RunFailedError
-from bench.turns import CostsInTurn, is_time
+from bench.turns import CostsInTurn
 from bench.unit_costs import costs_of, line, time_broadcast
 from bench.work import Workshop
 
-from asyncade_cli.plan_costs import Costs, read_costs
+from asyncade_cli.plan_costs import Costs, is_time, read_costs
 from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_cli.settings import actors_for_this_machine
 from asyncade_learner.phases import Trainer, learning_phase

@@ -543,6 +543,12 @@ def test_after_the_target_the_step_size_falls_and_then_the_run_ends(
     assert fractions == pytest.approx([1.0, 2 / 3, 1 / 3, 0.0], abs=1e-3)
     rig.wait(REPORT_S)
     assert rig.folder.read_metrics()[-1]["target_env_steps"] == STEPS
+    rig.end()
+    higher = Rig(tmp_path, **said | {"target": 0.9})
+    higher.learner.begin()
+    assert higher.learner.ended() is None
+    higher.wait(REPORT_S)
+    assert higher.folder.read_metrics()[-1]["target_env_steps"] is None
 
 
 def test_without_limits_only_a_signal_ends_a_run(
