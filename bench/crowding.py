@@ -8,10 +8,7 @@ for the actors alone: the learner's threads wait for each other at work, which c
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from asyncade_cli.compare_probe import Probe
@@ -21,12 +18,9 @@ from asyncade_cli.settings import actors_for_this_machine
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder
 from bench.pipeline import NEVER
-from bench.runs import RunFailedError, training
+from bench.runs import START_TIMEOUT_S, RunFailedError, settled_training
 
 MODES: Final[tuple[Mode, ...]] = ("data", "gradients")
-
-_START_TIMEOUT_S = 120.0
-_SETTLE_S = 4.0
 
 
 def processor_seconds(mode: Mode, game: str, seed: int, seconds: float) -> float:
@@ -45,17 +39,11 @@ def processor_seconds(mode: Mode, game: str, seed: int, seconds: float) -> float
     Raises:
         RunFailedError: there was no round in that time.
     """
-    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
     arguments = {"mode": mode, "game": game, "seed": seed, "target": NEVER}
-    try:
-        with training(folder / "run", arguments) as run:
-            row = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-            row = run.wait_for_row(row["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
-            with Probe(RunFolder.existing(run.root)) as probe:
-                run.wait_for_row(row["seconds"] + seconds, _START_TIMEOUT_S + seconds, trained=True)
-            return per_round(mode, probe.report() or {})
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with settled_training(arguments) as (run, first):
+        with Probe(RunFolder.existing(run.root)) as probe:
+            run.wait_for_row(first["seconds"] + seconds, START_TIMEOUT_S + seconds, trained=True)
+        return per_round(mode, probe.report() or {})
 
 
 def in_runs(game: str, seed: int, seconds: float) -> dict[Mode, float]:

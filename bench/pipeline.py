@@ -8,16 +8,19 @@ Alone it measures the ceiling first: a ratio of two figures of different hours i
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from bench import ceiling, scrape
 from bench.report import about, command_line, markdown_table, write_result
-from bench.runs import WatchedRun, efficiency, rate_between, training
+from bench.runs import (
+    START_TIMEOUT_S,
+    WatchedRun,
+    efficiency,
+    rate_between,
+    settled_training,
+)
 
 NEVER: Final = 1e9
 """A target that no game reaches: the run goes on until it is stopped."""
@@ -25,40 +28,29 @@ NEVER: Final = 1e9
 LATENCY: Final = "asyncade_actor_weights_latency_seconds"
 LAG: Final = "asyncade_learner_policy_lag_versions"
 
-_SETTLE_S: Final = 5.0
-"""After the first update: start-up, calibration and the first compilations are over."""
-
-_START_TIMEOUT_S: Final = 300.0
-
 
 def measure(
     mode: str, seconds: float, game: str, seed: int, *, actors: int | None = None
 ) -> dict[str, Any]:
     """Trains for a while and returns what the part after calibration was like."""
-    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
     arguments = {"mode": mode, "game": game, "seed": seed, "actors": actors, "target": NEVER}
-    try:
-        with training(folder / "run", arguments) as run:
-            trained = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-            first = run.wait_for_row(trained["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
-            before = histograms(run)
-            wait = seconds + _START_TIMEOUT_S
-            last = run.wait_for_row(first["seconds"] + seconds, wait, trained=True)
-            after = histograms(run)
-        return {
-            "env_steps_per_second": rate_between(first, last),
-            "seconds": last["seconds"] - first["seconds"],
-            "env_steps": last["env_steps"] - first["env_steps"],
-            "updates_per_second": (last["updates"] - first["updates"])
-            / (last["seconds"] - first["seconds"]),
-            "bytes_per_env_step": last["bytes_per_env_step"],
-            "messages_dropped": last["messages_dropped"] - first["messages_dropped"],
-            "messages_lost": last["messages_lost"] - first["messages_lost"],
-            "learner_stage_shares": last["stage_shares"],
-            **distributions(before, after),
-        }
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with settled_training(arguments) as (run, first):
+        before = histograms(run)
+        wait = seconds + START_TIMEOUT_S
+        last = run.wait_for_row(first["seconds"] + seconds, wait, trained=True)
+        after = histograms(run)
+    return {
+        "env_steps_per_second": rate_between(first, last),
+        "seconds": last["seconds"] - first["seconds"],
+        "env_steps": last["env_steps"] - first["env_steps"],
+        "updates_per_second": (last["updates"] - first["updates"])
+        / (last["seconds"] - first["seconds"]),
+        "bytes_per_env_step": last["bytes_per_env_step"],
+        "messages_dropped": last["messages_dropped"] - first["messages_dropped"],
+        "messages_lost": last["messages_lost"] - first["messages_lost"],
+        "learner_stage_shares": last["stage_shares"],
+        **distributions(before, after),
+    }
 
 
 def histograms(run: WatchedRun) -> dict[str, dict[float, float]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,10 @@ from asyncade_runtime.run_folder import RunFolder
 _METRICS_PORT: Final = re.compile(r"\bup\b.*\bmetrics_port=(\d+)")
 _POLL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
+_SETTLE_S: Final = 5.0
+
+START_TIMEOUT_S: Final = 300.0
+"""What loading and calibration may take on a busy machine, or a row more than it should."""
 
 COLUMNS: Final = (
     "seconds",
@@ -126,6 +132,30 @@ def training(root: Path, arguments: Mapping[str, object]) -> Iterator[WatchedRun
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def settled_training(
+    arguments: Mapping[str, object],
+) -> Iterator[tuple[WatchedRun, dict[str, Any]]]:
+    """Runs a training in a folder of its own, which is removed; yields it once it has settled.
+
+    Args:
+        arguments: as `training` takes them.
+
+    Yields:
+        The run, and its first row after start-up, calibration and the first compilations.
+
+    Raises:
+        RunFailedError: it does not get there.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
+    try:
+        with training(folder / "run", arguments) as run:
+            first = run.wait_for_row(0.0, START_TIMEOUT_S, trained=True)
+            yield run, run.wait_for_row(first["seconds"] + _SETTLE_S, START_TIMEOUT_S, trained=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def rate_between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from asyncade_cli.plan_costs import Costs
@@ -33,7 +30,7 @@ from bench.crowding import MODES, crowding, in_runs
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
 from bench.report import about, command_line, markdown_table, read_result, write_result
-from bench.runs import RunFailedError, training
+from bench.runs import RunFailedError, settled_training
 from bench.scrape import read_page
 from bench.turns import CostsInTurn
 
@@ -49,7 +46,6 @@ AIM: Final = 0.2
 _COST_S: Final = 0.4
 """To measure each piece; all pieces take about half a minute."""
 
-_SETTLE_S: Final = 4.0
 _POLL_S: Final = 0.1
 _START_TIMEOUT_S: Final = 120.0
 _UPDATES: Final = re.compile(r"^asyncade_learner_updates_total (\S+)", re.MULTILINE)
@@ -142,14 +138,8 @@ def against_model(
 
 
 def _updates_of_training(arguments: Mapping[str, object], seconds: float) -> float:
-    folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
-    try:
-        with training(folder / "run", arguments) as run:
-            row = run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-            run.wait_for_row(row["seconds"] + _SETTLE_S, _START_TIMEOUT_S, trained=True)
-            return updates_per_second(counter(run.learner_page() or ""), seconds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with settled_training(arguments) as (run, _):
+        return updates_per_second(counter(run.learner_page() or ""), seconds)
 
 
 def games_of(actors: int) -> int:
