@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, learner_threads
 from asyncade_runtime.run_folder import RunFolder
 from bench.report import about, command_line, markdown_table, write_result
@@ -47,6 +48,7 @@ def in_memory(seconds: float, game: str, seed: int) -> dict[str, float]:
     from bench.clock import cost_of
     from bench.work import Workshop
 
+    keep_freed_memory()  # as a learner does
     shop = Workshop("data", game, seed)
     messages = record_messages(shop.assignment, game=game, envs=shop.envs, count=4, seed=seed)
     frames = itertools.cycle([encode(message) for message in messages])

@@ -1,5 +1,7 @@
 """What `asyncade train` reaches, in both modes, against the ceiling of this machine.
 
+And data mode once more with actors that play ahead: by default they wait for the learner.
+
 python -m bench.pipeline [--seconds 45] [--seed 1] [--game pong] [--modes data,gradients]
 
 Alone it measures the ceiling first: a ratio of two figures of different hours is worth nothing.
@@ -25,16 +27,30 @@ from bench.runs import (
 NEVER: Final = 1e9
 """A target that no game reaches: the run goes on until it is stopped."""
 
+AHEAD: Final = {
+    "ASYNCADE_LEARNER_MESSAGES_IN_FLIGHT": "2",
+    "ASYNCADE_LEARNER_TORCH_THREADS": "1",
+}
+"""Data mode with nobody waiting: actors play the next unroll while the learner trains.
+
+By default they take turns, so that all data are of the present weights. What that costs in rate is
+the difference between the two."""
+
 LATENCY: Final = "asyncade_actor_weights_latency_seconds"
 LAG: Final = "asyncade_learner_policy_lag_versions"
 
 
 def measure(
-    mode: str, seconds: float, game: str, seed: int, *, actors: int | None = None
+    mode: str,
+    seconds: float,
+    game: str,
+    seed: int,
+    *,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Trains for a while and returns what the part after calibration was like."""
-    arguments = {"mode": mode, "game": game, "seed": seed, "actors": actors, "target": NEVER}
-    with settled_training(arguments) as (run, first):
+    arguments = {"mode": mode, "game": game, "seed": seed, "target": NEVER}
+    with settled_training(arguments, environment) as (run, first):
         before = histograms(run)
         wait = seconds + START_TIMEOUT_S
         last = run.wait_for_row(first["seconds"] + seconds, wait, trained=True)
@@ -97,21 +113,29 @@ def distributions(
 
 def against(modes: Mapping[str, dict[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the modes with their efficiency, and the ratio between them."""
-    found: dict[str, Any] = {"modes": {}, "gradients_over_data": None}
-    for mode, measured in modes.items():
-        rate = measured["env_steps_per_second"]
-        limits = best["modes"][mode]
-        found["modes"][mode] = measured | {
-            "ceiling": limits["ceiling"],
-            "ceiling_all_cores_busy": limits["ceiling_all_cores_busy"],
-            "efficiency": efficiency(rate, limits["ceiling"]),
-            "efficiency_all_cores_busy": efficiency(rate, limits["ceiling_all_cores_busy"]),
-        }
+    found: dict[str, Any] = {
+        "modes": {
+            mode: held_against(measured, best["modes"][mode]) for mode, measured in modes.items()
+        },
+        "gradients_over_data": None,
+    }
     if {"data", "gradients"} <= modes.keys():
         found["gradients_over_data"] = efficiency(
             modes["gradients"]["env_steps_per_second"], modes["data"]["env_steps_per_second"]
         )
     return found
+
+
+def held_against(measured: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
+    """Returns what was measured, with the mode's ceilings and the parts of them it reaches."""
+    rate = measured["env_steps_per_second"]
+    return {
+        **measured,
+        "ceiling": limits["ceiling"],
+        "ceiling_all_cores_busy": limits["ceiling_all_cores_busy"],
+        "efficiency": efficiency(rate, limits["ceiling"]),
+        "efficiency_all_cores_busy": efficiency(rate, limits["ceiling_all_cores_busy"]),
+    }
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -127,7 +151,10 @@ def table(result: Mapping[str, Any]) -> str:
         "weights latency, median ms",
     ]
     rows = []
-    for mode, found in result["modes"].items():
+    measured = dict(result["modes"])
+    if ahead := result.get("ahead"):
+        measured["data, actors ahead"] = ahead
+    for mode, found in measured.items():
         latency = found["weights_latency_seconds"]
         rows.append(
             [
@@ -170,6 +197,9 @@ def run(
     measured = {mode: measure(mode, seconds, game, seed) for mode in modes}
     header = about(command, seed=seed, torch_threads=max(1, best["cores"] // 2))
     result = header | {"game": game} | against(measured, best)
+    if "data" in modes:
+        ahead = measure("data", seconds, game, seed, environment=AHEAD)
+        result["ahead"] = held_against(ahead, best["modes"]["data"])
     write_result("pipeline", result)
     print(table(result), flush=True)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -110,17 +111,21 @@ def asyncade(command: str, arguments: Mapping[str, object]) -> list[str]:
 
 
 @contextmanager
-def training(root: Path, arguments: Mapping[str, object]) -> Iterator[WatchedRun]:
+def training(
+    root: Path, arguments: Mapping[str, object], environment: Mapping[str, str] | None = None
+) -> Iterator[WatchedRun]:
     """Runs a training until the block ends.
 
     Args:
         root: a new run folder.
         arguments: name of a setting to its value.
+        environment: variables on top of this process's: settings that are the services' own.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         asyncade("train", {"run-dir": root, "display": "lines"} | dict(arguments)),
         stdout=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
         start_new_session=True,  # Ctrl-C reaches this process alone, and it ends the run
     )
     try:
@@ -136,12 +141,13 @@ def training(root: Path, arguments: Mapping[str, object]) -> Iterator[WatchedRun
 
 @contextmanager
 def settled_training(
-    arguments: Mapping[str, object],
+    arguments: Mapping[str, object], environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[WatchedRun, dict[str, Any]]]:
     """Runs a training in a folder of its own, which is removed; yields it once it has settled.
 
     Args:
         arguments: as `training` takes them.
+        environment: likewise.
 
     Yields:
         The run, and its first row after start-up, calibration and the first compilations.
@@ -151,7 +157,7 @@ def settled_training(
     """
     folder = Path(tempfile.mkdtemp(prefix="asyncade-bench-"))
     try:
-        with training(folder / "run", arguments) as run:
+        with training(folder / "run", arguments, environment) as run:
             first = run.wait_for_row(0.0, START_TIMEOUT_S, trained=True)
             yield run, run.wait_for_row(first["seconds"] + _SETTLE_S, START_TIMEOUT_S, trained=True)
     finally:

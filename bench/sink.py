@@ -25,6 +25,7 @@ from asyncade_rl.batch import batch_of
 from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
+from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.roles import Inbox, Publisher
 from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
 from bench.work import weights_message
@@ -49,6 +50,7 @@ def serve(pipe: Connection, seconds: float, assignment: Assignment, core: int) -
         core: the only one that this process uses.
     """
     os.sched_setaffinity(0, {core})
+    keep_freed_memory()  # as a learner does
     context = zmq.Context()
     with (
         contextlib.closing(

@@ -12,7 +12,8 @@ from bench.ceiling import ceiling, core_seconds_of
 from bench.clock import cost_of
 from bench.games import above_random, described, random_play
 from bench.intake import consumed
-from bench.pipeline import LAG, LATENCY, against, distributions, shown_counts
+from bench.pipeline import LAG, LATENCY, against, distributions, held_against, shown_counts
+from bench.pipeline import table as pipeline_table
 from bench.runs import COLUMNS, efficiency, metrics_port, rate_between, thinned
 from bench.time_to_target import medians
 from bench.wire import parts, per_env_step
@@ -64,6 +65,20 @@ def test_modes_are_held_against_their_own_ceilings_and_each_other() -> None:
     assert found["modes"]["gradients"]["efficiency"] == pytest.approx(0.6)
     assert found["gradients_over_data"] == pytest.approx(0.5)
     assert against({"data": mode(1)}, {"modes": limits})["gradients_over_data"] is None
+
+
+def test_playing_ahead_is_a_row_of_its_own_against_the_ceiling_of_data_mode() -> None:
+    of_data = {"ceiling": 2000.0, "ceiling_all_cores_busy": 1600.0}
+    others = {
+        "bytes_per_env_step": 50,
+        "policy_lag_counts": {"1": 3.0},
+        "weights_latency_seconds": None,
+    }
+    result = against({"data": mode(1200) | others}, {"modes": {"data": of_data}})
+    assert "ahead" not in pipeline_table(result)
+    ahead = held_against(mode(1500) | others, of_data)
+    text = pipeline_table(result | {"ahead": ahead})
+    assert "| data, actors ahead | 1,500 | 2,000 | 0.75 | 0.938 | 50 | 1: 100% | - |" in text
 
 
 def test_a_cost_is_of_one_call_and_the_first_is_not_counted() -> None:
