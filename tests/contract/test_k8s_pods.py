@@ -76,6 +76,8 @@ def environments(renders: Renders) -> Iterator[tuple[str, str, dict[str, str]]]:
             found = container(manifest["spec"]["template"])
             variables = image_environment(found["name"])
             for source in found.get("envFrom", []):
+                if source["configMapRef"].get("optional"):
+                    continue  # what is in it is the user's
                 variables |= maps[source["configMapRef"]["name"]]
             variables |= {variable["name"]: variable["value"] for variable in found["env"]}
             yield " + ".join(name), found["name"], variables

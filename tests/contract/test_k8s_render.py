@@ -95,7 +95,8 @@ def references(template: Manifest) -> Iterator[tuple[str, str]]:
     yield "PriorityClass", spec["priorityClassName"]
     for container in spec["containers"]:
         for source in container.get("envFrom", []):
-            yield "ConfigMap", source["configMapRef"]["name"]
+            if not source["configMapRef"].get("optional"):
+                yield "ConfigMap", source["configMapRef"]["name"]
     for volume in spec["volumes"]:
         if "secret" in volume:
             yield "Secret", volume["secret"]["secretName"]
@@ -212,17 +213,22 @@ def test_the_rules_are_those_that_compose_mounts(renders: Renders) -> None:
         assert all(rule["spec"] == {"groups": groups} for rule in rules)
 
 
-def test_the_kustomization_of_the_readme_is_rendered(tmp_path: Path) -> None:
+def kustomized(folder: Path, kustomization: str) -> list[Manifest]:
+    """The render of a user's own kustomization, in a folder beside k8s/."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    text = example.replace("../k8s", os.path.relpath(K8S, tmp_path))
-    (tmp_path / "kustomization.yaml").write_text(text)
-    command = [kubectl, "kustomize", str(tmp_path)]
+    text = kustomization.replace("../k8s", os.path.relpath(K8S, folder))
+    (folder / "kustomization.yaml").write_text(text)
+    command = [kubectl, "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    manifests = list(yaml.safe_load_all(done.stdout))
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_the_kustomization_of_the_readme_is_rendered(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    manifests = kustomized(tmp_path, example)
     (learner,) = of(manifests, "StatefulSet")
     (container,) = learner["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example/asyncade-learner:0.1.0"
@@ -230,6 +236,29 @@ def test_the_kustomization_of_the_readme_is_rendered(tmp_path: Path) -> None:
     assert settings["data"]["ASYNCADE_LEARNER_GAME"] == "breakout"
     assert of(manifests, "NetworkPolicy")
     assert of(manifests, "PodMonitor")
+
+
+RELAYS_WITH_SETTINGS = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: asyncade
+resources: [../k8s/overlays/local]
+components: [../k8s/components/relay]
+configMapGenerator:
+  - name: relay-settings
+    literals: [ASYNCADE_RELAY_LOG_LEVEL=debug]
+"""
+
+
+def test_relays_have_the_settings_of_a_kustomization(tmp_path: Path) -> None:
+    manifests = kustomized(tmp_path, RELAYS_WITH_SETTINGS)
+    (made,) = [m for m in of(manifests, "ConfigMap") if "relay-" in m["metadata"]["name"]]
+    assert made["data"] == {"ASYNCADE_RELAY_LOG_LEVEL": "debug"}
+    (relay,) = of(manifests, "DaemonSet")
+    (container,) = relay["spec"]["template"]["spec"]["containers"]
+    name = made["metadata"]["name"]
+    assert name != "relay-settings"  # a change replaces the pods
+    assert container["envFrom"] == [{"configMapRef": {"name": name, "optional": True}}]
 
 
 def test_the_made_file_is_up_to_date() -> None:

@@ -255,7 +255,9 @@ def _environment(container: Fields, manifests: list[Manifest]) -> Iterator[tuple
     maps = {one["metadata"]["name"]: one["data"] for one in manifests if one["kind"] == "ConfigMap"}
     for source in container.take("envFrom", []):
         with Fields(source, "envFrom") as fields, Fields(fields.take("configMapRef"), "ref") as ref:
-            yield from maps[ref.take("name")].items()
+            name, optional = ref.take("name"), ref.take("optional", False)
+            if name in maps or not optional:
+                yield from maps[name].items()
     for variable in container.take("env", []):
         with Fields(variable, "env") as fields:
             yield fields.take("name"), fields.take("value")
