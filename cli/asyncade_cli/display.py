@@ -44,17 +44,20 @@ class LineDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last = float("-inf")
+        self._shown: str | None = None
 
     def say(self, message: str) -> None:
         """Prints an event."""
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, row: Mapping[str, Any], actors: int) -> None:
-        """Prints the row, if it is time."""
+        """Prints the row, if it is time and it says something new."""
         now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = now
-            facts = "  ".join(f"{name} {value}" for name, value in _facts(row, actors).items())
+        if now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        facts = "  ".join(f"{name} {value}" for name, value in _facts(row, actors).items())
+        if facts != self._shown:
+            self._last, self._shown = now, facts
             self._console.print(facts, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

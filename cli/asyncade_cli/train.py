@@ -45,7 +45,7 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
         code = Training(settings, folder, display, environ).run()
     finally:
         display.close()
-    _finish(settings, folder, console)
+    _finish(settings, folder, console, interrupted=code == EXIT_INTERRUPTED)
     return code
 
 
@@ -252,10 +252,13 @@ class Training:
         return EXIT_DIED
 
 
-def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
+def _finish(
+    settings: TrainSettings, folder: RunFolder, console: Console, *, interrupted: bool
+) -> None:
     """Completes the run folder, however the run ended, and says what came of it."""
     rows = folder.read_metrics()
-    summary = folder.read_summary() or _summary_of_the_dead(folder, rows)
+    ended_by = "signal" if interrupted else "learner_died"
+    summary = folder.read_summary() or _summary_of_the_dead(folder, rows, ended_by)
     summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
     folder.write_summary(summary)
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
@@ -278,7 +281,9 @@ def _finish(settings: TrainSettings, folder: RunFolder, console: Console) -> Non
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary_of_the_dead(
+    folder: RunFolder, rows: Sequence[Mapping[str, Any]], ended_by: str
+) -> dict[str, Any]:
     """Returns a summary for a learner that could not write one: what it last reported."""
     last = rows[-1] if rows else {}
     config = folder.read_config()
@@ -293,5 +298,5 @@ def _summary_of_the_dead(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -
         **{name: last.get(name, 0) for name in counted},
         "mean_return_100": last.get("mean_return_100"),
         "bytes_per_env_step": last.get("bytes_per_env_step"),
-        "ended_by": "learner_died",
+        "ended_by": ended_by,
     }

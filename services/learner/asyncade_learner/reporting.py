@@ -28,7 +28,9 @@ class Reporter:
         self._folder = folder
         self._progress = progress
         self._target = target
-        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10)
+        # Events beyond the checkpoint that is resumed are hidden: they are lived again.
+        lived = progress.env_steps + 1 if progress.env_steps else 0
+        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10, purge_step=lived)
         self._last_seconds = progress.seconds
         self._last_env_steps = progress.env_steps
         self._lags: list[int] = []

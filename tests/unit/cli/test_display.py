@@ -57,11 +57,23 @@ def test_lines_come_now_and_then_but_events_at_once(monkeypatch: pytest.MonkeyPa
     out = console()
     lines = LineDisplay(out)
     for clock.now in (0.0, 0.5, 9.9, 10.0, 10.5):
-        lines.show(ROW, actors=2)
+        lines.show({**ROW, "seconds": clock.now}, actors=2)
     lines.say("actor-0 was killed by SIGKILL")
     lines.close()
     assert len(printed(out).splitlines()) == 3
     assert printed(out).endswith("actor-0 was killed by SIGKILL\n")
+
+
+def test_what_was_said_is_not_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    out = console()
+    lines = LineDisplay(out)
+    for clock.now in (0.0, 10.0, 20.0):
+        lines.show(ROW, actors=2)
+    assert len(printed(out).splitlines()) == 1
+    lines.show(ROW, actors=1)
+    assert printed(out).endswith("actors 1\n")
 
 
 LOG_LINE = "2026-01-31 12:00:00 [info     ] up [/tmp/run]"  # with what Rich would take for markup
