@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import ceiling, intake, pipeline, wire
+from bench.report import MODES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     game, seed, short = asked.game, asked.seed, asked.short_seconds
     best = ceiling.run(short, game, seed, command)
     pipeline.run(asked.seconds, game, seed, command, best)
-    wire.run(short, 8, game, seed, command, ceiling.MODES)
+    wire.run(short, 8, game, seed, command, MODES)
     intake.run(5 * short, game, seed, 16, command)
     return 0
 

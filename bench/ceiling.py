@@ -19,9 +19,8 @@ from typing import Any
 
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
-from bench.report import about, command_line, markdown_table, write_result
+from bench.report import MODES, about, command_line, markdown_table, write_result
 
-MODES = ("data", "gradients")
 _BARRIER_TIMEOUT_S = 300.0
 _barrier: Any = None  # of a worker process
 

@@ -9,7 +9,7 @@ for the actors alone: the learner's threads wait for each other at work, which c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from asyncade_cli.compare_probe import Probe
 from asyncade_cli.plan_costs import Costs
@@ -18,9 +18,8 @@ from asyncade_cli.settings import actors_for_this_machine
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder
 from bench.pipeline import NEVER
+from bench.report import MODES
 from bench.runs import START_TIMEOUT_S, RunFailedError, settled_training
-
-MODES: Final[tuple[Mode, ...]] = ("data", "gradients")
 
 
 def processor_seconds(mode: Mode, game: str, seed: int, seconds: float) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench import ceiling, scrape
-from bench.report import about, command_line, markdown_table, write_result
+from bench.report import MODES, about, command_line, markdown_table, write_result
 from bench.runs import (
     START_TIMEOUT_S,
     WatchedRun,
@@ -187,7 +187,7 @@ def run(
     seed: int,
     command: str,
     best: Mapping[str, Any],
-    modes: Sequence[str] = ceiling.MODES,
+    modes: Sequence[str] = MODES,
 ) -> dict[str, Any]:
     """Measures, writes pipeline.json, prints the table.
 

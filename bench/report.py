@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from asyncade_learner.settings import Mode
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import source_commit, write_atomically
+
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 RESULTS: Final = Path(__file__).parent / "results"
 

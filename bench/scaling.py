@@ -26,10 +26,10 @@ from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs
-from bench.crowding import MODES, crowding, in_runs
+from bench.crowding import crowding, in_runs
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
-from bench.report import about, command_line, markdown_table, read_result, write_result
+from bench.report import MODES, about, command_line, markdown_table, read_result, write_result
 from bench.runs import RunFailedError, settled_training
 from bench.scrape import read_page
 from bench.turns import CostsInTurn

@@ -16,11 +16,10 @@ from typing import Any
 
 from asyncade_cli.plan_costs import SHIPPED
 from bench import encryption, games, intake, pipeline, relay, scaling, time_to_target
-from bench.report import RESULTS, markdown_table, read_result
+from bench.report import MODES, RESULTS, markdown_table, read_result
 
 FILES = [RESULTS / "README.md", RESULTS.parents[1] / "README.md"]
 MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
-MODES = ("data", "gradients")
 
 
 def origin(result: Mapping[str, Any]) -> str:

@@ -29,15 +29,14 @@ from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.sockets import (
     EVERY_VERSION_HWM,
-    SocketAddressError,
     ZmqInbox,
     ZmqOutbox,
     ZmqPublisher,
     ZmqSubscriber,
     wait_for_any,
 )
+from integration.transports import DEADLINE_S, until, when_free
 
-DEADLINE_S = 60.0  # generous: only a failing test ever waits this long
 ANY = "tcp://127.0.0.1:*"
 ENVS, T = 4, 8
 SETTINGS: dict[str, Any] = {
@@ -48,13 +47,6 @@ SETTINGS: dict[str, Any] = {
     "passes": 1,
     "minibatch_size": ENVS * T,
 }
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -95,24 +87,14 @@ class Ends:
         return self.registry.get_sample_value(f"asyncade_{name}", labels) or 0.0
 
 
-def again(bind: Callable[[], Any]) -> Any:
-    """A port that was in use a moment ago may need another one to be free."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return bind()
-        except SocketAddressError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
 @contextmanager
 def binding(context: zmq.SyncContext, ends: Ends) -> Iterator[tuple[ZmqInbox, ZmqPublisher]]:
     limit = MAX_MESSAGE_BYTES
     with (
-        closing(again(lambda: ZmqInbox(context, ends.upstream, max_message_bytes=limit))) as inbox,
-        closing(again(lambda: ZmqPublisher(context, ends.weights))) as publisher,
+        closing(
+            when_free(lambda: ZmqInbox(context, ends.upstream, max_message_bytes=limit))
+        ) as inbox,
+        closing(when_free(lambda: ZmqPublisher(context, ends.weights))) as publisher,
     ):
         ends.bound(inbox, publisher)
         yield inbox, publisher
@@ -187,7 +169,7 @@ def learning(
             learner.run(stop)
 
     with thread(work):
-        eventually(lambda: made, "a learner")
+        until(lambda: made, "a learner")
         yield ends, made[0]
 
 
@@ -228,18 +210,18 @@ def test_actors_train_through_relays_and_directly(
             others.enter_context(playing(context, above, f"actor-{n}"))
             for n, above in enumerate([*relays, relays[0], ends])
         ]
-        eventually(lambda: learner.progress.updates >= 10, "ten updates")
+        until(lambda: learner.progress.updates >= 10, "ten updates")
         for actor in actors:
             played = actor.metric("actor_env_steps_total")
-            eventually(
+            until(
                 lambda actor=actor, played=played: actor.metric("actor_env_steps_total") > played,
                 "everybody plays on",
             )
         # In gradient mode two relays and an actor of its own are three to the learner.
         expected = 4 if mode == "data" else 3
-        eventually(lambda: ends.metric("learner_active_actors") == expected, f"{expected} actors")
+        until(lambda: ends.metric("learner_active_actors") == expected, f"{expected} actors")
         before = learner.progress.updates
-        eventually(lambda: learner.progress.updates > before + 5, "no waiting after that")
+        until(lambda: learner.progress.updates > before + 5, "no waiting after that")
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
@@ -247,13 +229,13 @@ def test_a_relay_that_ends_is_replaced(context: zmq.SyncContext, tmp_path: Path,
     with learning(context, tmp_path, mode=mode) as (ends, learner), ExitStack() as others:
         with relaying(context, ends) as first:
             actor = others.enter_context(playing(context, first, "actor"))
-            eventually(lambda: learner.progress.updates >= 5, "updates")
+            until(lambda: learner.progress.updates >= 5, "updates")
         before = learner.progress.updates
         with relaying(context, ends, first, relay_id="another") as second:
-            eventually(lambda: learner.progress.updates > before + 5, "updates by the same actor")
+            until(lambda: learner.progress.updates > before + 5, "updates by the same actor")
             assert second.metric("relay_active_actors") == 1
             version = learner.progress.policy_version
-            eventually(lambda: actor.metric("actor_policy_version") > version, "newer weights")
+            until(lambda: actor.metric("actor_policy_version") > version, "newer weights")
             others.close()
 
 
@@ -265,10 +247,10 @@ def test_relay_and_actor_outlive_the_learner(
         with learning(context, tmp_path, mode=mode) as (ends, first):
             relay = others.enter_context(relaying(context, ends))
             others.enter_context(playing(context, relay, "actor"))
-            eventually(lambda: first.progress.updates >= 5, "updates")
+            until(lambda: first.progress.updates >= 5, "updates")
         before = first.progress.updates
         with learning(context, tmp_path, ends, mode=mode, resume="must") as (_, second):
-            eventually(lambda: second.progress.updates > before + 5, "the same relay goes on")
+            until(lambda: second.progress.updates > before + 5, "the same relay goes on")
             others.close()
 
 
@@ -296,12 +278,10 @@ def test_who_joins_late_gets_the_newest_at_once(context: zmq.SyncContext) -> Non
         relaying(context, learner) as relay,
         ExitStack() as subscribers,
     ):
-        eventually(lambda: publisher.welcome_joiners(), "the relay")
+        until(lambda: publisher.welcome_joiners(), "the relay")
         for version in (1, 2):
             publisher.publish(weights(version))
-            eventually(
-                lambda v=version: relay.metric("relay_policy_version") == v, "weights on the way"
-            )
+            until(lambda v=version: relay.metric("relay_policy_version") == v, "weights on the way")
         for _ in range(3):
             late = subscribers.enter_context(
                 closing(ZmqSubscriber(context, relay.weights, max_message_bytes=2**20))
@@ -383,7 +363,7 @@ def test_a_relay_queues_weights_but_takes_the_newest(
         binding(context, ends) as (_, publisher),
         connecting(context, ends, hwm) as (_, subscriber),
     ):
-        eventually(publisher.welcome_joiners, "the subscriber")
+        until(publisher.welcome_joiners, "the subscriber")
         for newest in (3, 6):
             for version in range(newest - 2, newest + 1):
                 publisher.publish(weights(version))

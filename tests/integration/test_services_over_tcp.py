@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import zmq
@@ -25,16 +24,13 @@ from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.lifecycle import Health, serve_http
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.sockets import (
-    SocketAddressError,
     ZmqInbox,
     ZmqOutbox,
     ZmqPublisher,
     ZmqSubscriber,
 )
+from integration.transports import DEADLINE_S, until, when_free
 
-Role = TypeVar("Role")
-
-DEADLINE_S = 60.0  # generous: only a failing test ever waits this long
 ENVS, T = 4, 8
 SETTINGS: dict[str, Any] = {
     "game": "catch",
@@ -44,32 +40,6 @@ SETTINGS: dict[str, Any] = {
     "passes": 1,
     "minibatch_size": ENVS * T,
 }
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def context() -> Iterator[zmq.SyncContext]:
-    context = zmq.Context()
-    yield context
-    context.term()
-
-
-def bound(bind: Callable[[], Role]) -> Role:
-    """A port that was in use a moment ago may need another one to be free."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return bind()
-        except SocketAddressError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 @contextmanager
@@ -121,8 +91,10 @@ def learning(
     def work() -> None:
         limit = MAX_MESSAGE_BYTES
         with (
-            closing(bound(lambda: ZmqInbox(context, upstream, max_message_bytes=limit))) as inbox,
-            closing(bound(lambda: ZmqPublisher(context, weights))) as publisher,
+            closing(
+                when_free(lambda: ZmqInbox(context, upstream, max_message_bytes=limit))
+            ) as inbox,
+            closing(when_free(lambda: ZmqPublisher(context, weights))) as publisher,
         ):
             learner = Learner(
                 LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
@@ -183,15 +155,15 @@ def playing(context: zmq.SyncContext, served: Served, actor_id: str) -> Iterator
 def test_two_actors_and_a_learner(context: zmq.SyncContext, tmp_path: Path, mode: str) -> None:
     with learning(context, tmp_path, mode=mode) as served, ExitStack() as actors:
         both = [actors.enter_context(playing(context, served, f"actor-{n}")) for n in range(2)]
-        eventually(lambda: served.learner.progress.updates >= 10, "ten updates")
+        until(lambda: served.learner.progress.updates >= 10, "ten updates")
         for actor in both:
-            eventually(lambda actor=actor: actor.metric("policy_version") > 5, "newer weights")
+            until(lambda actor=actor: actor.metric("policy_version") > 5, "newer weights")
             played = actor.metric("env_steps_total")
-            eventually(
+            until(
                 lambda actor=actor, played=played: actor.metric("env_steps_total") > played,
                 "both play on",
             )
-        eventually(lambda: served.metric("active_actors") == 2, "two actors in a report")
+        until(lambda: served.metric("active_actors") == 2, "two actors in a report")
         assert served.metric("env_steps_total") >= 10 * ENVS * T
         kind = "trajectory" if mode == "data" else "gradients"
         accepted = served.metric(f'messages_accepted_total{{kind="{kind}"}}')
@@ -206,10 +178,10 @@ def test_an_actor_comes_and_goes_and_nobody_waits_for_it(
 ) -> None:
     with learning(context, tmp_path) as served, playing(context, served, "steady") as steady:
         with playing(context, served, "guest") as guest:
-            eventually(lambda: guest.metric("env_steps_total") > 0, "a guest that plays")
+            until(lambda: guest.metric("env_steps_total") > 0, "a guest that plays")
         played, known = steady.metric("env_steps_total"), served.env_steps
-        eventually(lambda: steady.metric("env_steps_total") > played + 200, "the other plays on")
-        eventually(lambda: served.env_steps > known + 200, "and is heard")
+        until(lambda: steady.metric("env_steps_total") > played + 200, "the other plays on")
+        until(lambda: served.env_steps > known + 200, "and is heard")
 
 
 def test_a_late_actor_gets_weights_at_once(context: zmq.SyncContext, tmp_path: Path) -> None:
@@ -217,7 +189,7 @@ def test_a_late_actor_gets_weights_at_once(context: zmq.SyncContext, tmp_path: P
     with learning(context, tmp_path, **never) as served, ExitStack() as actors:
         for number in range(3):
             late = actors.enter_context(playing(context, served, f"actor-{number}"))
-            eventually(lambda late=late: late.health.ready, "weights for a late actor")
+            until(lambda late=late: late.health.ready, "weights for a late actor")
             assert late.metric("policy_version") == 1
         assert served.metric("weights_published_total") == 1  # no new version was needed for that
 
@@ -226,25 +198,25 @@ def test_what_is_no_message_is_dropped_by_reason(context: zmq.SyncContext, tmp_p
     with learning(context, tmp_path) as served, playing(context, served, "actor"):
         stranger = ZmqOutbox(context, served.upstream)
         for frame in (b"GET / HTTP/1.1\r\n\r\n", b"A3C\x63", b"A3C\x01\x00"):
-            eventually(lambda frame=frame: stranger.send(frame, 0.1), "a frame on its way")
+            until(lambda frame=frame: stranger.send(frame, 0.1), "a frame on its way")
         for reason in ("not_ours", "protocol_version", "malformed"):
             name = f'messages_dropped_total{{reason="{reason}"}}'
-            eventually(lambda name=name: served.metric(name) == 1, name)
+            until(lambda name=name: served.metric(name) == 1, name)
         stranger.close()
         before = served.learner.progress.updates
-        eventually(lambda: served.learner.progress.updates > before, "training goes on")
+        until(lambda: served.learner.progress.updates > before, "training goes on")
 
 
 def test_an_actor_outlives_its_learner(context: zmq.SyncContext, tmp_path: Path) -> None:
     with ExitStack() as actors:
         with learning(context, tmp_path) as first:
             actor = actors.enter_context(playing(context, first, "actor"))
-            eventually(lambda: first.learner.progress.updates >= 3, "updates")
+            until(lambda: first.learner.progress.updates >= 3, "updates")
         before = first.learner.progress
         again = {"resume": "must", "upstream": first.upstream, "weights": first.weights}
         with learning(context, tmp_path, **again) as second:
-            eventually(lambda: second.env_steps > before.env_steps + 200, "the same actor plays on")
+            until(lambda: second.env_steps > before.env_steps + 200, "the same actor plays on")
             assert second.learner.progress.updates > before.updates
             newest = before.policy_version
-            eventually(lambda: actor.metric("policy_version") > newest, "weights")
+            until(lambda: actor.metric("policy_version") > newest, "weights")
             actors.close()

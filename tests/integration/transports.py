@@ -19,7 +19,7 @@ from asyncade_runtime.sockets import (
     ZmqSubscriber,
 )
 
-DEADLINE_S = 30.0  # generous: only a failing test ever waits this long
+DEADLINE_S = 60.0  # generous: only a failing test ever waits this long
 SHORT_S = 0.02
 MAX_BYTES = 1_000_000
 
@@ -33,6 +33,26 @@ def eventually(attempt: Callable[[], T | None]) -> T:
         if result := attempt():
             return result
     raise AssertionError("did not happen in time")
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Waits until something is so that others bring about."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.01)
+
+
+def when_free(bind: Callable[[], T]) -> T:
+    """A port that was in use a moment ago may need another one to be free."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return bind()
+        except SocketAddressError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class Transport(Protocol):
@@ -57,10 +77,14 @@ class ZmqTransport:
 
     def inbox(self, max_message_bytes: int = MAX_BYTES) -> ZmqInbox:
         limit = max_message_bytes
-        return self._bound(lambda: ZmqInbox(self._context, self._up, max_message_bytes=limit))
+        return self._kept(
+            when_free(lambda: ZmqInbox(self._context, self._up, max_message_bytes=limit))
+        )
 
     def publisher(self) -> ZmqPublisher:
-        return self._bound(lambda: ZmqPublisher(self._context, self._down, resend_interval_s=0.05))
+        return self._kept(
+            when_free(lambda: ZmqPublisher(self._context, self._down, resend_interval_s=0.05))
+        )
 
     def subscriber(self, max_message_bytes: int = MAX_BYTES) -> ZmqSubscriber:
         limit = max_message_bytes
@@ -73,15 +97,6 @@ class ZmqTransport:
     def _kept(self, role: T) -> T:
         self._roles.append(role)  # type: ignore[arg-type]
         return role
-
-    def _bound(self, bind: Callable[[], T]) -> T:
-        def attempt() -> T | None:
-            try:
-                return bind()
-            except SocketAddressError:  # libzmq frees a closed socket's port a moment later
-                return None
-
-        return self._kept(eventually(attempt))
 
 
 class MemoryTransport:
