@@ -67,9 +67,9 @@ check: setup  ## lint, types, import floors
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
 
-docs: setup  ## write the tables of settings and metrics into the READMEs
-	$(BIN)/python docs/tables.py
+docs: setup  ## write the tables of settings, metrics, results and costs into the documents
 	$(BIN)/python -m bench.table
+	$(BIN)/python docs/tables.py
 	$(BIN)/python -m bench.autoscaling
 	$(BIN)/python k8s/prometheus_rule.py
 

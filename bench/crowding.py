@@ -8,7 +8,8 @@ for the actors alone: the learner's threads wait for each other at work, which c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asyncade_cli.compare_probe import Probe
@@ -84,3 +85,14 @@ def crowding(costs: Mapping[str, float], measured: Mapping[Mode, float]) -> dict
         "actor_crowding": measured["data"] / data.actor,
         "gradient_crowding": measured["gradients"] / gradients.core_seconds,
     }
+
+
+def typical(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns what stands for several measurements of `crowding`: their medians, at least 1.
+
+    One measurement is off by as much as the machine's speed is between a run and its pieces: 0.87,
+    1.01 and 1.40 came out for the same thing on one day. Company saves nobody time: below 1 is
+    noise.
+    """
+    names = several[0]
+    return {name: max(1.0, statistics.median(one[name] for one in several)) for name in names}

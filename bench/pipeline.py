@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from asyncade_runtime.cores import learner_threads
 from bench import ceiling, scrape
 from bench.report import MODES, about, command_line, markdown_table, write_result
 from bench.runs import (
@@ -195,7 +196,7 @@ def run(
         best: the result of `bench.ceiling`, of just now.
     """
     measured = {mode: measure(mode, seconds, game, seed) for mode in modes}
-    header = about(command, seed=seed, torch_threads=max(1, best["cores"] // 2))
+    header = about(command, seed=seed, torch_threads=learner_threads(best["cores"]))
     result = header | {"game": game} | against(measured, best)
     if "data" in modes:
         ahead = measure("data", seconds, game, seed, environment=AHEAD)

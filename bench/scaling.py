@@ -6,8 +6,8 @@ train   asyncade train with 1, 2, 4, 8 actors, both modes
 load    asyncade learner under 1 to 256 synthetic actors, both modes
 fanout  1 to 512 weight subscribers, directly and through relays
 
-Unit costs are measured before and after every rate (`bench.turns`), crowding once
-(`bench.crowding`); their medians become unit-costs.json. A part that is left out keeps what
+Unit costs are measured before and after every rate (`bench.turns`), crowding before and after each
+mode's (`bench.crowding`); their medians become unit-costs.json. A part that is left out keeps what
 scaling.json has of it.
 """
 
@@ -26,7 +26,7 @@ from asyncade_cli.plan_model import Mode, Round, Setup, round_of
 from asyncade_proto.codec import encode
 from asyncade_runtime.cores import available_cores
 from bench import fanout, relay, unit_costs
-from bench.crowding import crowding, in_runs
+from bench.crowding import crowding, in_runs, typical
 from bench.intake import loaded_learner
 from bench.pipeline import NEVER
 from bench.report import MODES, about, command_line, markdown_table, read_result, write_result
@@ -114,6 +114,28 @@ def trained(
     arguments = {"mode": mode, "game": game, "seed": seed, "actors": actors, "target": NEVER}
     updates, turn = turns.around(lambda: _updates_of_training(arguments, seconds))
     return {"mode": mode, "actors": actors, "turn": turn, "updates_per_second": updates}
+
+
+def rates(
+    turns: CostsInTurn, parts: Sequence[str], seconds: float, game: str, seed: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float]]:
+    """Measures the points of parts ``train`` and ``load``, and crowding around each mode's.
+
+    Returns:
+        The points by part, and the crowding that stands for all of them.
+    """
+    taken: dict[str, list[dict[str, Any]]] = {}
+    crowds = [turns.around(lambda: in_runs(game, seed, seconds))]
+    for part in ("train", "load"):
+        for mode in MODES if part in parts else ():
+            if part == "train":
+                found = [trained(turns, mode, actors, seconds, game, seed) for actors in ACTORS]
+            else:
+                half = seconds / 2
+                found = [loaded(turns, mode, actors, half, game, seed) for actors in SYNTHETIC]
+            taken.setdefault(part, []).extend(found)
+            crowds.append(turns.around(lambda: in_runs(game, seed, seconds)))
+    return taken, typical([crowding(turns.costs(turn), running) for running, turn in crowds])
 
 
 def against_model(
@@ -290,15 +312,7 @@ def run(
     if {"train", "load"} & set(parts):
         with unit_costs.metering(game, seed) as measure:
             turns = CostsInTurn(lambda: measure(_COST_S))
-            running, turn = turns.around(lambda: in_runs(game, seed, seconds))
-            taken: dict[str, list[dict[str, Any]]] = {}
-            if "train" in parts:
-                every = [(mode, actors) for mode in MODES for actors in ACTORS]
-                taken["train"] = [trained(turns, *one, seconds, game, seed) for one in every]
-            if "load" in parts:
-                every = [(mode, actors) for mode in MODES for actors in SYNTHETIC]
-                taken["load"] = [loaded(turns, *one, seconds / 2, game, seed) for one in every]
-        crowded = crowding(turns.costs(turn), running)
+            taken, crowded = rates(turns, parts, seconds, game, seed)
         for part, points in taken.items():
             keep(part, [against_model(turns, crowded, one, part == "load") for one in points])
         costs = turns.median() | crowded

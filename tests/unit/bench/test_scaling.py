@@ -251,6 +251,14 @@ def test_crowding_is_what_runs_take_over_what_their_pieces_take() -> None:
     assert gradients.core_seconds == pytest.approx(measured["gradients"])
 
 
+def test_crowding_is_the_median_of_several_and_saves_nobody_time() -> None:
+    measured = [
+        {"actor_crowding": actors, "gradient_crowding": all_work}
+        for actors, all_work in ((0.87, 1.3), (1.4, 1.2), (0.9, 9.0))
+    ]
+    assert crowding.typical(measured) == {"actor_crowding": 1.0, "gradient_crowding": 1.3}
+
+
 def test_processor_time_of_a_round_is_of_the_processes_that_crowd() -> None:
     learner = {"cpu_seconds": 2.0, "updates": 100.0}
     actors = {
