@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,9 +42,10 @@ def targets(folder: Path) -> str:
         "median env steps",
         "median minutes",
         "slowest minutes",
+        "median minutes with the cooldown",
         "env steps/s",
-        "evaluation, actions drawn: worst and best seed",
-        "likeliest actions: worst and best seed",
+        "evaluation, actions drawn: worst, median, best seed",
+        "likeliest actions: worst, median, best seed",
     ]
     rows: list[list[object]] = []
     origins = ""
@@ -60,18 +62,29 @@ def targets(folder: Path) -> str:
                 middle["env_steps"] and round(middle["env_steps"]),
                 middle["seconds"] and f"{middle['seconds'] / 60:.1f}",
                 f"{max(r['seconds'] for r in runs) / 60:.1f}",
+                _median_of_whole_runs(runs),
                 round(sum(rates) / len(rates)),
-                _worst_and_best(runs, "evaluation"),
-                _worst_and_best(runs, "evaluation_greedy"),
+                _spread(runs, "evaluation"),
+                _spread(runs, "evaluation_greedy"),
             ]
         )
         origins += origin(result)
     return markdown_table(head, rows) + origins if rows else single_runs(folder)
 
 
-def _worst_and_best(runs: Sequence[Mapping[str, Any]], name: str) -> str | None:
+def _spread(runs: Sequence[Mapping[str, Any]], name: str) -> str | None:
     means = [run[name]["mean"] for run in runs if run.get(name)]
-    return f"{min(means):.2f}, {max(means):.2f}" if means else None
+    if not means:
+        return None
+    return f"{min(means):.2f}, {statistics.median(means):.2f}, {max(means):.2f}"
+
+
+def _median_of_whole_runs(runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Returns minutes to the end of the cooldown; None of runs that had none."""
+    seconds = [run.get("trained_seconds", run["seconds"]) for run in runs]
+    if seconds == [run["seconds"] for run in runs]:
+        return None
+    return f"{statistics.median(seconds) / 60:.1f}"
 
 
 def single_runs(folder: Path) -> str:

@@ -80,9 +80,19 @@ def test_a_campaign_replaces_single_runs(tmp_path: Path) -> None:
     runs = [a_run(1), a_run(2, env_steps=300_000), a_run(3, reached=False)]
     time_to_target(tmp_path, "data", runs)
     text = tables(tmp_path)
-    assert "| data | 2 of 3 | 300,000 | 4.0 | 4.0 | 972 | 19.10, 19.30 |" in text
+    assert "| data | 2 of 3 | 300,000 | 4.0 | 4.0 | - | 972 | 19.10, 19.20, 19.30 |" in text
     machine = "2 cores (a processor), torch threads 1"
     assert f"`python -m bench.x` at abc123, {machine}, seed 1, 2, 3." in text
+
+
+def test_the_time_that_evaluations_are_of_counts_the_cooldown(tmp_path: Path) -> None:
+    runs = [a_run(seed) | {"trained_seconds": 300.0 + 60.0 * seed} for seed in (1, 2, 3)]
+    time_to_target(tmp_path, "data", runs)
+    assert "| data | 3 of 3 | 200,000 | 4.0 | 4.0 | 7.0 | 833 |" in tables(tmp_path)
+    for run in runs:
+        run["trained_seconds"] = run["seconds"]  # no cooldown
+    time_to_target(tmp_path, "data", runs)
+    assert "| data | 3 of 3 | 200,000 | 4.0 | 4.0 | - | 833 |" in tables(tmp_path)
 
 
 def test_the_processor_is_named_where_it_is_known() -> None:
