@@ -78,6 +78,7 @@ def table(result: Mapping[str, Any]) -> str:
         "mean of the last 100 training games",
         "evaluation mean",
         "deviations above random",
+        "commit",
     ]
     rows: list[list[object]] = []
     for run in result["runs"]:
@@ -93,6 +94,7 @@ def table(result: Mapping[str, Any]) -> str:
                 run["mean_return_100"],
                 (run["evaluation"] or {}).get("mean"),
                 above_random(mean, chance) if mean is not None else None,
+                run["run_commit"],
             ]
         )
     return markdown_table(head, rows)
