@@ -28,15 +28,13 @@ from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, learner_threads
 from asyncade_runtime.run_folder import RunFolder
 from bench.report import about, command_line, markdown_table, write_result
-from bench.runs import WatchedRun, asyncade, rate_between
+from bench.runs import START_TIMEOUT_S, WatchedRun, asyncade, rate_between
 
 TARGET: Final = 100_000
 """Transitions/s per learner core, without training."""
 
 IN_FLIGHT: Final = 64
 """Credit of a synthetic actor where the wire is measured: its broadcast must not be what limits."""
-
-_START_TIMEOUT_S: Final = 300.0
 
 
 def in_memory(seconds: float, game: str, seed: int) -> dict[str, float]:
@@ -89,8 +87,8 @@ def over_sockets(seconds: float, game: str, seed: int, actors: int) -> dict[str,
 def with_training(seconds: float, game: str, seed: int, actors: int) -> dict[str, Any]:
     """Returns what `asyncade learner` consumes while it trains on everything it takes in."""
     with loaded_learner({"game": game, "seed": seed}, actors, seed) as loaded:
-        first = loaded.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=True)
-        timeout = seconds + _START_TIMEOUT_S
+        first = loaded.run.wait_for_row(0.0, START_TIMEOUT_S, trained=True)
+        timeout = seconds + START_TIMEOUT_S
         last = loaded.run.wait_for_row(first["seconds"] + seconds, timeout, trained=True)
     return consumed(first, last) | {"loadgen": loaded.report}
 
@@ -134,7 +132,7 @@ def loaded_learner(
     loaded = Loaded(WatchedRun(learner, folder / "run"))
     sender = None
     try:
-        loaded.run.wait_for_row(0.0, _START_TIMEOUT_S, trained=False)
+        loaded.run.wait_for_row(0.0, START_TIMEOUT_S, trained=False)
         endpoints = RunFolder.existing(loaded.run.root).read_endpoints() or {}
         everywhere = set(os.sched_getaffinity(0))
         upstream, weights = endpoints["upstream"], endpoints["weights"]

@@ -126,14 +126,15 @@ def rates(
     """
     taken: dict[str, list[dict[str, Any]]] = {}
     crowds = [turns.around(lambda: in_runs(game, seed, seconds))]
-    for part in ("train", "load"):
-        for mode in MODES if part in parts else ():
-            if part == "train":
-                found = [trained(turns, mode, actors, seconds, game, seed) for actors in ACTORS]
-            else:
-                half = seconds / 2
-                found = [loaded(turns, mode, actors, half, game, seed) for actors in SYNTHETIC]
-            taken.setdefault(part, []).extend(found)
+    for part, measure, counts, lasting in (
+        ("train", trained, ACTORS, seconds),
+        ("load", loaded, SYNTHETIC, seconds / 2),
+    ):
+        if part not in parts:
+            continue
+        taken[part] = []
+        for mode in MODES:
+            taken[part] += [measure(turns, mode, count, lasting, game, seed) for count in counts]
             crowds.append(turns.around(lambda: in_runs(game, seed, seconds)))
     return taken, typical([crowding(turns.costs(turn), running) for running, turn in crowds])
 

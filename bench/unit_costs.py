@@ -30,7 +30,7 @@ from asyncade_cli.plan_model import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench import fanout
-from bench.crowding import crowding, in_runs
+from bench.crowding import crowding, in_runs, typical
 from bench.report import about, command_line, markdown_table, write_result
 
 FEW: Final = 1
@@ -344,7 +344,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     with metering(asked.game, asked.seed) as measure:
         costs = measure(asked.seconds)
-        costs |= crowding(costs, in_runs(asked.game, asked.seed, asked.run_seconds))
+        running = in_runs(asked.game, asked.seed, asked.run_seconds)
+        costs |= typical([crowding(costs, running)])
     print(table(keep(costs, asked.game, asked.seed, command_line("unit_costs", argv))), flush=True)
     return 0
 

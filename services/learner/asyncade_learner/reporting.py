@@ -29,8 +29,8 @@ class Reporter:
         self._progress = progress
         self._target = target
         # Events beyond the checkpoint that is resumed are hidden: they are lived again.
-        lived = progress.env_steps + 1 if progress.env_steps else 0
-        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10, purge_step=lived)
+        hidden_from = progress.env_steps + 1 if progress.env_steps else 0
+        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10, purge_step=hidden_from)
         self._last_seconds = progress.seconds
         self._last_env_steps = progress.env_steps
         self._lags: list[int] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bench import crowding, fanin, fanout, relay, scaling, table, unit_costs
-from bench.report import write_result
+from bench.report import MODES, write_result
 from bench.runs import RunFailedError
 from bench.turns import CostsInTurn
 from bench.unit_costs import costs_of, line, time_broadcast
@@ -236,7 +236,7 @@ def test_crowding_is_what_runs_take_over_what_their_pieces_take() -> None:
 
     def rounds(**crowded: float) -> list[Round]:
         cores: dict[Mode, int] = {"data": actors, "gradients": available_cores()}
-        setups = (Setup(mode=mode, shared_cores=cores[mode]) for mode in crowding.MODES)
+        setups = (Setup(mode=mode, shared_cores=cores[mode]) for mode in MODES)
         return [round_of(Costs(**costs, **crowded), setup, actors) for setup in setups]
 
     data, gradients = rounds(actor_crowding=1.0, gradient_crowding=1.0)
@@ -268,7 +268,7 @@ def test_processor_time_of_a_round_is_of_the_processes_that_crowd() -> None:
     report = {"seconds": 9.0, "learner": learner, "actors": actors}
     assert crowding.per_round("gradients", report) == pytest.approx(0.11)
     assert crowding.per_round("data", report) == pytest.approx(0.9)
-    for mode in crowding.MODES:
+    for mode in MODES:
         with pytest.raises(RunFailedError, match="nothing was learned"):
             crowding.per_round(mode, {})
 
