@@ -35,7 +35,7 @@ from asyncade_runtime.sockets import (
     ZmqSubscriber,
     wait_for_any,
 )
-from integration.transports import DEADLINE_S, until, when_free
+from integration.transports import DEADLINE_S, eventually, when_free
 
 ANY = "tcp://127.0.0.1:*"
 ENVS, T = 4, 8
@@ -169,7 +169,7 @@ def learning(
             learner.run(stop)
 
     with thread(work):
-        until(lambda: made, "a learner")
+        eventually(lambda: made, "a learner")
         yield ends, made[0]
 
 
@@ -210,18 +210,18 @@ def test_actors_train_through_relays_and_directly(
             others.enter_context(playing(context, above, f"actor-{n}"))
             for n, above in enumerate([*relays, relays[0], ends])
         ]
-        until(lambda: learner.progress.updates >= 10, "ten updates")
+        eventually(lambda: learner.progress.updates >= 10, "ten updates")
         for actor in actors:
             played = actor.metric("actor_env_steps_total")
-            until(
+            eventually(
                 lambda actor=actor, played=played: actor.metric("actor_env_steps_total") > played,
                 "everybody plays on",
             )
         # In gradient mode two relays and an actor of its own are three to the learner.
         expected = 4 if mode == "data" else 3
-        until(lambda: ends.metric("learner_active_actors") == expected, f"{expected} actors")
+        eventually(lambda: ends.metric("learner_active_actors") == expected, f"{expected} actors")
         before = learner.progress.updates
-        until(lambda: learner.progress.updates > before + 5, "no waiting after that")
+        eventually(lambda: learner.progress.updates > before + 5, "no waiting after that")
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
@@ -229,13 +229,13 @@ def test_a_relay_that_ends_is_replaced(context: zmq.SyncContext, tmp_path: Path,
     with learning(context, tmp_path, mode=mode) as (ends, learner), ExitStack() as others:
         with relaying(context, ends) as first:
             actor = others.enter_context(playing(context, first, "actor"))
-            until(lambda: learner.progress.updates >= 5, "updates")
+            eventually(lambda: learner.progress.updates >= 5, "updates")
         before = learner.progress.updates
         with relaying(context, ends, first, relay_id="another") as second:
-            until(lambda: learner.progress.updates > before + 5, "updates by the same actor")
+            eventually(lambda: learner.progress.updates > before + 5, "updates by the same actor")
             assert second.metric("relay_active_actors") == 1
             version = learner.progress.policy_version
-            until(lambda: actor.metric("actor_policy_version") > version, "newer weights")
+            eventually(lambda: actor.metric("actor_policy_version") > version, "newer weights")
             others.close()
 
 
@@ -247,10 +247,10 @@ def test_relay_and_actor_outlive_the_learner(
         with learning(context, tmp_path, mode=mode) as (ends, first):
             relay = others.enter_context(relaying(context, ends))
             others.enter_context(playing(context, relay, "actor"))
-            until(lambda: first.progress.updates >= 5, "updates")
+            eventually(lambda: first.progress.updates >= 5, "updates")
         before = first.progress.updates
         with learning(context, tmp_path, ends, mode=mode, resume="must") as (_, second):
-            until(lambda: second.progress.updates > before + 5, "the same relay goes on")
+            eventually(lambda: second.progress.updates > before + 5, "the same relay goes on")
             others.close()
 
 
@@ -278,10 +278,12 @@ def test_who_joins_late_gets_the_newest_at_once(context: zmq.SyncContext) -> Non
         relaying(context, learner) as relay,
         ExitStack() as subscribers,
     ):
-        until(lambda: publisher.welcome_joiners(), "the relay")
+        eventually(lambda: publisher.welcome_joiners(), "the relay")
         for version in (1, 2):
             publisher.publish(weights(version))
-            until(lambda v=version: relay.metric("relay_policy_version") == v, "weights on the way")
+            eventually(
+                lambda v=version: relay.metric("relay_policy_version") == v, "weights on the way"
+            )
         for _ in range(3):
             late = subscribers.enter_context(
                 closing(ZmqSubscriber(context, relay.weights, max_message_bytes=2**20))
@@ -363,7 +365,7 @@ def test_a_relay_queues_weights_but_takes_the_newest(
         binding(context, ends) as (_, publisher),
         connecting(context, ends, hwm) as (_, subscriber),
     ):
-        until(publisher.welcome_joiners, "the subscriber")
+        eventually(publisher.welcome_joiners, "the subscriber")
         for newest in (3, 6):
             for version in range(newest - 2, newest + 1):
                 publisher.publish(weights(version))

@@ -29,7 +29,7 @@ from asyncade_runtime.sockets import (
     ZmqPublisher,
     ZmqSubscriber,
 )
-from integration.transports import DEADLINE_S, until, when_free
+from integration.transports import DEADLINE_S, eventually, when_free
 
 ENVS, T = 4, 8
 SETTINGS: dict[str, Any] = {
@@ -155,15 +155,15 @@ def playing(context: zmq.SyncContext, served: Served, actor_id: str) -> Iterator
 def test_two_actors_and_a_learner(context: zmq.SyncContext, tmp_path: Path, mode: str) -> None:
     with learning(context, tmp_path, mode=mode) as served, ExitStack() as actors:
         both = [actors.enter_context(playing(context, served, f"actor-{n}")) for n in range(2)]
-        until(lambda: served.learner.progress.updates >= 10, "ten updates")
+        eventually(lambda: served.learner.progress.updates >= 10, "ten updates")
         for actor in both:
-            until(lambda actor=actor: actor.metric("policy_version") > 5, "newer weights")
+            eventually(lambda actor=actor: actor.metric("policy_version") > 5, "newer weights")
             played = actor.metric("env_steps_total")
-            until(
+            eventually(
                 lambda actor=actor, played=played: actor.metric("env_steps_total") > played,
                 "both play on",
             )
-        until(lambda: served.metric("active_actors") == 2, "two actors in a report")
+        eventually(lambda: served.metric("active_actors") == 2, "two actors in a report")
         assert served.metric("env_steps_total") >= 10 * ENVS * T
         kind = "trajectory" if mode == "data" else "gradients"
         accepted = served.metric(f'messages_accepted_total{{kind="{kind}"}}')
@@ -178,10 +178,10 @@ def test_an_actor_comes_and_goes_and_nobody_waits_for_it(
 ) -> None:
     with learning(context, tmp_path) as served, playing(context, served, "steady") as steady:
         with playing(context, served, "guest") as guest:
-            until(lambda: guest.metric("env_steps_total") > 0, "a guest that plays")
+            eventually(lambda: guest.metric("env_steps_total") > 0, "a guest that plays")
         played, known = steady.metric("env_steps_total"), served.env_steps
-        until(lambda: steady.metric("env_steps_total") > played + 200, "the other plays on")
-        until(lambda: served.env_steps > known + 200, "and is heard")
+        eventually(lambda: steady.metric("env_steps_total") > played + 200, "the other plays on")
+        eventually(lambda: served.env_steps > known + 200, "and is heard")
 
 
 def test_a_late_actor_gets_weights_at_once(context: zmq.SyncContext, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_late_actor_gets_weights_at_once(context: zmq.SyncContext, tmp_path: P
     with learning(context, tmp_path, **never) as served, ExitStack() as actors:
         for number in range(3):
             late = actors.enter_context(playing(context, served, f"actor-{number}"))
-            until(lambda late=late: late.health.ready, "weights for a late actor")
+            eventually(lambda late=late: late.health.ready, "weights for a late actor")
             assert late.metric("policy_version") == 1
         assert served.metric("weights_published_total") == 1  # no new version was needed for that
 
@@ -198,25 +198,25 @@ def test_what_is_no_message_is_dropped_by_reason(context: zmq.SyncContext, tmp_p
     with learning(context, tmp_path) as served, playing(context, served, "actor"):
         stranger = ZmqOutbox(context, served.upstream)
         for frame in (b"GET / HTTP/1.1\r\n\r\n", b"A3C\x63", b"A3C\x01\x00"):
-            until(lambda frame=frame: stranger.send(frame, 0.1), "a frame on its way")
+            eventually(lambda frame=frame: stranger.send(frame, 0.1), "a frame on its way")
         for reason in ("not_ours", "protocol_version", "malformed"):
             name = f'messages_dropped_total{{reason="{reason}"}}'
-            until(lambda name=name: served.metric(name) == 1, name)
+            eventually(lambda name=name: served.metric(name) == 1, name)
         stranger.close()
         before = served.learner.progress.updates
-        until(lambda: served.learner.progress.updates > before, "training goes on")
+        eventually(lambda: served.learner.progress.updates > before, "training goes on")
 
 
 def test_an_actor_outlives_its_learner(context: zmq.SyncContext, tmp_path: Path) -> None:
     with ExitStack() as actors:
         with learning(context, tmp_path) as first:
             actor = actors.enter_context(playing(context, first, "actor"))
-            until(lambda: first.learner.progress.updates >= 3, "updates")
+            eventually(lambda: first.learner.progress.updates >= 3, "updates")
         before = first.learner.progress
         again = {"resume": "must", "upstream": first.upstream, "weights": first.weights}
         with learning(context, tmp_path, **again) as second:
-            until(lambda: second.env_steps > before.env_steps + 200, "the same actor plays on")
+            eventually(lambda: second.env_steps > before.env_steps + 200, "the same actor plays on")
             assert second.learner.progress.updates > before.updates
             newest = before.policy_version
-            until(lambda: actor.metric("policy_version") > newest, "weights")
+            eventually(lambda: actor.metric("policy_version") > newest, "weights")
             actors.close()

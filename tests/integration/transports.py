@@ -26,21 +26,13 @@ MAX_BYTES = 1_000_000
 T = TypeVar("T")
 
 
-def eventually(attempt: Callable[[], T | None]) -> T:
-    """Repeats an attempt, which waits a moment itself, until it gives something true."""
+def eventually(attempt: Callable[[], T | None], what: str = "what was awaited") -> T:
+    """Repeats an attempt until it gives something true, and returns that."""
     deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if result := attempt():
-            return result
-    raise AssertionError("did not happen in time")
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Waits until something is so that others bring about."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
+    while not (result := attempt()):
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.01)
+    return result
 
 
 def when_free(bind: Callable[[], T]) -> T:
