@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +15,15 @@ def denormal_numbers() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """A thread that outlives its test fails some later test, and only sometimes."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(5.0)  # some were told to end and are about to
+    left = [thread for thread in left if thread.is_alive()]
+    assert not left, f"still running: {left}; close what started them"

@@ -94,8 +94,11 @@ def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Lear
             learner.step()
             yield learner
 
-    yield turns()
-    actor.close()
+    try:
+        yield turns()
+    finally:
+        actor.close()
+        learner.close()
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])

@@ -129,9 +129,13 @@ class Learner:
             self._count_seconds()
             self._report()
             self._save_checkpoint()
-            self._reporter.close()
-            self._receiver.close()
+            self.close()
         return ended or "signal"
+
+    def close(self) -> None:
+        """Ends the threads that write the events and receive: for who steps without `run`."""
+        self._reporter.close()
+        self._receiver.close()
 
     def begin(self) -> None:
         """Publishes the first weights: from now on actors can be served."""
