@@ -233,6 +233,22 @@ def test_ctrl_c_leaves_a_complete_folder(resumed: SimpleNamespace) -> None:
     assert resumed.folder.read_metrics()[-1]["env_steps"] == summary["env_steps"]
 
 
+def test_ctrl_c_ends_a_learner_that_hangs_too(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    command = ("train", "--game=catch", "--run-dir", folder.root)
+    with running(tmp_path / "output", *command) as train:
+        eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
+        pids = services(train.pid)
+        os.kill(pids["learner"], signal.SIGSTOP)
+        train.signal(signal.SIGINT)
+        assert train.exit_code() == 130
+    summary = folder.read_summary()
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["ended_by"] == "signal"
+    assert summary["env_steps"] >= 500
+    assert not any(map(alive, pids.values()))
+
+
 def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
     command = ("train", "--game=catch", "--run-dir", tmp_path / "run")
     with running(tmp_path / "output", *command) as train:
