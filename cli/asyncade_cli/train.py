@@ -260,15 +260,19 @@ def _finish(
     ended_by = "signal" if interrupted else "learner_died"
     summary = folder.read_summary() or _summary_of_the_dead(folder, rows, ended_by)
     summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
-    folder.write_summary(summary)
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
-    draw_curve(rows, title, folder.curve)
+    lines = []
+    try:
+        folder.write_summary(summary)
+        draw_curve(rows, title, folder.curve)
+    except (RunFolderError, OSError) as error:  # what came of the run is told all the same
+        lines.append(f"the run folder is not complete: {error}")
     target = summary.get("target")
     reached = "not reached"
     if summary.get("reached_target"):
         env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
         reached = f"reached after {env_steps:,} env steps, {minutes:.1f} minutes"
-    lines = [
+    lines += [
         f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
         f"{summary.get('env_steps', 0):,} env steps, {summary.get('episodes', 0)} games, "
         f"{summary.get('updates', 0):,} updates",

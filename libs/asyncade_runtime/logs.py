@@ -5,6 +5,7 @@ An event is a short fixed phrase, its facts are fields: ``log.info("weights rece
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -59,7 +60,7 @@ def configure(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: _BestEffort(stream),
         # Loggers made at import must follow a later configure(); a line costs microseconds more.
         cache_logger_on_first_use=False,
     )
@@ -69,6 +70,16 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
     """Returns a logger that adds `fields` to every line. Safe to call before `configure`."""
     logger: FilteringBoundLogger = structlog.get_logger(**fields)
     return logger
+
+
+class _BestEffort(structlog.WriteLogger):
+    """Drops a line that cannot be written: a full disk must end no service that could go on."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = msg
 
 
 def _json() -> list[Processor]:

@@ -209,4 +209,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(dict(content), indent=2) + "\n").encode())
+    try:
+        write_atomically(path, (json.dumps(dict(content), indent=2) + "\n").encode())
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be written ({error}); make room there, or choose another folder"
+        ) from error

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from asyncade_runtime.run_folder import RunFolder
 from e2e.commands import (
@@ -257,6 +260,41 @@ def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
         train.signal(signal.SIGKILL)
         train.exit_code()
         eventually(lambda: not any(map(alive, pids)), "the end of its services")
+
+
+def counter(folder: RunFolder, name: str) -> float:
+    """Of the learner's page."""
+    endpoints = folder.read_endpoints()
+    assert endpoints is not None
+    with urllib.request.urlopen(endpoints["metrics"], timeout=10.0) as page:
+        for family in text_string_to_metric_families(page.read().decode()):
+            for sample in family.samples:
+                if sample.name == f"asyncade_learner_{name}":
+                    return sample.value
+    raise AssertionError(f"no {name}")
+
+
+def test_a_full_disk_stops_no_training(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    command = ("train", "--game=catch", "--run-dir", folder.root)
+    with running(tmp_path / "output", *command) as train:
+        eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
+        learner = services(train.pid)["learner"]
+        # No file may be longer than nothing: every write of the learner fails.
+        limits = resource.prlimit(learner, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        failures = "checkpoint_failures_total"
+        eventually(lambda: counter(folder, failures) >= 2, "checkpoints fail", train)
+        rows, before = len(folder.read_metrics()), counter(folder, "env_steps_total")
+        eventually(lambda: counter(folder, "env_steps_total") > before + 5000, "it goes on", train)
+        assert len(folder.read_metrics()) == rows
+        resource.prlimit(learner, resource.RLIMIT_FSIZE, limits)
+        eventually(lambda: len(folder.read_metrics()) > rows + 1, "rows again", train)
+        assert env_steps(folder) > before + 5000
+        train.signal(signal.SIGINT)
+        assert train.exit_code() == 130
+    assert folder.read_summary()["ended_by"] == "signal"
+    assert saved(folder).env_steps == folder.read_summary()["env_steps"]
+    assert_rows_continue(folder.read_metrics())
 
 
 # --- what a person may get wrong -----------------------------------------------------------------

@@ -94,11 +94,8 @@ def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Lear
             learner.step()
             yield learner
 
-    try:
-        yield turns()
-    finally:
-        actor.close()
-        learner.close()
+    yield turns()
+    actor.close()
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])

@@ -98,9 +98,12 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
         folder.write_endpoints(endpoints)
         log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
         ended = learner.run(stop)
-        folder.write_summary(
-            summary(learner.progress, target=settings.target, ended_by=ended, about=about)
-        )
+        try:
+            folder.write_summary(
+                summary(learner.progress, target=settings.target, ended_by=ended, about=about)
+            )
+        except RunFolderError as error:
+            log.error("summary not written", detail=str(error))
         log.info("ended", by=ended, env_steps=learner.progress.env_steps)
 
 

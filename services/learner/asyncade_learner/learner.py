@@ -129,13 +129,8 @@ class Learner:
             self._count_seconds()
             self._report()
             self._save_checkpoint()
-            self.close()
+            self._receiver.close()
         return ended or "signal"
-
-    def close(self) -> None:
-        """Ends the threads that write the events and receive: for who steps without `run`."""
-        self._reporter.close()
-        self._receiver.close()
 
     def begin(self) -> None:
         """Publishes the first weights: from now on actors can be served."""
@@ -388,10 +383,13 @@ class Learner:
         mean = self._progress.mean_return()
         if mean is not None:
             self._metrics.episode_return.set(mean)
-        row = self._reporter.report(
-            active_actors=len(self._seen), stage_seconds=self._metrics.stages.seconds()
-        )
-        self._log.debug("progress", **row)
+        seconds = self._metrics.stages.seconds()
+        try:
+            row = self._reporter.report(active_actors=len(self._seen), stage_seconds=seconds)
+        except OSError as error:
+            self._log.error("report not written", detail=str(error))
+        else:
+            self._log.debug("progress", **row)
 
     def _note_connections(self) -> None:
         for name, role in (("upstream", self._receiver), ("weights", self._publisher)):

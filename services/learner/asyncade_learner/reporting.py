@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, TypeAlias
 
-from tensorboardX import SummaryWriter
-
+from asyncade_learner.events import EventFile
 from asyncade_learner.progress import Progress
 from asyncade_runtime.run_folder import RunFolder
 
@@ -30,7 +29,7 @@ class Reporter:
         self._target = target
         # Events beyond the checkpoint that is resumed are hidden: they are lived again.
         hidden_from = progress.env_steps + 1 if progress.env_steps else 0
-        self._events = SummaryWriter(str(folder.tensorboard), flush_secs=10, purge_step=hidden_from)
+        self._events = EventFile(folder.tensorboard, hidden_from)
         self._last_seconds = progress.seconds
         self._last_env_steps = progress.env_steps
         self._lags: list[int] = []
@@ -55,7 +54,11 @@ class Reporter:
         self._losses = losses
 
     def report(self, *, active_actors: int, stage_seconds: dict[str, float]) -> Row:
-        """Writes a row to metrics.jsonl and TensorBoard, and returns it."""
+        """Writes a row to metrics.jsonl and TensorBoard, and returns it.
+
+        Raises:
+            OSError: it could not be written to one of them. The next row goes on after it.
+        """
         progress = self._progress
         passed = progress.passed(self._target)
         elapsed = progress.seconds - self._last_seconds
@@ -84,17 +87,12 @@ class Reporter:
             if total
             else {},
         }
-        self._folder.append_metrics(row)
-        for name, value in row.items():
-            if isinstance(value, int | float):
-                self._events.add_scalar(name, value, global_step=progress.env_steps)
         self._last_seconds, self._last_env_steps = progress.seconds, progress.env_steps
         self._lags = []
+        self._folder.append_metrics(row)
+        scalars = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        self._events.write(scalars, progress.env_steps)
         return row
-
-    def close(self) -> None:
-        """Flushes the event file."""
-        self._events.close()
 
 
 def summary(

@@ -43,7 +43,7 @@ class LearnerSettings(Settings):
         description="when the mean return of the last 100 games is above this, cool down and end",
     )
     cooldown: float = Field(
-        1.0,
+        0.5,
         ge=0,
         description="after the target, train on for this fraction of the env steps that it took,"
         " while step size and entropy cost fall to 0: what has just got there plays better then."

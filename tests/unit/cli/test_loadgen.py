@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,8 +44,6 @@ class Clock:
 class Rig:
     """A learner and a load generator, stepped by the test."""
 
-    made: ClassVar[list[Rig]] = []
-
     def __init__(self, run_dir: Path, *, load: dict[str, Any] | None = None, **learner: Any):
         self.queue, broadcast = MemoryQueue(capacity=64), MemoryBroadcast()
         self.registry = CollectorRegistry()
@@ -78,7 +75,6 @@ class Rig:
             subscriber=broadcast.subscriber(),
             clock=self.clock,
         )
-        self.made.append(self)
         self.learner.begin()
 
     def turn(self) -> None:
@@ -95,14 +91,6 @@ class Rig:
             for sample in metric.samples
             if sample.name == "asyncade_learner_messages_dropped_total"
         )
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """What a killed learner leaves to its process's end, here a test's end must see to."""
-    yield
-    while Rig.made:
-        Rig.made.pop().learner.close()
 
 
 def received(queue: MemoryQueue) -> list[Upstream]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,8 +75,6 @@ class HastyInbox(MemoryInbox):
 class Rig:
     """A learner, and what an actor and Prometheus see of it."""
 
-    made: ClassVar[list[Rig]] = []
-
     def __init__(self, run_dir: Path, **settings: Any) -> None:
         self.clock = Clock()
         self.folder = RunFolder(run_dir)
@@ -94,7 +92,6 @@ class Rig:
             health=self.health,
             clock=self.clock,
         )
-        self.made.append(self)
         self._outbox = self.queue.outbox()
 
     def send(self, *messages: Message | bytes) -> None:
@@ -128,14 +125,6 @@ class Rig:
 
     def checkpoints(self) -> list[str]:
         return [path.name for path in checkpoint.found(self.folder.checkpoints)]
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """What a killed learner leaves to its process's end, here a test's end must see to."""
-    yield
-    while Rig.made:
-        Rig.made.pop().learner.close()
 
 
 @pytest.fixture(scope="module")

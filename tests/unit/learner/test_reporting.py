@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from asyncade_learner.events import EventFile
 from asyncade_learner.progress import Progress
 from asyncade_learner.reporting import Reporter
 from asyncade_runtime.run_folder import RunFolder
@@ -19,21 +24,35 @@ def report(folder: RunFolder, name: str, resumed_at: int, *reports_at: int) -> N
     for progress.env_steps in reports_at:
         progress.seconds += 2.0
         reporter.report(active_actors=1, stage_seconds={})
-    reporter.close()
     (written,) = folder.tensorboard.glob("events*")
     written.rename(folder.tensorboard / name)  # files of one second would have one name
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond so many bytes, as if the disk were full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def records(path: Path) -> Iterator[Event]:
+    """An event file's: length, its checksum, the event, its checksum."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (size,) = struct.unpack_from("<Q", content, at)
+        yield Event.FromString(content[at + 12 : at + 12 + size])
+        at += 12 + size + 4
 
 
 def shown(folder: RunFolder) -> list[int]:
     """Env steps of what TensorBoard shows: a start hides what lies at its step and beyond."""
     points: list[int] = []
     for path in sorted(folder.tensorboard.iterdir()):
-        content = path.read_bytes()
-        at = 0
-        while at < len(content):  # a record: length, its checksum, the event, its checksum
-            (size,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + size])
-            at += 12 + size + 4
+        for event in records(path):
             if event.session_log.status == SessionLog.START:
                 points = [step for step in points if step < event.step]
             elif any(value.tag == "updates" for value in event.summary.value):
@@ -54,3 +73,32 @@ def test_a_run_that_starts_anew_hides_what_was_before_its_first_checkpoint(tmp_p
     report(folder, "0-killed", 0, 16, 32)
     report(folder, "1-anew", 0, 20)
     assert shown(folder) == [20]
+
+
+def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    progress = Progress()
+    reporter = Reporter(folder, progress, target=None)
+    for progress.env_steps in (16, 32, 48, 64):
+        progress.seconds += 2.0
+        if progress.env_steps == 32:
+            with room_for(0), pytest.raises(OSError, match="too large"):
+                reporter.report(active_actors=1, stage_seconds={})
+        else:
+            reporter.report(active_actors=1, stage_seconds={})
+    rows = folder.read_metrics()
+    assert [row["env_steps"] for row in rows] == [16, 48, 64]
+    assert rows[1]["env_steps_per_second"] == 8.0  # since the row that is missing
+    assert shown(folder) == [16, 48, 64]
+
+
+def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    events = EventFile(tmp_path, hidden_from=0)
+    events.write({"loss": 1.0}, 16)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    with room_for(len(before) + 20), pytest.raises(OSError, match="No space"):
+        events.write({"loss": 2.0}, 32)
+    assert path.read_bytes() == before
+    events.write({"loss": 3.0}, 48)
+    assert [event.step for event in records(path) if event.summary.value] == [16, 48]

@@ -121,3 +121,22 @@ def test_a_logger_made_before_follows_configure() -> None:
         logs.configure("actor", instance, "json", "info", stream)
         logger.info("hello")
         assert json_lines(stream)[0]["instance"] == instance
+
+
+def test_a_line_that_cannot_be_written_is_dropped() -> None:
+    class Full(io.StringIO):
+        room = False
+
+        def write(self, text: str) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    stream = Full()
+    logs.configure("actor", "actor-3", "json", "info", stream)
+    logs.get_logger().error("checkpoint not written")
+    logs.get_logger().info("weights received")
+    stream.room = True
+    logs.get_logger().info("weights received", version=8)
+    (line,) = json_lines(stream)
+    assert line["version"] == 8
