@@ -112,7 +112,11 @@ class RunFolder:
         return _read(self._config) or {}
 
     def write_config(self, section: str, values: Mapping[str, Any]) -> None:
-        """Sets one section of config.json and keeps the others."""
+        """Sets one section of config.json and keeps the others.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         _write(self._config, self.read_config() | {section: dict(values)})
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -141,20 +145,28 @@ class RunFolder:
         return rows
 
     def forget_metrics_after(self, env_steps: int, seconds: float) -> None:
-        """Drops the rows beyond a checkpoint that is being resumed: they will be lived again."""
+        """Drops the rows beyond a checkpoint that is being resumed: they will be lived again.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         kept = [
             row
             for row in self.read_metrics()
             if row.get("env_steps", 0) <= env_steps and row.get("seconds", 0) <= seconds + 0.01
         ]
-        write_atomically(self._metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        _keep(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
     def read_summary(self) -> dict[str, Any] | None:
         """Returns summary.json, if the run has ended."""
         return _read(self._summary)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json."""
+        """Writes summary.json.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         _write(self._summary, summary)
 
     def remove_summary(self) -> None:
@@ -166,7 +178,11 @@ class RunFolder:
         return _read(self._endpoints)
 
     def write_endpoints(self, endpoints: Mapping[str, Any]) -> None:
-        """Says where the learner listens."""
+        """Says where the learner listens.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         _write(self._endpoints, endpoints)
 
     def remove_endpoints(self) -> None:
@@ -209,8 +225,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    _keep(path, json.dumps(dict(content), indent=2) + "\n")
+
+
+def _keep(path: Path, text: str) -> None:
     try:
-        write_atomically(path, (json.dumps(dict(content), indent=2) + "\n").encode())
+        write_atomically(path, text.encode())
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be written ({error}); make room there, or choose another folder"

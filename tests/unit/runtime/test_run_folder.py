@@ -130,6 +130,22 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_a_full_disk_is_named_with_the_cure(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder.append_metrics({"env_steps": 1})
+    monkeypatch.setattr(Path, "replace", full)
+    cure = r"cannot be written \(.*No space left on device\); make room there"
+    with pytest.raises(RunFolderError, match=f"config.json {cure}"):
+        folder.write_config("train", {})
+    with pytest.raises(RunFolderError, match=f"metrics.jsonl {cure}"):
+        folder.forget_metrics_after(0, 0.0)
+    assert folder.read_metrics() == [{"env_steps": 1}]
+
+
 def test_the_commit_is_short_or_unknown() -> None:
     commit = source_commit().removesuffix("+")
     assert commit == "unknown" or (len(commit) == 12 and int(commit, 16) >= 0)
