@@ -169,11 +169,14 @@ def other_games(folder: Path) -> str:
 
 
 def rivals(folder: Path) -> str:
-    """Returns the rivals on this machine, and how much longer each takes than data mode here."""
+    """Returns the rivals, and how much longer each takes than data mode on the same machine.
+
+    `ours` in rivals.json names data mode's file, where it is not the one of the first table.
+    """
     result = read_result("rivals", folder)
     if not result:
         return ""
-    ours = read_result("time-to-target-data", folder)
+    ours = read_result(result.get("ours", "time-to-target-data"), folder)
     seconds = time_to_target.medians(ours["runs"])["seconds"] if ours and ours["runs"] else None
     rows: list[list[object]] = []
     for rival in result["rivals"]:
@@ -196,7 +199,8 @@ def rivals(folder: Path) -> str:
         "minutes to the target",
         "times as long as data mode",
     ]
-    return markdown_table(head, rows) + "\n`make bench-rivals`; bench/rivals/README.md says how.\n"
+    text = markdown_table(head, rows) + "\n`make bench-rivals`; bench/rivals/README.md says how.\n"
+    return text + (f"\nData mode on that machine: {seconds / 60:.1f} minutes.\n" if seconds else "")
 
 
 def rival_seconds(rival: Mapping[str, Any]) -> tuple[float | None, str]:

@@ -115,7 +115,17 @@ def test_rivals_are_held_against_data_mode(tmp_path: Path) -> None:
     assert "| slow | 100 | - | - | 167 (projected) | 42 |" in text
     assert "| there | 9 | - | - | 8 (measured) | 2 |" in text
     assert "| broken | - | - | - | - | - |" in text
+    assert "Data mode on that machine: 4.0 minutes." in text
     assert rival_seconds(rivals[2]) == (None, "unknown")
+
+
+def test_rivals_can_be_of_another_machine_than_the_newest_runs(tmp_path: Path) -> None:
+    time_to_target(tmp_path, "data", [a_run(1)])
+    time_to_target(tmp_path / "other", "data", [a_run(1) | {"seconds": 120.0}])
+    rivals = [{"name": "r", "env_steps_per_second": 9.0, "reached_target": {"seconds": 480.0}}]
+    there = {"rivals": rivals, "ours": "other/time-to-target-data"}
+    write_result("rivals", there, tmp_path)
+    assert "| r | 9 | - | - | 8 (measured) | 4 |" in tables(tmp_path)
 
 
 def test_results_are_written_whole_and_read_back(tmp_path: Path) -> None:
