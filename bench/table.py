@@ -20,6 +20,7 @@ from bench import encryption, games, intake, pipeline, relay, scaling, time_to_t
 from bench.report import MODES, RESULTS, markdown_table, read_result
 
 FILES = [RESULTS / "README.md", RESULTS.parents[1] / "README.md"]
+QUOTED = "quoted, on its author's machine"
 MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -188,7 +189,7 @@ def rivals(folder: Path) -> str:
                 rival.get("seconds") and f"{rival['seconds'] / 60:.1f}",
                 rival.get("mean_return"),
                 None if taken is None else f"{taken / 60:,.0f} ({how})",
-                None if taken is None or not seconds else f"{taken / seconds:.0f}",
+                f"{taken / seconds:.0f}" if taken and seconds and how != QUOTED else None,
             ]
         )
     head = [
@@ -206,16 +207,19 @@ def rivals(folder: Path) -> str:
 def rival_seconds(rival: Mapping[str, Any]) -> tuple[float | None, str]:
     """Returns seconds to the target, and whether they were measured or are projected.
 
-    Projected: the published env steps to the target by the rate measured here.
+    Projected: the published env steps to the target by the rate measured here. What was not run
+    here is quoted: its own time on its own machine.
     """
     reached = rival.get("reached_target")
     if reached:
         return float(reached["seconds"]), "measured"
     rate = rival.get("env_steps_per_second")
-    published = (rival.get("published_env_steps_to_target") or {}).get("env_steps")
-    if not rate or not published:
-        return None, "unknown"
-    return published / rate, "projected"
+    published = rival.get("published_env_steps_to_target") or {}
+    if rate and published.get("env_steps"):
+        return published["env_steps"] / rate, "projected"
+    if not rate and published.get("minutes"):
+        return 60 * published["minutes"], QUOTED
+    return None, "unknown"
 
 
 def encryptions(folder: Path) -> str:

@@ -108,6 +108,7 @@ def test_rivals_are_held_against_data_mode(tmp_path: Path) -> None:
         {"name": "slow", "env_steps_per_second": 100.0, "published_env_steps_to_target": published},
         {"name": "there", "env_steps_per_second": 9.0, "reached_target": {"seconds": 480.0}},
         {"name": "broken", "error": "no wheel"},
+        {"name": "book", "published_env_steps_to_target": published | {"minutes": 45.6}},
     ]
     write_result("rivals", {"rivals": rivals}, tmp_path)
     text = tables(tmp_path)
@@ -115,6 +116,7 @@ def test_rivals_are_held_against_data_mode(tmp_path: Path) -> None:
     assert "| slow | 100 | - | - | 167 (projected) | 42 |" in text
     assert "| there | 9 | - | - | 8 (measured) | 2 |" in text
     assert "| broken | - | - | - | - | - |" in text
+    assert "| book | - | - | - | 46 (quoted, on its author's machine) | - |" in text
     assert "Data mode on that machine: 4.0 minutes." in text
     assert rival_seconds(rivals[2]) == (None, "unknown")
 
