@@ -203,17 +203,16 @@ class Training:
         """Looks after the processes until the learner has ended or a signal came."""
         while not self._stop.is_set() and self._learner.exit_code() is None:
             self._restart_dead_actors()
-            rows = self._folder.read_metrics()
+            row = self._folder.last_metrics() or {}
             alive = sum(actor.exit_code() is None for actor in self._actors)
-            self._display.show(rows[-1] if rows else {}, alive)
-            self._tell_of_the_target(rows)
+            self._display.show(row, alive)
+            self._tell_of_the_target(row)
             self._stop.wait(0.5)
-        rows = self._folder.read_metrics()
-        if rows:
-            self._display.show(rows[-1], len(self._actors))
+        if (last := self._folder.last_metrics()) is not None:
+            self._display.show(last, len(self._actors))
 
-    def _tell_of_the_target(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        env_steps = rows[-1].get("target_env_steps") if rows else None
+    def _tell_of_the_target(self, row: Mapping[str, Any]) -> None:
+        env_steps = row.get("target_env_steps")
         if env_steps is not None and not self._target_told:
             self._target_told = True
             self._display.say(

@@ -20,7 +20,10 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_LAST_BYTES: Final = 2**15
+"""Of metrics.jsonl: some thirty rows."""
 
 
 class RunFolderError(ValueError):
@@ -131,18 +134,20 @@ class RunFolder:
         behind it: lines that are no JSON are passed over.
         """
         try:
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()
+            return _rows(self._metrics.read_bytes())
         except FileNotFoundError:
             return []
-        rows = []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-        return rows
+
+    def last_metrics(self) -> dict[str, Any] | None:
+        """Returns the newest row of metrics.jsonl, if there is one, without reading the others."""
+        try:
+            with self._metrics.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _LAST_BYTES))
+                rows = _rows(file.read())
+        except FileNotFoundError:
+            return None
+        return rows[-1] if rows else None
 
     def forget_metrics_after(self, env_steps: int, seconds: float) -> None:
         """Drops the rows beyond a checkpoint that is being resumed: they will be lived again.
@@ -210,6 +215,18 @@ def source_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if changed else "")
+
+
+def _rows(lines: bytes) -> list[dict[str, Any]]:
+    rows = []
+    for line in lines.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # also where a character is cut
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
 
 
 def _read(path: Path) -> dict[str, Any] | None:

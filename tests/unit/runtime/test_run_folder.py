@@ -76,6 +76,21 @@ def test_a_line_cut_by_a_kill_is_passed_over(folder: RunFolder, half: str) -> No
     assert folder.read_metrics() == [{"env_steps": 0}]
 
 
+def test_the_newest_row_is_found_at_the_end(folder: RunFolder) -> None:
+    assert folder.last_metrics() is None
+    for n in range(3000):
+        folder.append_metrics({"env_steps": n, "seconds": 2.0 * n})
+        if n in (0, 2999):
+            assert (
+                folder.last_metrics()
+                == folder.read_metrics()[-1]
+                == {"env_steps": n, "seconds": 2.0 * n}
+            )
+    with (folder.root / "metrics.jsonl").open("a") as file:
+        file.write('{"env_steps": 30')  # being written
+    assert folder.last_metrics() == {"env_steps": 2999, "seconds": 5998.0}
+
+
 def test_rows_beyond_a_checkpoint_are_forgotten(folder: RunFolder) -> None:
     for env_steps in (0, 10, 20, 30):
         folder.append_metrics({"env_steps": env_steps})
