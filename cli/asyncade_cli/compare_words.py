@@ -57,31 +57,40 @@ def _target_words(data: ModeFigures, gradients: ModeFigures) -> list[str]:
     mine = best.spreads["seconds_to_target"]
     theirs = other.spreads["seconds_to_target"]
     assert mine.median is not None
+    choice = f"**To the target, {NAMES[best.mode]} is the choice on this machine**"
     if theirs.median is None:
         words.append(
-            f"**To the target, {NAMES[best.mode]} is the choice on this machine**: median"
-            f" {duration(mine.median)}, while {NAMES[other.mode]} did not get there in at least"
-            " half of its runs."
+            f"{choice}: median {duration(mine.median)}, while {NAMES[other.mode]} did not get"
+            " there in at least half of its runs."
         )
-    else:
+        return [*words, *_certainty(mine, theirs)]
+    medians = (
+        f"{theirs.median / mine.median:.2f} times as fast (median {duration(mine.median)} against"
+        f" {duration(theirs.median)})"
+    )
+    if min(mine.runs, theirs.runs) > 1 and not _apart(mine, theirs):
         words.append(
-            f"**To the target, {NAMES[best.mode]} is the choice on this machine**:"
-            f" {theirs.median / mine.median:.2f} times as fast (median"
-            f" {duration(mine.median)} against {duration(theirs.median)})."
+            "**To the target, neither mode is clearly the choice on this machine**:"
+            f" {NAMES[best.mode]} was {medians}, but the seeds' ranges overlap."
         )
-    return [*words, *_certainty(mine, theirs)]
+        return words
+    return [*words, f"{choice}: {medians}.", *_certainty(mine, theirs)]
 
 
 def _certainty(mine: Spread, theirs: Spread) -> list[str]:
     """Says how far the seeds carry the claim that `mine` is smaller."""
-    if mine.runs < 2 or theirs.runs < 2:
+    if min(mine.runs, theirs.runs) < 2:
         return ["One seed of a mode is an anecdote: repeat it with more (--seeds 1,2,3)."]
-    apart = not mine.absent and (
-        theirs.low is None or (mine.high is not None and mine.high < theirs.low)
-    )
-    if apart:
+    if _apart(mine, theirs):
         return ["Every seed of the one was ahead of every seed of the other."]
     return ["The seeds' ranges overlap, so the order of the two is not certain."]
+
+
+def _apart(mine: Spread, theirs: Spread) -> bool:
+    """Tells whether every seed of `mine` was ahead of every one of `theirs`."""
+    return not mine.absent and (
+        theirs.low is None or (mine.high is not None and mine.high < theirs.low)
+    )
 
 
 def _equal_words(data: ModeFigures, gradients: ModeFigures, equal: Equal) -> list[str]:

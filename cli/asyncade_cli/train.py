@@ -215,9 +215,9 @@ class Training:
         env_steps = row.get("target_env_steps")
         if env_steps is not None and not self._target_told:
             self._target_told = True
-            self._display.say(
-                f"target reached after {env_steps:,} env steps; the cooldown ends the run"
-            )
+            cooldown = self._folder.read_config().get("learner", {}).get("cooldown")
+            end = "; the cooldown ends the run" if cooldown else ""
+            self._display.say(f"target reached after {env_steps:,} env steps{end}")
 
     def _restart_dead_actors(self) -> None:
         now = time.monotonic()

@@ -136,6 +136,16 @@ def test_catch_runs_in_both_modes(catch: SimpleNamespace) -> None:
     assert catch.folder.curve.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_ends_after_the_target_and_the_cooldown(tmp_path: Path) -> None:
+    run = whole_run(tmp_path, "--game=catch", "--envs=4", "--target=-0.95")  # nearly chance
+    assert run.code == 0
+    summary = run.folder.read_summary()
+    assert (summary["ended_by"], summary["reached_target"]) == ("target", True)
+    assert summary["env_steps"] >= 1.5 * summary["target_env_steps"]
+    reached = f"target reached after {summary['target_env_steps']:,} env steps"
+    assert f"{reached}; the cooldown ends the run" in run.text
+
+
 def test_eval_plays_the_trained_model(catch: SimpleNamespace, tmp_path: Path) -> None:
     video = tmp_path / "videos" / "game.gif"
     run = catch.folder.root

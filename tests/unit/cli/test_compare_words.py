@@ -136,6 +136,8 @@ def test_overlapping_seeds_leave_the_order_open(
     words = said(a_mode("data", data), a_mode("gradients", gradients))
     assert ("Every seed of the one was ahead of every seed of the other" in words) == certain
     assert ("ranges overlap" in words) == (not certain)
+    assert ("data mode is the choice on this machine" in words) == certain
+    assert ("neither mode is clearly the choice" in words) == (not certain)
 
 
 def test_the_difference_is_split_into_rate_and_need() -> None:
