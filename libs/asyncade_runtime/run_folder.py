@@ -14,6 +14,7 @@ curve.png            return against env steps
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -46,6 +47,22 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Appends to a file all of it or nothing, so that what is appended next is not spoilt.
+
+    Raises:
+        OSError: it could not be written, and was not.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 class RunFolder:
@@ -123,9 +140,12 @@ class RunFolder:
         _write(self._config, self.read_config() | {section: dict(values)})
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl."""
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        """Adds a line to metrics.jsonl.
+
+        Raises:
+            OSError: it could not be written, and was not.
+        """
+        append_whole(self._metrics, (json.dumps(dict(row)) + "\n").encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -107,6 +109,15 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
+
+
+def metric(page: str, name: str) -> float:
+    """A number without labels from a service's page, such as ``learner_updates_total``."""
+    with urllib.request.urlopen(page, timeout=DEADLINE_S) as answer:
+        text = answer.read().decode()
+    found = re.search(rf"^asyncade_{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert found, f"no {name} in\n{text}"
+    return float(found[1])
 
 
 def env_steps(folder: RunFolder) -> int:

@@ -10,12 +10,10 @@ import os
 import resource
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from asyncade_runtime.run_folder import RunFolder
 from e2e.commands import (
@@ -24,6 +22,7 @@ from e2e.commands import (
     env_steps,
     eventually,
     free_ports,
+    metric,
     refused,
     running,
     saved,
@@ -273,15 +272,10 @@ def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
 
 
 def counter(folder: RunFolder, name: str) -> float:
-    """Of the learner's page."""
+    """Of the learner that listens now."""
     endpoints = folder.read_endpoints()
     assert endpoints is not None
-    with urllib.request.urlopen(endpoints["metrics"], timeout=10.0) as page:
-        for family in text_string_to_metric_families(page.read().decode()):
-            for sample in family.samples:
-                if sample.name == f"asyncade_learner_{name}":
-                    return sample.value
-    raise AssertionError(f"no {name}")
+    return metric(endpoints["metrics"], f"learner_{name}")
 
 
 def test_a_full_disk_stops_no_training(tmp_path: Path) -> None:

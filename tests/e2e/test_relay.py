@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 
 from asyncade_runtime.curve import make_keys
 from asyncade_runtime.run_folder import RunFolder
-from e2e.commands import DEADLINE_S, eventually, free_ports
+from e2e.commands import DEADLINE_S, eventually, free_ports, metric
 
 pytestmark = pytest.mark.processes
 
@@ -54,12 +52,7 @@ class Process:
         return dict(lines[-1])
 
     def metric(self, name: str) -> float:
-        url = f"http://127.0.0.1:{self.up()['metrics_port']}/metrics"
-        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
-            text = answer.read().decode()
-        found = re.search(rf"^asyncade_{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        assert found, f"no {name} in\n{text}"
-        return float(found[1])
+        return metric(f"http://127.0.0.1:{self.up()['metrics_port']}/metrics", name)
 
     def terminate(self) -> int:
         self.process.terminate()

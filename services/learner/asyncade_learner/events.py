@@ -6,8 +6,6 @@ then blocks the learner for ever. So its messages and checksums are used here, a
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import struct
 import time
@@ -17,6 +15,8 @@ from pathlib import Path
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
+
+from asyncade_runtime.run_folder import append_whole
 
 
 class EventFile:
@@ -50,16 +50,8 @@ class EventFile:
         self._append(Event(wall_time=time.time(), step=env_steps, summary=Summary(value=values)))
 
     def _append(self, *events: Event) -> None:
-        """Writes all or nothing: TensorBoard reads no further than a record that is not whole."""
-        data = b"".join(map(_record, events))
-        with self._path.open("ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-            except OSError:
-                file.truncate(before)
-                raise
+        # Whole: TensorBoard reads no further than a record that is not.
+        append_whole(self._path, b"".join(map(_record, events)))
 
 
 def _record(event: Event) -> bytes:

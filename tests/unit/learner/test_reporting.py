@@ -24,9 +24,8 @@ def report(folder: RunFolder, name: str, resumed_at: int, *reports_at: int) -> N
         progress.seconds += 2.0
         reporter.report(active_actors=1, stage_seconds={})
     (written,) = folder.tensorboard.glob("events*")
-    written.rename(
-        folder.tensorboard / f"{name}.tfevents"
-    )  # files of one second would have one name
+    # Files of one second would have one name.
+    written.rename(folder.tensorboard / f"{name}.tfevents")
 
 
 @contextmanager
@@ -88,3 +87,12 @@ def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     events.write({"loss": 3.0}, 48)
     assert shown(tmp_path, "loss") == [16, 48]
+
+
+def test_a_row_that_had_no_room_does_not_spoil_the_next(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.append_metrics({"env_steps": 16})
+    with room_for(len('{"env_steps": 16}\n') + 5), pytest.raises(OSError, match="No space"):
+        folder.append_metrics({"env_steps": 32})
+    folder.append_metrics({"env_steps": 48})
+    assert folder.read_metrics() == [{"env_steps": 16}, {"env_steps": 48}]
