@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from asyncade_cli.curve import draw_curve
 from asyncade_cli.display import Display, make_display
+from asyncade_cli.outcome import complete
 from asyncade_cli.processes import Service
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.cores import available_cores
@@ -23,6 +23,13 @@ RUNS: Final = Path("runs")
 EXIT_DONE: Final = 0
 EXIT_DIED: Final = 1
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
+_ENDED_BY: Final = {
+    EXIT_DONE: "unknown",  # to this process: the learner knew, but could not write it down
+    EXIT_DIED: "learner_died",
+    EXIT_INTERRUPTED: "signal",
+}
+"""What summary.json says of the end where the learner has written none."""
+
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 30.0
 _RESTART_AFTER_S: Final = (0.5, 2.0, 10.0, 30.0)
@@ -45,7 +52,8 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
         code = Training(settings, folder, display, environ).run()
     finally:
         display.close()
-    _finish(settings, folder, console, interrupted=code == EXIT_INTERRUPTED)
+    for line in complete(settings, folder, _ENDED_BY[code]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return code
 
 
@@ -235,7 +243,10 @@ class Training:
                 )
             elif now >= due:
                 del self._restart_at[actor.name]
-                actor.start()
+                try:
+                    actor.start()
+                except OSError as error:  # it counts as another death: the next pause is longer
+                    self._display.say(f"{actor.name} could not be started: {error}")
 
     def _judge_learner(self) -> int:
         if self._learner.exit_code() == 0:
@@ -249,57 +260,3 @@ class Training:
                 f"continue with: asyncade train --resume --run-dir {self._folder.root}"
             )
         return EXIT_DIED
-
-
-def _finish(
-    settings: TrainSettings, folder: RunFolder, console: Console, *, interrupted: bool
-) -> None:
-    """Completes the run folder, however the run ended, and says what came of it."""
-    rows = folder.read_metrics()
-    ended_by = "signal" if interrupted else "learner_died"
-    summary = folder.read_summary() or _summary_of_the_dead(folder, rows, ended_by)
-    summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
-    title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
-    lines = []
-    try:
-        folder.write_summary(summary)
-        draw_curve(rows, title, folder.curve)
-    except (RunFolderError, OSError) as error:  # what came of the run is told all the same
-        lines.append(f"the run folder is not complete: {error}")
-    target = summary.get("target")
-    reached = "not reached"
-    if summary.get("reached_target"):
-        env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
-        reached = f"reached after {env_steps:,} env steps, {minutes:.1f} minutes"
-    lines += [
-        f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
-        f"{summary.get('env_steps', 0):,} env steps, {summary.get('episodes', 0)} games, "
-        f"{summary.get('updates', 0):,} updates",
-        f"mean return of the last 100 games: {summary.get('mean_return_100')}"
-        + (f" (target {target:g} {reached})" if target is not None else ""),
-        f"bytes on the wire per env step: {summary.get('bytes_per_env_step')}",
-        f"run folder: {folder.root} (try: asyncade eval {folder.root})",
-    ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _summary_of_the_dead(
-    folder: RunFolder, rows: Sequence[Mapping[str, Any]], ended_by: str
-) -> dict[str, Any]:
-    """Returns a summary for a learner that could not write one: what it last reported."""
-    last = rows[-1] if rows else {}
-    config = folder.read_config()
-    learner = config.get("learner", config.get("train", {}))
-    named = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
-    counted = ("env_steps", "seconds", "updates", "episodes")
-    return {
-        **{name: learner.get(name) for name in named},
-        "reached_target": False,
-        "target_env_steps": None,
-        "target_seconds": None,
-        **{name: last.get(name, 0) for name in counted},
-        "mean_return_100": last.get("mean_return_100"),
-        "bytes_per_env_step": last.get("bytes_per_env_step"),
-        "ended_by": ended_by,
-    }

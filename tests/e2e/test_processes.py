@@ -209,6 +209,24 @@ def test_a_killed_learner_ends_the_run_and_says_how_to_go_on(killed: SimpleNames
     assert not any(alive(pid) for pid in killed.second.values())
 
 
+def test_an_actor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    log = folder.logs / "actor-0.log"
+    with running(tmp_path / "output", "train", "--game=catch", "--run-dir", folder.root) as train:
+        eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
+        gone = services(train.pid)["actor-0"]
+        log.unlink()
+        log.mkdir()  # a log that cannot be opened, as on a disk that is full
+        os.kill(gone, signal.SIGKILL)
+        eventually(lambda: "actor-0 could not be started" in train.text(), "said", train)
+        before = env_steps(folder)
+        eventually(lambda: env_steps(folder) > before, "training goes on", train)
+        log.rmdir()
+        eventually(lambda: services(train.pid).get("actor-0", gone) != gone, "actor-0 again", train)
+        train.signal(signal.SIGINT)
+        assert train.exit_code() == 130
+
+
 @pytest.fixture(scope="module")
 def resumed(killed: SimpleNamespace) -> SimpleNamespace:
     """The same run, continued, and interrupted by Ctrl-C."""

@@ -77,6 +77,7 @@ class Reporter:
             else None,
             "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
             "target_env_steps": passed and passed.env_steps,
+            "target_seconds": passed and round(passed.seconds, 2),
             "active_actors": active_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
