@@ -40,9 +40,11 @@ def patches_of(frames: Tensor) -> Tensor:
     """
     count, stack, height, width = frames.shape
     rows, columns = height // PATCH, width // PATCH
-    # Four neighbouring pixels are moved as one 32-bit word: eight times faster than one by one.
+    # Four neighbouring pixels are moved as one 32-bit word: eight times faster than one by one. And
+    # in two steps, rows of words first: torch copies long runs faster than it gathers runs of four.
     words = frames.contiguous().view(torch.int32).view(count, stack, rows, PATCH, columns)
-    moved = words.permute(0, 2, 4, 1, 3).contiguous()
+    bands = words.permute(0, 2, 1, 3, 4).contiguous()
+    moved = bands.view(count * rows, stack * PATCH, columns).transpose(1, 2).contiguous()
     return moved.view(torch.uint8).view(count, rows, columns, stack * PATCH * PATCH)
 
 
