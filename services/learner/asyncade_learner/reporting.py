@@ -60,24 +60,16 @@ class Reporter:
             OSError: it could not be written to one of them. The next row goes on after it.
         """
         progress = self._progress
-        passed = progress.passed(self._target)
         elapsed = progress.seconds - self._last_seconds
         steps = progress.env_steps - self._last_env_steps
         total = sum(stage_seconds.values())
         row: Row = {
-            "seconds": round(progress.seconds, 2),
-            "env_steps": progress.env_steps,
-            "updates": progress.updates,
-            "episodes": progress.episodes,
+            **_counted(progress, self._target),
             "policy_version": progress.policy_version,
-            "mean_return_100": _rounded(progress.mean_return(), 3),
             "env_steps_per_second": round(steps / elapsed, 1) if elapsed > 0 else 0.0,
             "policy_lag_mean": _rounded(sum(self._lags) / len(self._lags), 3)
             if self._lags
             else None,
-            "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
-            "target_env_steps": passed and passed.env_steps,
-            "target_seconds": passed and round(passed.seconds, 2),
             "active_actors": active_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
@@ -107,20 +99,27 @@ def summary(
         ended_by: what ended the run.
         about: mode, game, seed, commit, cores.
     """
-    passed = progress.passed(target)
     return {
         **about,
         "target": target,
-        "reached_target": passed is not None,
-        "target_env_steps": passed and passed.env_steps,
-        "target_seconds": passed and round(passed.seconds, 2),
-        "env_steps": progress.env_steps,
+        "reached_target": progress.passed(target) is not None,
+        **_counted(progress, target),
+        "ended_by": ended_by,
+    }
+
+
+def _counted(progress: Progress, target: float | None) -> Row:
+    """Returns what rows and the summary both say: `asyncade train` makes up one from the other."""
+    passed = progress.passed(target)
+    return {
         "seconds": round(progress.seconds, 2),
+        "env_steps": progress.env_steps,
         "updates": progress.updates,
         "episodes": progress.episodes,
         "mean_return_100": _rounded(progress.mean_return(), 3),
         "bytes_per_env_step": _rounded(progress.bytes_per_env_step(), 2),
-        "ended_by": ended_by,
+        "target_env_steps": passed and passed.env_steps,
+        "target_seconds": passed and round(passed.seconds, 2),
     }
 
 

@@ -70,7 +70,7 @@ def test_what_the_learner_wrote_is_kept(tmp_path: Path) -> None:
     assert summary.items() >= {"ended_by": "max_minutes", "env_steps": 7, "actors": 2}.items()
 
 
-def test_a_summary_that_cannot_be_written_is_said(
+def test_a_curve_that_cannot_be_drawn_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_with(tmp_path, ROW)
