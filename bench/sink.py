@@ -17,7 +17,7 @@ from typing import Final
 import torch
 import zmq
 
-from asyncade_learner.intake import Dropped, Intake
+from asyncade_learner.intake import Intake
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Assignment, Trajectory
@@ -28,6 +28,7 @@ from asyncade_rl.params import fingerprint
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.roles import Inbox, Publisher
 from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
+from asyncade_runtime.verdicts import Dropped
 from bench.work import weights_message
 
 BATCH_UNROLLS: Final = 4

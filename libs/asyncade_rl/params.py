@@ -24,6 +24,14 @@ def fingerprint(network: nn.Module) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def check_fingerprint(learners: str, ours: str) -> None:
+    """Raises ModelMismatchError unless a learner's network is the one that we have."""
+    if learners != ours:
+        raise ModelMismatchError(
+            f"the learner's network is {learners}, ours {ours}: run the same release on both ends"
+        )
+
+
 def to_safetensors(network: nn.Module) -> bytes:
     """Returns parameters and buffers in the safetensors format."""
     return safetensors.torch.save({n: t.contiguous() for n, t in network.state_dict().items()})

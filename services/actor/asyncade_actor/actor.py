@@ -19,16 +19,22 @@ import structlog
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.reporters import Header, Reporter, make_reporter
 from asyncade_actor.unroll import Player
-from asyncade_proto.codec import decode, encode
-from asyncade_proto.errors import DecodeError
+from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream, Weights
 from asyncade_rl.env import Environments, make_environments
 from asyncade_rl.games import UnknownGameError, num_actions
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
+from asyncade_rl.params import (
+    ModelMismatchError,
+    check_fingerprint,
+    fingerprint,
+    load_safetensors,
+)
 from asyncade_rl.shapes import Precision
+from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import AccessRefusedError, Outbox, Subscriber
+from asyncade_runtime.roles import Outbox, Subscriber
+from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25
 """How long one step may block on a socket: what a SIGTERM waits for at most."""
@@ -80,10 +86,15 @@ class Actor:
         self._env_threads = env_threads
         self._precision = precision
         self._outbox = outbox
-        self._subscriber = subscriber
         self._metrics = metrics
         self._health = health
         self._log = log or structlog.get_logger()
+        self._feed = WeightsFeed(subscriber, metrics.stages, metrics.weights_refused, self._log)
+        self._connections = ConnectionLog(
+            metrics.connection_events,
+            self._log,
+            using={"upstream": outbox, "weights": subscriber},
+        )
         self._make_environments = make_environments
         self._work: _Work | None = None
         self._run: int | None = None
@@ -98,8 +109,7 @@ class Actor:
         """Steps until told to stop.
 
         Raises:
-            AccessRefusedError: of the learner's socket; an actor that is not wanted must not look
-                as if it were only slow.
+            AccessRefusedError: of the learner's socket.
         """
         while not stop.is_set():
             self.step()
@@ -112,7 +122,7 @@ class Actor:
         `WAIT_S`, for the thing that is missing.
         """
         self._health.tick()
-        self._note_connections()
+        self._connections.note()
         if self._unsent is not None:
             self._send(*self._unsent)
             return
@@ -173,7 +183,8 @@ class Actor:
     def _take_weights(self, timeout_s: float) -> None:
         """Takes the newest weights, between two messages: whatever they ask for can begin now."""
         self._metrics.stages.enter("wait")
-        weights = self._receive_weights(0.0 if self._deferred else timeout_s) or self._deferred
+        arrival = self._feed.newer(0.0 if self._deferred else timeout_s)
+        weights = arrival.weights if arrival else self._deferred
         self._deferred = None
         if weights is not None:
             self._apply_or_refuse(weights)
@@ -185,36 +196,20 @@ class Actor:
         weights that old. The log-probabilities sent are of the weights that chose, so V-trace
         corrects each step for its own.
         """
-        weights = self._receive_weights(0.0)
-        if weights is None or self._work is None:
+        arrival = self._feed.newer(0.0)
+        if arrival is None or self._work is None:
             return
+        weights = arrival.weights
         if weights.run == self._run and _same_work(self._work.assignment, weights.assignment):
             self._apply_or_refuse(weights)
         else:
             self._deferred = weights
 
-    def _receive_weights(self, timeout_s: float) -> Weights | None:
-        frame = self._subscriber.latest(timeout_s)
-        if frame is None:
-            return None
-        self._metrics.stages.enter("weights")
-        try:
-            weights = decode(frame)
-        except DecodeError as error:
-            self._refuse(error.reason, str(error))
-            return None
-        if not isinstance(weights, Weights):
-            self._refuse("malformed", f"a {type(weights).__name__} on the weights socket")
-            return None
-        if weights.run == self._run and weights.policy_version <= self._policy_version:
-            return None  # sent again for somebody who joined
-        return weights
-
     def _apply_or_refuse(self, weights: Weights) -> None:
         try:
             self._apply(weights)
         except (ModelMismatchError, UnknownGameError, ValueError) as error:
-            self._refuse("model", str(error))
+            self._feed.refuse("model", str(error))
 
     def _apply(self, weights: Weights) -> None:
         """Takes the weights, or raises and leaves everything as it was."""
@@ -222,7 +217,7 @@ class Actor:
         same = old is not None and _same_work(old.assignment, weights.assignment)
         work = old if old is not None and same else self._begin(weights)
         try:
-            _check_model(weights, work.model)
+            check_fingerprint(weights.model, work.model)
             load_safetensors(work.network, weights.safetensors)
             work.network.hold_for_inference()
         except ModelMismatchError:
@@ -261,7 +256,8 @@ class Actor:
         else:
             network = make_network(num_actions(assignment.game), assignment.network)
             network.precision = self._precision
-            _check_model(weights, fingerprint(network))  # before games are started in vain
+            # Here, too: before games are started in vain.
+            check_fingerprint(weights.model, fingerprint(network))
             environments = self._make_environments(
                 assignment.game,
                 self._envs,
@@ -273,31 +269,6 @@ class Actor:
         self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)
         reporter = make_reporter(assignment.request, self._metrics.stages, seed)
         return _Work(assignment, network, fingerprint(network), player, reporter)
-
-    def _refuse(self, reason: str, detail: str) -> None:
-        self._metrics.weights_refused.labels(reason=reason).inc()
-        self._log.warning("weights refused", reason=reason, detail=detail)
-
-    def _note_connections(self) -> None:
-        for name, role in (("upstream", self._outbox), ("weights", self._subscriber)):
-            for event in role.events():
-                self._metrics.connection_events.labels(socket=name, event=event.kind).inc()
-                level = "debug" if event.kind == "retried" else "info"
-                getattr(self._log, level)(
-                    f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
-                )
-                if event.kind == "refused":
-                    raise AccessRefusedError(
-                        f"{event.detail}: give both sides keys that were made together, with --keys"
-                    )
-
-
-def _check_model(weights: Weights, model: str) -> None:
-    if weights.model != model:
-        raise ModelMismatchError(
-            f"the learner's network is {weights.model}, this actor's {model}: "
-            "run the same release on both ends"
-        )
 
 
 def _same_game(one: Assignment, other: Assignment) -> bool:

@@ -14,16 +14,21 @@ from typing import Any, Final
 import structlog
 
 from asyncade_evaluator.metrics import EvaluatorMetrics
-from asyncade_proto.codec import decode
-from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Assignment, Weights
 from asyncade_rl.env import Environments, make_environments
 from asyncade_rl.evaluation import Chooser, Policy, Round
 from asyncade_rl.games import UnknownGameError, num_actions
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.params import ModelMismatchError, fingerprint, load_safetensors
+from asyncade_rl.params import (
+    ModelMismatchError,
+    check_fingerprint,
+    fingerprint,
+    load_safetensors,
+)
+from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import AccessRefusedError, Subscriber
+from asyncade_runtime.roles import Subscriber
+from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25
 """How long one step may block on the socket: what a SIGTERM waits for at most."""
@@ -76,15 +81,18 @@ class Evaluator:
         self._env_threads = env_threads
         self._policy: Policy = policy
         self._seed = seed
-        self._subscriber = subscriber
         self._metrics = metrics
         self._health = health
         self._log = log or structlog.get_logger()
+        self._feed = WeightsFeed(subscriber, metrics.stages, metrics.weights_refused, self._log)
+        self._connections = ConnectionLog(
+            metrics.connection_events, self._log, using={"weights": subscriber}
+        )
         self._make_environments = make_environments
         self._table: _Table | None = None
         self._round: Round | None = None
         self._chooser: Chooser | None = None
-        self._version: tuple[int, int] | None = None  # run, policy version
+        self._policy_version = 0
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
@@ -99,7 +107,7 @@ class Evaluator:
     def step(self) -> None:
         """Takes one step in every game of the round, or waits for weights to begin one by."""
         self._health.tick()
-        self._note_connections()
+        self._connections.note()
         if self._round is None or self._chooser is None:
             self._metrics.stages.enter("wait")
             self._await_weights()
@@ -118,8 +126,7 @@ class Evaluator:
             self._table.environments.close()
 
     def _report(self, games: Round) -> None:
-        assert self._version is not None
-        metrics, (_, version) = self._metrics, self._version
+        metrics, version = self._metrics, self._policy_version
         mean = statistics.fmean(games.returns)
         metrics.rounds.inc()
         metrics.episodes.inc(len(games.returns))
@@ -137,38 +144,23 @@ class Evaluator:
         )
 
     def _await_weights(self) -> None:
-        frame = self._subscriber.latest(WAIT_S)
-        if frame is None:
+        arrival = self._feed.newer(WAIT_S)
+        if arrival is None:
             return
-        self._metrics.stages.enter("weights")
         try:
-            weights = decode(frame)
-        except DecodeError as error:
-            self._refuse(error.reason, str(error))
-            return
-        if not isinstance(weights, Weights):
-            self._refuse("malformed", f"a {type(weights).__name__} on the weights socket")
-            return
-        if (weights.run, weights.policy_version) == self._version:
-            return  # sent again for somebody who joined
-        try:
-            self._begin(weights)
+            self._begin(arrival.weights)
         except (ModelMismatchError, UnknownGameError, ValueError) as error:
-            self._refuse("model", str(error))
+            self._feed.refuse("model", str(error))
 
     def _begin(self, weights: Weights) -> None:
         table = self._table_for(weights.assignment)
-        if weights.model != table.model:
-            raise ModelMismatchError(
-                f"the learner's network is {weights.model}, this evaluator's {table.model}: "
-                "run the same release on both ends"
-            )
+        check_fingerprint(weights.model, table.model)
         load_safetensors(table.network, weights.safetensors)
         table.network.hold_for_inference()
         self._chooser = Chooser(table.network, self._policy, self._seed)
         self._round = Round(table.environments, self._episodes, self._seed)
         self._seed = (self._seed + self._envs) % 2**30
-        self._version = (weights.run, weights.policy_version)
+        self._policy_version = weights.policy_version
         self._health.ready = True
 
     def _table_for(self, wanted: Assignment) -> _Table:
@@ -197,19 +189,3 @@ class Evaluator:
         )
         self._log.info("environment protocol", envs=self._envs, **environments.protocol())
         return self._table
-
-    def _refuse(self, reason: str, detail: str) -> None:
-        self._metrics.weights_refused.labels(reason=reason).inc()
-        self._log.warning("weights refused", reason=reason, detail=detail)
-
-    def _note_connections(self) -> None:
-        for event in self._subscriber.events():
-            self._metrics.connection_events.labels(event=event.kind).inc()
-            level = "debug" if event.kind == "retried" else "info"
-            getattr(self._log, level)(
-                f"weights {event.kind}", endpoint=event.endpoint, detail=event.detail
-            )
-            if event.kind == "refused":
-                raise AccessRefusedError(
-                    f"{event.detail}: give both sides keys that were made together, with --keys"
-                )

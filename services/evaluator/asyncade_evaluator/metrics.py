@@ -36,7 +36,7 @@ class EvaluatorMetrics:
             "weights_refused_total", "Weights that could not be used.", ("reason",)
         )
         self.connection_events = counter(
-            "connection_events_total", "Connects, disconnects, retries.", ("event",)
+            "connection_events_total", "Connects, disconnects, retries.", ("socket", "event")
         )
         self.stages = Stages(
             counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
+from asyncade_runtime.verdicts import Accepted, Dropped
 
 DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", "action"]
 
@@ -23,34 +23,6 @@ FOREIGN: Final[frozenset[DropReason]] = frozenset({"model", "shape", "action"})
 """Reasons that show an actor of another run: what it played does not count, it gets no credit."""
 
 _SENDERS_REMEMBERED: Final = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Use it.
-
-    Attributes:
-        policy_lag: the learner's version minus the message's.
-        lost: messages of this actor that never arrived, between its last one and this one.
-    """
-
-    policy_lag: int
-    lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Do not use it.
-
-    Attributes:
-        reason: one of `DROP_REASONS`.
-        detail: one phrase for the log.
-        lost: as in `Accepted`.
-    """
-
-    reason: DropReason
-    detail: str
-    lost: int
 
 
 class Intake:
@@ -85,7 +57,7 @@ class Intake:
 
     def offer(
         self, message: Upstream, *, policy_version: int, request: Request
-    ) -> Accepted | Dropped:
+    ) -> Accepted | Dropped[DropReason]:
         """Decides about one message.
 
         Args:

@@ -16,7 +16,7 @@ import structlog
 
 from asyncade_learner import checkpoint
 from asyncade_learner.checkpoint import Checkpoint, CheckpointError
-from asyncade_learner.intake import FOREIGN, Accepted, Dropped, Intake
+from asyncade_learner.intake import FOREIGN, Intake
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.phases import Calibration, Improvement, Phase, Trainer, learning_phase
 from asyncade_learner.progress import Progress
@@ -31,9 +31,11 @@ from asyncade_rl.devices import fastest_precision, find_device
 from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import ModelMismatchError, copy_into, fingerprint, to_safetensors
+from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.roles import Inbox, Publisher
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.verdicts import Accepted, Dropped
 
 WAIT_S: Final = 0.25
 """How long one step may block on a socket: what a SIGTERM waits for at most."""
@@ -106,6 +108,11 @@ class Learner:
             learning_phase(self._trainer) if calibrated else Calibration(self._trainer)
         )
         self._reporter = Reporter(folder, self._progress, settings.target)
+        self._connections = ConnectionLog(
+            metrics.connection_events,
+            self._log,
+            serving={"upstream": self._receiver, "weights": publisher},
+        )
         self._seen: dict[str, float] = {}
         self._contributors: set[str] = set()
         self._received: dict[str, int] = {}
@@ -140,7 +147,7 @@ class Learner:
     def step(self) -> None:
         """Takes in what arrived; improves and publishes when there is enough of it."""
         self._health.tick()
-        self._note_connections()
+        self._connections.note()
         self._welcome()
         self._gather()
         if self._enough():
@@ -390,11 +397,3 @@ class Learner:
             self._log.error("report not written", detail=str(error))
         else:
             self._log.debug("progress", **row)
-
-    def _note_connections(self) -> None:
-        for name, role in (("upstream", self._receiver), ("weights", self._publisher)):
-            for event in role.events():
-                self._metrics.connection_events.labels(socket=name, event=event.kind).inc()
-                self._log.debug(
-                    f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
-                )

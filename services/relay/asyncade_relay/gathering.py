@@ -7,46 +7,18 @@ learner: it waits for one gradient of each, but for nobody longer than its patie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from asyncade_proto.limits import MAX_STEPS
 from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.averaging import Average, Play
 from asyncade_relay.roster import Roster
+from asyncade_runtime.verdicts import Accepted, Dropped
 
 DropReason: TypeAlias = Literal["stale", "future", "model", "shape"]
 
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 """Why a well-formed gradient is not averaged; the learner's reasons, with its meanings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Averaged:
-    """It is part of the next average.
-
-    Attributes:
-        policy_lag: version of the relay's weights minus the gradient's.
-        lost: messages of this actor that never arrived, between its last one and this one.
-    """
-
-    policy_lag: int
-    lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """It is not used. Unless it is of another network, what was played for it is told on.
-
-    Attributes:
-        reason: one of `DROP_REASONS`.
-        detail: one phrase for the log.
-        lost: as in `Averaged`.
-    """
-
-    reason: DropReason
-    detail: str
-    lost: int
 
 
 class Gathering:
@@ -94,8 +66,12 @@ class Gathering:
             return self.take()
         return None
 
-    def offer(self, message: Gradients, now: float) -> Averaged | Dropped:
-        """Decides about one gradient, once there are weights that ask for gradients."""
+    def offer(self, message: Gradients, now: float) -> Accepted | Dropped[DropReason]:
+        """Decides about one gradient, once there are weights that ask for gradients.
+
+        What is accepted is part of the next average. What was played for a dropped one is told on
+        all the same, unless it is of another network.
+        """
         assert self._weights is not None
         lag = self._weights.policy_version - message.policy_version
         foreign = self._foreign(message)
@@ -114,7 +90,7 @@ class Gathering:
             self._average.add(message)
         self._contributors.add(message.actor_id)
         self._last_added = now
-        return Averaged(lag, lost)
+        return Accepted(lag, lost)
 
     def due(self, now: float) -> bool:
         """Whether an average should go up: complete, or late, and the learner has room for it."""
@@ -156,7 +132,7 @@ class Gathering:
         self._contributors = set()
         return message
 
-    def _foreign(self, message: Gradients) -> Dropped | None:
+    def _foreign(self, message: Gradients) -> Dropped[DropReason] | None:
         """Says no to a gradient of another network: what it played does not count either."""
         assert self._weights is not None
         if message.model != self._weights.model:

@@ -19,14 +19,17 @@ from asyncade_proto.errors import DecodeError
 from asyncade_proto.fields import Fields
 from asyncade_proto.limits import MAX_COUNT
 from asyncade_proto.messages import Gradients, Weights
-from asyncade_relay.gathering import Dropped, Gathering
+from asyncade_relay.gathering import Gathering
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.roster import Roster
 from asyncade_relay.settings import RelaySettings
 from asyncade_relay.weights import for_actors
 from asyncade_rl.schedule import share_of_samples
+from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import AccessRefusedError, Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.roles import Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.verdicts import Dropped
+from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25
 """How long one step may block: what a SIGTERM waits for at most."""
@@ -80,7 +83,6 @@ class Relay:
         log: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._subscriber = subscriber
         self._publisher = publisher
         self._inbox = inbox
         self._outbox = outbox
@@ -88,6 +90,14 @@ class Relay:
         self._metrics = metrics
         self._health = health
         self._log = log or structlog.get_logger()
+        self._feed = WeightsFeed(subscriber, metrics.stages, metrics.weights_refused, self._log)
+        self._connections = ConnectionLog(
+            metrics.connection_events,
+            self._log,
+            serving={"upstream": inbox, "weights": publisher},
+            using={"learner_upstream": outbox, "learner_weights": subscriber},
+            keys_option="--learner-keys",
+        )
         self._clock = clock
         self._roster = Roster()
         self._gathering = Gathering(
@@ -116,7 +126,7 @@ class Relay:
         sockets, which fill up and hold the actors back.
         """
         self._health.tick()
-        self._note_connections()
+        self._connections.note()
         self._metrics.stages.enter("blocked" if self._unsent else "wait")
         self._wait(messages=self._takes_messages(), room=bool(self._unsent), timeout_s=WAIT_S)
         self._metrics.stages.enter("weights")
@@ -140,20 +150,11 @@ class Relay:
             self._log.info("actors joined", count=joined)
 
     def _take_weights(self) -> None:
-        frame = self._subscriber.latest(0.0)
-        if frame is None:
+        arrival = self._feed.newer(0.0)
+        if arrival is None:
             return
-        try:
-            weights = decode(frame)
-        except DecodeError as error:
-            self._refuse(error.reason, str(error))
-            return
-        if not isinstance(weights, Weights):
-            self._refuse("malformed", f"a {type(weights).__name__} on the weights socket")
-            return
+        weights, frame = arrival
         old = self._weights
-        if old and weights.run == old.run and weights.policy_version <= old.policy_version:
-            return  # sent again for somebody who joined; our own actors have it
         if old is None or weights.run != old.run:
             self._log.info("a learner", run=f"{weights.run:016x}", version=weights.policy_version)
         self._weights = weights
@@ -173,7 +174,7 @@ class Relay:
                     minibatch_size=share_of_samples(samples, len(self._roster)),
                 )
             except ValueError as error:
-                self._refuse("limit", str(error))
+                self._feed.refuse("limit", str(error))
                 return
         self._publisher.publish(frame)
         self._health.ready = True
@@ -184,10 +185,6 @@ class Relay:
         self._metrics.weights_timestamp.set(now)
         if weights.published_at is not None:
             self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
-
-    def _refuse(self, reason: str, detail: str) -> None:
-        self._metrics.weights_refused.labels(reason=reason).inc()
-        self._log.warning("weights refused", reason=reason, detail=detail)
 
     # --- up ----------------------------------------------------------------------------------
 
@@ -253,26 +250,6 @@ class Relay:
             self._unsent.popleft()
             self._metrics.sent.labels(kind=kind).inc()
             self._metrics.sent_bytes.inc(len(frame))
-
-    def _note_connections(self) -> None:
-        for name, role in (
-            ("upstream", self._inbox),
-            ("weights", self._publisher),
-            ("learner_upstream", self._outbox),
-            ("learner_weights", self._subscriber),
-        ):
-            ours = role in (self._inbox, self._publisher)
-            for event in role.events():
-                self._metrics.connection_events.labels(socket=name, event=event.kind).inc()
-                level = "debug" if ours or event.kind == "retried" else "info"
-                getattr(self._log, level)(
-                    f"{name} {event.kind}", endpoint=event.endpoint, detail=event.detail
-                )
-                if event.kind == "refused" and not ours:
-                    raise AccessRefusedError(
-                        f"{event.detail}: give both sides keys that were made together, with"
-                        " --learner-keys"
-                    )
 
 
 def _sender(frame: bytes) -> tuple[Kind, str, int]:

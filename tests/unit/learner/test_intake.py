@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncade_learner.intake import DROP_REASONS, Accepted, Dropped, Intake
+from asyncade_learner.intake import DROP_REASONS, DropReason, Intake
 from asyncade_proto.messages import Episodes, Gradients, Request, Trajectory, Upstream
+from asyncade_runtime.verdicts import Accepted, Dropped
 
 E, T, SIDE, ACTIONS = 2, 3, 8, 4
 NOW = 10  # the learner's version
@@ -55,7 +56,7 @@ def gradients(shapes: dict[str, tuple[int, ...]] = SHAPES, **header: Any) -> Gra
     )
 
 
-def offered(message: Upstream, request: Request | None = None) -> Accepted | Dropped:
+def offered(message: Upstream, request: Request | None = None) -> Accepted | Dropped[DropReason]:
     kind: Request = "trajectories" if isinstance(message, Trajectory) else "gradients"
     return intake().offer(message, policy_version=NOW, request=request or kind)
 

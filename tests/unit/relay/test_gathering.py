@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asyncade_learner.intake import Accepted, Intake
-from asyncade_learner.intake import Dropped as LearnerDropped
+from asyncade_learner.intake import Intake
 from asyncade_proto.messages import Gradients, Weights
-from asyncade_relay.gathering import DROP_REASONS, Averaged, Dropped, Gathering
+from asyncade_relay.gathering import DROP_REASONS, Gathering
 from asyncade_relay.roster import Roster
+from asyncade_runtime.verdicts import Accepted, Dropped
 
 Make = Callable[..., Gradients]
 MakeWeights = Callable[..., Weights]
@@ -46,10 +46,10 @@ def test_it_decides_as_the_learner_would(
         max_policy_lag=LAG,
     ).offer(message, policy_version=10, request="gradients")
     match relay.offer(message, 0.0):
-        case Averaged(policy_lag=lag):
-            assert learner == Accepted(lag, 0)
+        case Accepted() as accepted:
+            assert accepted == learner
         case Dropped(reason=reason):
-            assert isinstance(learner, LearnerDropped)
+            assert isinstance(learner, Dropped)
             assert reason == learner.reason
             assert reason in DROP_REASONS
 
@@ -69,8 +69,8 @@ def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWe
 def test_lost_messages_are_told_with_the_verdict(gradients: Make, weights: MakeWeights) -> None:
     relay, _ = gathering()
     relay.renew(weights(10))
-    assert relay.offer(gradients("a", 0, 10), 0.0) == Averaged(0, 0)
-    assert relay.offer(gradients("a", 3, 9), 0.0) == Averaged(1, 2)
+    assert relay.offer(gradients("a", 0, 10), 0.0) == Accepted(0, 0)
+    assert relay.offer(gradients("a", 3, 9), 0.0) == Accepted(1, 2)
     stale = relay.offer(gradients("a", 5, 1), 0.0)
     assert isinstance(stale, Dropped)
     assert stale.lost == 1

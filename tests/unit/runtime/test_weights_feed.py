@@ -1,0 +1,81 @@
+"""Only weights come out, each version of a run once; the rest is counted and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+from structlog.testing import CapturingLogger
+
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.messages import Weights
+from asyncade_runtime.memory import MemoryBroadcast
+from asyncade_runtime.stages import Stages
+from asyncade_runtime.weights_feed import Arrival, WeightsFeed
+
+VECTORS: Final = Path(__file__).parents[3] / "proto" / "vectors"
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        time = Counter("stage_seconds", "Time.", ("stage",), registry=self.registry)
+        refused = Counter("refused", "Refused.", ("reason",), registry=self.registry)
+        self.entered: list[str] = []
+        stages = Stages(time, ("wait", "weights"))
+        stages.enter = self.entered.append  # type: ignore[method-assign]
+        broadcast = MemoryBroadcast()
+        self.publisher = broadcast.publisher()
+        self.log = CapturingLogger()
+        self.feed = WeightsFeed(broadcast.subscriber(), stages, refused, self.log)
+
+    def after(self, frame: bytes) -> Arrival | None:
+        self.publisher.publish(frame)
+        return self.feed.newer(0.0)
+
+    def refused(self, reason: str) -> float | None:
+        return self.registry.get_sample_value("refused_total", {"reason": reason})
+
+
+def weights(version: int, run: int = 1) -> bytes:
+    message = decode((VECTORS / "weights.a3c").read_bytes())
+    assert isinstance(message, Weights)
+    return encode(replace(message, run=run, policy_version=version))
+
+
+def test_weights_come_with_the_frame_that_brought_them() -> None:
+    rig = Rig()
+    arrival = rig.after(weights(3))
+    assert arrival is not None
+    assert arrival.weights.policy_version == 3
+    assert arrival.frame == weights(3)
+    assert rig.entered == ["weights"]
+
+
+def test_when_nothing_comes_the_stage_stays() -> None:
+    rig = Rig()
+    assert rig.feed.newer(0.0) is None
+    assert rig.entered == []
+
+
+def test_a_version_comes_once_and_none_before_it() -> None:
+    rig = Rig()
+    came = [rig.after(weights(version)) for version in (3, 3, 2, 4)]
+    assert [arrival and arrival.weights.policy_version for arrival in came] == [3, None, None, 4]
+
+
+def test_another_run_counts_anew() -> None:
+    rig = Rig()
+    came = [rig.after(weights(version, run)) for version, run in ((9, 1), (1, 2), (1, 2), (2, 2))]
+    assert [arrival is not None for arrival in came] == [True, True, False, True]
+
+
+def test_what_is_no_weights_is_counted_told_and_survived() -> None:
+    rig = Rig()
+    assert rig.after(b"junk") is None
+    assert rig.after((VECTORS / "trajectory.a3c").read_bytes()) is None
+    assert (rig.refused("not_ours"), rig.refused("malformed")) == (1, 1)
+    assert [call.method_name for call in rig.log.calls] == ["warning", "warning"]
+    assert rig.after(weights(1)) is not None
