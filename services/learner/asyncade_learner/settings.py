@@ -137,7 +137,7 @@ class LearnerSettings(Settings):
     # How it is learned from
     discount: float = Field(0.99, ge=0, le=1, description="gamma")
     gae_lambda: float = Field(
-        0.9, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)"
+        0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)"
     )
     rho_clip: float = Field(
         1.0, gt=0, le=1e6, description="V-trace's truncation of importance ratios"
