@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bench import ceiling, intake, pipeline, wire
+from bench import intake, pipeline, wire
 from bench.report import MODES
 
 
@@ -25,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     command = shlex.join(["make", "bench", *([f"ARGS={shlex.join(given)}"] if given else [])])
     game, seed, short = asked.game, asked.seed, asked.short_seconds
-    best = ceiling.run(short, game, seed, command)
-    pipeline.run(asked.seconds, game, seed, command, best)
+    pipeline.run(asked.seconds, short, game, seed, command)
     wire.run(short, 8, game, seed, command, MODES)
     intake.run(5 * short, game, seed, 16, command)
     return 0

@@ -4,6 +4,9 @@ python -m bench.ceiling [--seconds 2] [--seed 1] [--game pong]
 
 Each piece is timed twice: on one core while the others are idle, and on all cores at once. Two
 "cores" that are two threads of one core, or that share memory, show in the difference.
+
+`bench.pipeline` does this again and again, between its runs, and takes medians: on a machine that
+others share, a piece takes half as long again in one minute as in the next.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ import multiprocessing
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores
 from bench.report import MODES, about, command_line, markdown_table, write_result
+
+Turn: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""By mode, what one round of measurements found; see `measure`."""
 
 _BARRIER_TIMEOUT_S = 300.0
 _barrier: Any = None  # of a worker process
@@ -53,8 +59,13 @@ def core_seconds_of(costs: Mapping[str, Mapping[str, float]]) -> dict[str, float
     return found
 
 
-def measure(seconds: float, game: str, seed: int) -> dict[str, Any]:
-    """Returns for each mode the costs, alone and with all cores busy, and the ceilings."""
+def measure(seconds: float, game: str, seed: int) -> Turn:
+    """Times every piece once.
+
+    Returns:
+        For each mode ``alone`` and ``all_busy``: core-seconds per env step by piece, on one core
+        and with all cores at the same piece; ``cpu_shares`` by piece, and ``passes`` of the update.
+    """
     cores = available_cores()
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(cores)
@@ -68,35 +79,48 @@ def measure(seconds: float, game: str, seed: int) -> dict[str, Any]:
                 pool.submit(time_pieces, mode, game, seed + n, seconds, n, True)
                 for n in range(cores)
             ]
-            together = [worker.result() for worker in workers]
-            found[mode] = _summed_up(alone, together, cores)
+            each = [core_seconds_of(worker.result()) for worker in workers]
+            found[mode] = {
+                "alone": core_seconds_of(alone),
+                "all_busy": _by_name(statistics.fmean, each),
+                "cpu_shares": {name: cost["cpu_share"] for name, cost in alone.items()},
+                "passes": alone["update"].get("passes", 0.0),
+            }
     return found
 
 
-def _summed_up(
-    alone: Mapping[str, dict[str, float]],
-    together: Sequence[Mapping[str, dict[str, float]]],
-    cores: int,
-) -> dict[str, Any]:
-    one = core_seconds_of(alone)
-    each = [core_seconds_of(costs) for costs in together]
-    all_busy = {name: statistics.fmean(costs[name] for costs in each) for name in one}
+def _by_name(
+    average: Callable[[Iterable[float]], float], each: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    return {name: average(one[name] for one in each) for name in each[0]}
+
+
+def summed_up(turns: Sequence[Turn], cores: int) -> dict[str, dict[str, Any]]:
+    """Returns for each mode the costs, alone and with all cores busy, and the ceilings.
+
+    Args:
+        turns: one or more of `measure`. What a piece costs is the median over them.
+        cores: that are there.
+    """
+    return {mode: _summed_up([turn[mode] for turn in turns], cores) for mode in turns[0]}
+
+
+def _summed_up(turns: Sequence[Mapping[str, Any]], cores: int) -> dict[str, Any]:
+    one = _by_name(statistics.median, [turn["alone"] for turn in turns])
+    all_busy = _by_name(statistics.median, [turn["all_busy"] for turn in turns])
+    shares = _by_name(statistics.median, [turn["cpu_shares"] for turn in turns])
+    passes = turns[0]["passes"]  # 0 where actors compute the gradients
     return {
         "core_seconds_per_env_step": one,
         "core_seconds_per_env_step_all_cores_busy": all_busy,
-        "cpu_shares": {name: round(cost["cpu_share"], 3) for name, cost in alone.items()},
+        "cpu_shares": {name: round(share, 3) for name, share in shares.items()},
         "env_steps_per_second_per_core": {name: 1 / s for name, s in one.items() if s > 0},
         "env_steps_per_second_all_cores": {n: cores / s for n, s in all_busy.items() if s > 0},
-        "update_samples_per_second": _samples_per_second(alone["update"], one["update"]),
+        "update_samples_per_second": passes / one["update"] if passes else None,
         "ceiling": ceiling(one, cores),
         "ceiling_all_cores_busy": ceiling(all_busy, cores),
+        "ceilings_of_turns": [round(ceiling(turn["alone"], cores), 1) for turn in turns],
     }
-
-
-def _samples_per_second(update: Mapping[str, float], seconds_per_env_step: float) -> float | None:
-    """Returns samples/s of the learner's update; None where actors compute the gradients."""
-    passes = update.get("passes", 0.0)
-    return passes / seconds_per_env_step if passes else None
 
 
 def _begin_worker(barrier: Any) -> None:
@@ -155,15 +179,17 @@ def table(result: Mapping[str, Any]) -> str:
             cells = [mode, name, seconds * 1e6, busy * 1e6, rate, found["cpu_shares"][name]]
             rows.append(cells)
         best = found["ceiling"], found["ceiling_all_cores_busy"]
-        text = f"**{best[0]:,.0f} env steps/s** ({best[1]:,.0f} with all cores busy)"
+        text = f"**{best[0]:,.0f} env steps/s** ({best[1]:,.0f} with all cores busy"
+        turns = found.get("ceilings_of_turns", [])
+        text += f"; {min(turns):,.0f} to {max(turns):,.0f} in {len(turns)} turns)" if turns else ")"
         rows.append([mode, f"best possible on {result['cores']} cores", text, None, None, None])
     return markdown_table(head, rows)
 
 
-def run(seconds: float, game: str, seed: int, command: str) -> dict[str, Any]:
-    """Measures, writes ceiling.json, prints the table."""
-    modes = measure(seconds, game, seed)
-    result = about(command, seed=seed, torch_threads=1) | {"game": game, "modes": modes}
+def report(turns: Sequence[Turn], game: str, seed: int, command: str) -> dict[str, Any]:
+    """Writes ceiling.json, prints the table; returns what is in the file."""
+    result = about(command, seed=seed, torch_threads=1) | {"game": game}
+    result["modes"] = summed_up(turns, result["cores"])
     write_result("ceiling", result)
     print(table(result), flush=True)
     return result
@@ -176,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--game", default="pong")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(argv)
-    run(asked.seconds, asked.game, asked.seed, command_line("ceiling", argv))
+    turn = measure(asked.seconds, asked.game, asked.seed)
+    report([turn], asked.game, asked.seed, command_line("ceiling", argv))
     return 0
 
 

@@ -69,14 +69,8 @@ def measure(
             assert start is not None
             addresses = stack.enter_context(start(publisher.endpoint, relays))
         pipe = stack.enter_context(_subscribed(subscribers, addresses, _mark(frames)))
-        deadline = time.monotonic() + _TIMEOUT_S
-        publisher.publish(frames(0))
-        while not pipe.poll(0.05):  # connections come up; whoever joins gets the last frame
-            publisher.welcome_joiners()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{subscribers} subscribers: not all there in {_TIMEOUT_S:g} s")
-        pipe.recv()
-        return _timed(publisher, pipe, frames, seconds) | {
+        last = _until_all_are_there(publisher, pipe, frames)
+        return _timed(publisher, pipe, frames, seconds, last) | {
             "subscribers": subscribers,
             "relays": relays,
         }
@@ -88,13 +82,31 @@ def _mark(frames: Frames) -> int:
     return next(at for at, (before, after) in pairs if before != after)
 
 
+def _until_all_are_there(publisher: ZmqPublisher, pipe: Connection, frames: Frames) -> int:
+    """Publishes until every subscriber has had a frame; returns the number of the last one."""
+    number, again = 0, time.monotonic() + _AGAIN_S
+    deadline = time.monotonic() + _TIMEOUT_S
+    publisher.publish(frames(0))
+    while not pipe.poll(0.05):  # connections come up; whoever joins gets the last frame
+        publisher.welcome_joiners()
+        now = time.monotonic()
+        if now > deadline:
+            raise TimeoutError(f"not all subscribers are there in {_TIMEOUT_S:g} s")
+        if now > again:  # a subscriber may have lost it, as below
+            number, again = number + 1, now + _AGAIN_S
+            publisher.publish(frames(number))
+    pipe.recv()
+    return number
+
+
 def _timed(
-    publisher: ZmqPublisher, pipe: Connection, frames: Frames, seconds: float
+    publisher: ZmqPublisher, pipe: Connection, frames: Frames, seconds: float, number: int
 ) -> dict[str, float]:
+    """Measures publications, from the one after `number`."""
     latencies: list[float] = []
     sent: list[float] = []
     received: list[float] = []
-    number, ends = 0, time.monotonic() + seconds
+    ends = time.monotonic() + seconds
     give_up = ends + _TIMEOUT_S
     while len(latencies) < _FEWEST or time.monotonic() < ends:
         number += 1
@@ -102,8 +114,8 @@ def _timed(
         cpu, since = time.process_time(), time.monotonic()
         publisher.publish(frame)
         while (report := _report(pipe, number)) is None:
-            # XPUB may drop a frame. As a learner would, publish the next: a relay has passed this
-            # one on, and will not do so again.
+            # XPUB may drop a frame, CONFLATE may lose it. As a learner would, publish the next: a
+            # relay has passed this one on, and will not do so again.
             if time.monotonic() > give_up:
                 raise TimeoutError(f"frames do not reach everybody in {_TIMEOUT_S:g} s")
             number, lost = number + 1, True

@@ -4,7 +4,7 @@ And data mode once more with actors that play ahead: by default they wait for th
 
 python -m bench.pipeline [--seconds 45] [--seed 1] [--game pong] [--modes data,gradients]
 
-Alone it measures the ceiling first: a ratio of two figures of different hours is worth nothing.
+The ceiling is measured before, between and after the runs: of one minute, it is worth little.
 """
 
 from __future__ import annotations
@@ -184,22 +184,26 @@ def shown_counts(counts: Mapping[str, float] | None) -> str | None:
 
 def run(
     seconds: float,
+    ceiling_seconds: float,
     game: str,
     seed: int,
     command: str,
-    best: Mapping[str, Any],
     modes: Sequence[str] = MODES,
 ) -> dict[str, Any]:
-    """Measures, writes pipeline.json, prints the table.
+    """Measures, writes ceiling.json and pipeline.json, prints their tables."""
+    turns = [ceiling.measure(ceiling_seconds, game, seed)]
 
-    Args:
-        best: the result of `bench.ceiling`, of just now.
-    """
-    measured = {mode: measure(mode, seconds, game, seed) for mode in modes}
+    def in_turn(mode: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+        found = measure(mode, seconds, game, seed, environment=environment)
+        turns.append(ceiling.measure(ceiling_seconds, game, seed))
+        return found
+
+    measured = {mode: in_turn(mode) for mode in modes}
+    ahead = in_turn("data", AHEAD) if "data" in modes else None
+    best = ceiling.report(turns, game, seed, command)
     header = about(command, seed=seed, torch_threads=learner_threads(best["cores"]))
     result = header | {"game": game} | against(measured, best)
-    if "data" in modes:
-        ahead = measure("data", seconds, game, seed, environment=AHEAD)
+    if ahead:
         result["ahead"] = held_against(ahead, best["modes"]["data"])
     write_result("pipeline", result)
     print(table(result), flush=True)
@@ -210,14 +214,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
     parser.add_argument("--seconds", type=float, default=45.0, help="watched, in each mode")
-    parser.add_argument("--ceiling-seconds", type=float, default=2.0, help="as in bench.ceiling")
+    parser.add_argument(
+        "--ceiling-seconds", type=float, default=2.0, help="as in bench.ceiling, each time"
+    )
     parser.add_argument("--modes", default="data,gradients")
     parser.add_argument("--game", default="pong")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(argv)
-    command = command_line("pipeline", argv)
-    best = ceiling.run(asked.ceiling_seconds, asked.game, asked.seed, command)
-    run(asked.seconds, asked.game, asked.seed, command, best, asked.modes.split(","))
+    command, modes = command_line("pipeline", argv), asked.modes.split(",")
+    run(asked.seconds, asked.ceiling_seconds, asked.game, asked.seed, command, modes)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bench import scrape
-from bench.ceiling import ceiling, core_seconds_of
+from bench.ceiling import ceiling, core_seconds_of, summed_up
 from bench.clock import cost_of
 from bench.games import above_random, described, random_play
 from bench.intake import consumed
@@ -42,6 +42,21 @@ def test_costs_are_per_env_step_and_inference_is_counted_once() -> None:
     assert core_seconds_of(costs) == pytest.approx(
         {"inference": 0.002, "gradient": 0.008, "decode": 0.01}
     )
+
+
+def test_what_a_piece_costs_is_the_median_over_the_turns() -> None:
+    def turn(environment: float, update: float) -> dict[str, dict[str, Any]]:
+        alone = {"environment": environment, "update": update}
+        busy = {name: 2 * seconds for name, seconds in alone.items()}
+        shares = dict.fromkeys(alone, 1.0)
+        return {"data": {"alone": alone, "all_busy": busy, "cpu_shares": shares, "passes": 4.0}}
+
+    found = summed_up([turn(1e-3, 9e-3), turn(5e-3, 3e-3), turn(2e-3, 2e-3)], cores=2)["data"]
+    assert found["core_seconds_per_env_step"] == {"environment": 2e-3, "update": 3e-3}
+    assert found["ceiling"] == pytest.approx(400)
+    assert found["ceiling_all_cores_busy"] == pytest.approx(200)
+    assert found["ceilings_of_turns"] == [200.0, 250.0, 500.0]
+    assert found["update_samples_per_second"] == pytest.approx(4 / 3e-3)
 
 
 def test_efficiency() -> None:

@@ -306,6 +306,21 @@ def test_frames_reach_subscribers_through_a_relay() -> None:
     assert found["publications"] >= 3
 
 
+def test_a_lost_first_frame_is_made_up_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "_AGAIN_S", 0.3)
+    published = fanout.ZmqPublisher.publish
+    monkeypatch.setattr(fanout.ZmqPublisher, "welcome_joiners", lambda self: 0)  # loses it
+
+    def lossy(self: fanout.ZmqPublisher, frame: bytes) -> None:
+        if frame[0] != 0:
+            published(self, frame)
+
+    monkeypatch.setattr(fanout.ZmqPublisher, "publish", lossy)
+    found = fanout.measure(2, fanout.blank(100), 0.1)
+    assert found["publications"] >= 3
+    assert found["latency_seconds"] > 0
+
+
 def test_a_lost_frame_is_made_up_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the same again: a relay passes a version on once."""
     monkeypatch.setattr(fanout, "_AGAIN_S", 0.3)
