@@ -27,7 +27,7 @@ $(SETUP): pyproject.toml constraints.txt
 train: setup  ## learn Pong: 2 actors, data mode; ARGS="--mode gradients --max-minutes 5"
 	$(BIN)/asyncade train $(ARGS)
 
-bench: setup  ## ceiling, pipeline efficiency, wire, intake of this machine: ten minutes
+bench: setup  ## ceiling, pipeline efficiency, wire, intake of this machine: a quarter of an hour
 	$(BIN)/python -m bench $(ARGS)
 
 bench-target: setup  ## time to the target, five seeds, both modes: hours; then the picture
