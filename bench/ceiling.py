@@ -179,9 +179,9 @@ def table(result: Mapping[str, Any]) -> str:
             cells = [mode, name, seconds * 1e6, busy * 1e6, rate, found["cpu_shares"][name]]
             rows.append(cells)
         best = found["ceiling"], found["ceiling_all_cores_busy"]
-        text = f"**{best[0]:,.0f} env steps/s** ({best[1]:,.0f} with all cores busy"
-        turns = found.get("ceilings_of_turns", [])
-        text += f"; {min(turns):,.0f} to {max(turns):,.0f} in {len(turns)} turns)" if turns else ")"
+        turns = found["ceilings_of_turns"]
+        text = f"**{best[0]:,.0f} env steps/s** ({best[1]:,.0f} with all cores busy; "
+        text += f"single turns: {min(turns):,.0f} to {max(turns):,.0f})"
         rows.append([mode, f"best possible on {result['cores']} cores", text, None, None, None])
     return markdown_table(head, rows)
 
