@@ -130,6 +130,11 @@ def saved(folder: RunFolder) -> Progress:
     return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
 
 
+def saved_updates(folder: RunFolder) -> int:
+    """Updates in the newest checkpoint, 0 while there is none."""
+    return saved(folder).updates if checkpoint.found(folder.checkpoints) else 0
+
+
 def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
     for name in ("seconds", "env_steps", "updates", "episodes", "policy_version"):
         values = [row[name] for row in rows]

@@ -16,6 +16,7 @@ from e2e.commands import (
     refused,
     running,
     saved,
+    saved_updates,
 )
 
 pytestmark = pytest.mark.processes
@@ -37,7 +38,8 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     with running(home / "actor-0", *alone) as one, running(home / "actor-1", *alone) as two:
         actors = (one, two)  # first: there is no learner yet
         with running(home / "learner", *serve) as learner:
-            eventually(lambda: env_steps(folder) >= 500, "500 env steps", learner, *actors)
+            # What is killed is what the checkpoint does not hold yet: there must be one worth having.
+            eventually(lambda: saved_updates(folder) > 0, "updates saved", learner, *actors)
             learner.signal(signal.SIGKILL)
             learner.exit_code()
         facts.before = saved(folder)
