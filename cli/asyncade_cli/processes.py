@@ -23,6 +23,7 @@ class Service:
         arguments: command line.
         log: its output is appended to this file.
         environ: its environment.
+        niceness: added to this process's own: the higher, the more it yields to others (nice(2)).
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class Service:
         arguments: Sequence[str],
         log: Path,
         environ: Mapping[str, str],
+        niceness: int = 0,
     ) -> None:
         self.name = name
         self.log = log
         self._command = [sys.executable, "-m", module, *arguments]
         self._environ = dict(environ)
+        self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -49,8 +52,14 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=self._begin_child,
             )
+
+    def _begin_child(self) -> None:
+        """Runs in the child, before exec."""
+        os.nice(self._niceness)
+        if sys.platform == "linux":
+            _end_with_parent()
 
     def exit_code(self) -> int | None:
         """Returns the exit code, negative for a signal; None while it runs."""

@@ -35,6 +35,9 @@ _STOP_TIMEOUT_S: Final = 30.0
 _RESTART_AFTER_S: Final = (0.5, 2.0, 10.0, 30.0)
 """Pauses before an actor that keeps dying is started again."""
 
+_ACTOR_NICENESS: Final = 5
+"""Actors that play while the learner trains yield to it: all of them wait for what it makes."""
+
 
 def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     """Runs a training to its end; returns the exit code.
@@ -202,7 +205,9 @@ class Training:
                 "--metrics-port=0",
             ]
             log = self._folder.logs / f"{name}.log"
-            actor = Service(name, "asyncade_actor", arguments, log, self._environ)
+            actor = Service(
+                name, "asyncade_actor", arguments, log, self._environ, niceness=_ACTOR_NICENESS
+            )
             actor.start()
             self._actors.append(actor)
         self._display.say(f"{len(self._actors)} actors started; logs: {self._folder.logs}")

@@ -51,7 +51,6 @@ def patches_of(frames: Tensor) -> Tensor:
 class _Weights(NamedTuple):
     """Parameters as the multiplications take them: in their dtype and memory layout."""
 
-    mean: Tensor
     convolutions: list[tuple[Tensor, Tensor, tuple[int, int]]]  # weight, bias, stride
     dense: tuple[Tensor, Tensor]
 
@@ -74,7 +73,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.num_actions = num_actions
         self.precision: Precision = "float32"
-        self._held: _Weights | None = None
+        self._held: tuple[Tensor, _Weights] | None = None  # the mean of frames, and parameters
         convolutions: list[nn.Conv2d] = []
         channels, side = STACK, FRAME_SIDE
         for outputs, kernel, stride in shape.convolutions:
@@ -140,7 +139,7 @@ class ActorCritic(nn.Module):
         """
         self._held = None
         with torch.inference_mode():
-            self._held = self._weights()
+            self._held = (self._mean(), self._weights())
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -148,14 +147,14 @@ class ActorCritic(nn.Module):
 
     def _mean(self) -> Tensor:
         if self._held is not None and torch.is_inference_mode_enabled():
-            return self._held.mean
+            return self._held[0]
         mean = F.pixel_unshuffle(self.frame_mean.expand(STACK, -1, -1), PATCH).permute(1, 2, 0)
         # In the patches' own layout: subtracting across layouts takes ten times as long.
         return mean.to(self._dtype, memory_format=torch.contiguous_format)
 
     def _weights(self) -> _Weights:
         if self._held is not None and torch.is_inference_mode_enabled():
-            return self._held
+            return self._held[1]
         dtype = self._dtype
         convolutions = []
         for number, layer in enumerate(self.convolutions):
@@ -168,7 +167,6 @@ class ActorCritic(nn.Module):
             convolutions.append((weight, layer.bias.to(dtype), stride))
         dense = self.fully_connected
         return _Weights(
-            mean=self._mean(),
             convolutions=convolutions,
             dense=(dense.weight.to(dtype), dense.bias.to(dtype)),
         )

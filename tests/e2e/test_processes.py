@@ -171,6 +171,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     with running(home / "output", "train", "--envs=2", "--run-dir", folder.root) as train:
         eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
         facts.first = services(train.pid)
+        facts.niceness = {n: os.getpriority(os.PRIO_PROCESS, p) for n, p in facts.first.items()}
         gone = facts.first["actor-0"]
         os.kill(gone, signal.SIGKILL)
         at_the_kill = env_steps(folder)
@@ -187,6 +188,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     facts.summary = folder.read_summary()
     facts.counters = saved(folder)
     return facts
+
+
+def test_actors_yield_to_the_learner(killed: SimpleNamespace) -> None:
+    learner = killed.niceness["learner"]
+    lowest = 19
+    assert killed.niceness["actor-0"] == killed.niceness["actor-1"] == min(learner + 5, lowest)
+    assert learner < lowest, "the test itself runs at the lowest priority: nothing is shown"
 
 
 def test_a_killed_actor_is_started_again(killed: SimpleNamespace) -> None:
