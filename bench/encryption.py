@@ -21,7 +21,7 @@ from typing import Any
 import zmq
 
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
-from asyncade_runtime.curve import (
+from asyncade_runtime.transport.keys import (
     ACTOR,
     LEARNER,
     ActorKeys,
@@ -31,7 +31,7 @@ from asyncade_runtime.curve import (
     load_learner_keys,
     make_keys,
 )
-from asyncade_runtime.sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from bench.report import about, command_line, markdown_table, write_result
 
 ADDRESS = "tcp://127.0.0.1:*"

@@ -17,7 +17,7 @@ import zmq
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.allocator import keep_freed_memory
-from asyncade_runtime.sockets import ZmqInbox, ZmqOutbox
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox
 
 _ADDRESS: Final = "tcp://127.0.0.1:*"
 _TIMEOUT_S: Final = 30.0

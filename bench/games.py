@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from asyncade_learner.settings import LearnerSettings
-from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.envs import Environments, make_environments
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.settings import load
 from bench.campaign import Campaign, commit_note, train_and_evaluate

@@ -26,7 +26,7 @@ import zmq
 
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Weights
-from asyncade_runtime.sockets import ZmqPublisher
+from asyncade_runtime.transport.zmq_sockets import ZmqPublisher
 from bench.report import about, command_line, markdown_table, write_result
 from bench.tcp_bytes import bytes_sent_from
 

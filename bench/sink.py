@@ -26,8 +26,8 @@ from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.allocator import keep_freed_memory
-from asyncade_runtime.roles import Inbox, Publisher
-from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
+from asyncade_runtime.transport.roles import Inbox, Publisher
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqPublisher
 from asyncade_runtime.verdicts import Dropped
 from bench.work import weights_message
 

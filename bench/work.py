@@ -26,7 +26,7 @@ from asyncade_learner.settings import LearnerSettings, Mode
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Upstream, Weights
 from asyncade_rl.devices import fastest_precision, prepare_processor
-from asyncade_rl.env import Step, make_environments
+from asyncade_rl.envs import Step, make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors

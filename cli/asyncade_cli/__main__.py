@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
+from asyncade_runtime.transport.addresses import SocketAddressError
 
 USAGE: Final = """usage: asyncade COMMAND [options]
 
@@ -138,7 +138,7 @@ def _loadgen(arguments: list[str]) -> int:
     set_thread_environment(1, os.environ)  # it measures others: it takes no more than a core
     from asyncade_cli.loadgen import run  # loads torch
     from asyncade_cli.replay import LoadgenError
-    from asyncade_runtime.curve import KeysError
+    from asyncade_runtime.transport.keys import KeysError
 
     try:
         print(json.dumps(run(settings), indent=2))
@@ -149,7 +149,7 @@ def _loadgen(arguments: list[str]) -> int:
 
 
 def _keys(arguments: list[str]) -> int:
-    from asyncade_runtime.curve import ACTOR, LEARNER, make_keys
+    from asyncade_runtime.transport.keys import ACTOR, LEARNER, make_keys
 
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("name the folder: asyncade keys FOLDER", file=sys.stderr)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from asyncade_cli.settings import EvalSettings
 from asyncade_learner import checkpoint
-from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import make_network

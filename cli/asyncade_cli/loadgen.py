@@ -22,10 +22,10 @@ from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Assignment, Request, Weights
-from asyncade_runtime.curve import load_actor_keys
 from asyncade_runtime.lifecycle import stop_on_signals
-from asyncade_runtime.roles import Outbox, Subscriber
-from asyncade_runtime.sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
+from asyncade_runtime.transport.keys import load_actor_keys
+from asyncade_runtime.transport.roles import Outbox, Subscriber
+from asyncade_runtime.transport.zmq_sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
 WAIT_S: Final = 0.25
 """How long one step may block while every actor waits for credit."""

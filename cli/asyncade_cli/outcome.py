@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asyncade_cli.curve import draw_curve
+from asyncade_cli.plot import draw_curve
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 

@@ -17,7 +17,7 @@ from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream
 from asyncade_rl.devices import fastest_precision
-from asyncade_rl.env import make_environments
+from asyncade_rl.envs import make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint

@@ -12,8 +12,8 @@ from pydantic_settings import NoDecode
 from asyncade_actor.settings import ActorSettings
 from asyncade_cli.plan_model import MAX_ACTORS
 from asyncade_proto import ports
+from asyncade_rl.choices import Device
 from asyncade_rl.games import num_actions
-from asyncade_rl.shapes import Device
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from asyncade_rl.shapes import Device, Precision
+from asyncade_rl.choices import Device, Precision
 
 
 class DeviceError(ValueError):

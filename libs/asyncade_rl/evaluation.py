@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from asyncade_rl.env import Environments
+from asyncade_rl.envs import Environments
 from asyncade_rl.network import ActorCritic
 
 Policy: TypeAlias = Literal["sample", "greedy"]

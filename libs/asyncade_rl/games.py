@@ -13,7 +13,7 @@ FRAME_SIDE: Final = 84
 """Pixels on each side of a frame."""
 
 CATCH: Final = "catch"
-"""The toy game of `asyncade_rl.catch`."""
+"""The toy game of `asyncade_rl.envs.catch`."""
 
 NUM_ACTIONS: Final = {
     CATCH: 3,

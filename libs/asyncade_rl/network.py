@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asyncade_proto.messages import STACK
+from asyncade_rl.choices import NETWORKS, Precision, Shape
 from asyncade_rl.games import FRAME_SIDE
-from asyncade_rl.shapes import NETWORKS, Precision, Shape
 
 PATCH: Final = 4
 """Pixels along the side of a patch: the stride of every network's first convolution."""

@@ -9,8 +9,8 @@ from prometheus_client import Counter
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Weights
-from asyncade_runtime.roles import Subscriber
 from asyncade_runtime.stages import Stages
+from asyncade_runtime.transport.roles import Subscriber
 
 
 class Arrival(NamedTuple):

@@ -1,4 +1,4 @@
-"""The real emulators keep the contract of `asyncade_rl.env`, and so the stacks can be rebuilt.
+"""The real emulators keep the contract of `asyncade_rl.envs`, and so the stacks can be rebuilt.
 
 The wire carries every frame once. That is right only while ale-py stacks and pads as it does now.
 """
@@ -17,9 +17,8 @@ from torch import Tensor
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.unroll import Player
 from asyncade_proto.messages import GOES_ON, TERMINATED, TRUNCATED
-from asyncade_rl import env
 from asyncade_rl.batch import stack_frames
-from asyncade_rl.env import Environments, Step, make_environments
+from asyncade_rl.envs import Environments, Step, atari, make_environments
 
 E = 2
 
@@ -29,8 +28,8 @@ UInt8 = npt.NDArray[np.uint8]
 @pytest.fixture
 def short_episodes(monkeypatch: pytest.MonkeyPatch) -> int:
     """Games that the time limit cuts off; returns after how many env steps."""
-    monkeypatch.setattr(env, "MAX_FRAMES_PER_EPISODE", 80)
-    return 80 // env.FRAME_SKIP
+    monkeypatch.setattr(atari, "MAX_FRAMES_PER_EPISODE", 80)
+    return 80 // atari.FRAME_SKIP
 
 
 @pytest.fixture
@@ -196,6 +195,6 @@ def test_an_unknown_game_is_refused_before_the_emulator_sees_it() -> None:
 
 
 def test_a_release_with_other_actions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "num_actions", lambda game: 5)
+    monkeypatch.setattr(atari, "num_actions", lambda game: 5)
     with pytest.raises(RuntimeError, match="do not fit together"):
         make_environments("breakout", E)

@@ -14,8 +14,8 @@ from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.curve import ACTOR, LEARNER
 from asyncade_runtime.settings import Settings, load
+from asyncade_runtime.transport.keys import ACTOR, LEARNER
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "compose.yaml").read_text()

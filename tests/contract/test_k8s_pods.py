@@ -21,9 +21,9 @@ from prometheus_client import CollectorRegistry
 from asyncade_actor.settings import ActorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
-from asyncade_runtime.curve import load_actor_keys, load_learner_keys, make_keys
 from asyncade_runtime.lifecycle import Health, serve_http
 from asyncade_runtime.settings import Settings, load
+from asyncade_runtime.transport.keys import load_actor_keys, load_learner_keys, make_keys
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from asyncade_runtime.curve import make_keys
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.keys import make_keys
 from e2e.commands import DEADLINE_S, eventually, free_ports, metric
 
 pytestmark = pytest.mark.processes

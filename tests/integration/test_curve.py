@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from asyncade_runtime.curve import (
+from asyncade_runtime.transport.keys import (
     ActorKeys,
     LearnerKeys,
     authenticating,
@@ -17,7 +17,7 @@ from asyncade_runtime.curve import (
     load_learner_keys,
     make_keys,
 )
-from asyncade_runtime.sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 
 DEADLINE_S = 30.0
 SHORT_S = 0.02

@@ -9,10 +9,10 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from asyncade_runtime.addresses import SocketAddressError
-from asyncade_runtime.curve import ActorKeys, KeysError, load_actor_keys, make_keys
-from asyncade_runtime.listening import listening
-from asyncade_runtime.sockets import ZmqOutbox, ZmqSubscriber
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import ActorKeys, KeysError, load_actor_keys, make_keys
+from asyncade_runtime.transport.listening import listening
+from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
 from integration.transports import eventually
 
 DEADLINE_S = 30.0

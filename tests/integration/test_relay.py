@@ -27,7 +27,7 @@ from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_runtime.sockets import (
+from asyncade_runtime.transport.zmq_sockets import (
     EVERY_VERSION_HWM,
     ZmqInbox,
     ZmqOutbox,

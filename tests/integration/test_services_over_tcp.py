@@ -23,7 +23,7 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.lifecycle import Health, serve_http
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_runtime.sockets import (
+from asyncade_runtime.transport.zmq_sockets import (
     ZmqInbox,
     ZmqOutbox,
     ZmqPublisher,

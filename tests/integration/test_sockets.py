@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zmq
 
-from asyncade_runtime.sockets import ZmqPublisher, ZmqSubscriber
+from asyncade_runtime.transport.zmq_sockets import ZmqPublisher, ZmqSubscriber
 from integration.transports import (
     DEADLINE_S,
     MAX_BYTES,

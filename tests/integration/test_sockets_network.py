@@ -10,7 +10,7 @@ import time
 import pytest
 import zmq
 
-from asyncade_runtime.sockets import (
+from asyncade_runtime.transport.zmq_sockets import (
     SocketAddressError,
     ZmqInbox,
     ZmqOutbox,

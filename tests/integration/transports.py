@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 import zmq
 
-from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
-from asyncade_runtime.roles import Inbox, Outbox, Publisher, Subscriber
-from asyncade_runtime.sockets import (
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.transport.zmq_sockets import (
     SocketAddressError,
     ZmqInbox,
     ZmqOutbox,

@@ -24,8 +24,13 @@ from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryQueue, MemorySubscriber
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.memory import (
+    MemoryBroadcast,
+    MemoryInbox,
+    MemoryQueue,
+    MemorySubscriber,
+)
 
 SETTINGS: dict[str, Any] = {
     "game": "catch",

@@ -21,7 +21,8 @@ from asyncade_actor.reporters import Header, Reporter, make_reporter
 from asyncade_actor.unroll import Player
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream, Weights
-from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.choices import Precision
+from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.games import UnknownGameError, num_actions
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import (
@@ -30,10 +31,9 @@ from asyncade_rl.params import (
     fingerprint,
     load_safetensors,
 )
-from asyncade_rl.shapes import Precision
-from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import Outbox, Subscriber
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25

@@ -18,7 +18,7 @@ from asyncade_proto.messages import (
     Float32,
     UInt8,
 )
-from asyncade_rl.env import Environments, Step
+from asyncade_rl.envs import Environments, Step
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic
 from asyncade_runtime.stages import Stages

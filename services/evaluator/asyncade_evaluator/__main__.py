@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from asyncade_evaluator.settings import EvaluatorSettings
-from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
-from asyncade_runtime.curve import KeysError, load_actor_keys
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
-from asyncade_runtime.roles import AccessRefusedError
 from asyncade_runtime.settings import SettingsError, load
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import KeysError, load_actor_keys
+from asyncade_runtime.transport.roles import AccessRefusedError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def run(settings: EvaluatorSettings) -> None:
     from asyncade_evaluator.metrics import EvaluatorMetrics
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_rl.devices import prepare_processor
-    from asyncade_runtime.sockets import ZmqSubscriber
+    from asyncade_runtime.transport.zmq_sockets import ZmqSubscriber
 
     prepare_processor(settings.torch_threads)
     keep_freed_memory()

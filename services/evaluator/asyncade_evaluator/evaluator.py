@@ -15,7 +15,7 @@ import structlog
 
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.messages import Assignment, Weights
-from asyncade_rl.env import Environments, make_environments
+from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.evaluation import Chooser, Policy, Round
 from asyncade_rl.games import UnknownGameError, num_actions
 from asyncade_rl.network import ActorCritic, make_network
@@ -25,9 +25,9 @@ from asyncade_rl.params import (
     fingerprint,
     load_safetensors,
 )
-from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import Subscriber
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25

@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from asyncade_learner.settings import LearnerSettings
-from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import available_cores, set_thread_environment
-from asyncade_runtime.curve import KeysError
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.settings import SettingsError, load
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import KeysError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def run(settings: LearnerSettings, threads: int, started: float) -> None:
     from asyncade_learner.reporting import summary
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_rl.devices import prepare_processor
-    from asyncade_runtime.listening import listening
+    from asyncade_runtime.transport.listening import listening
 
     prepare_processor(threads)
     keep_freed_memory()

@@ -31,10 +31,10 @@ from asyncade_rl.devices import fastest_precision, find_device
 from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import ModelMismatchError, copy_into, fingerprint, to_safetensors
-from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import Inbox, Publisher
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import Inbox, Publisher
 from asyncade_runtime.verdicts import Accepted, Dropped
 
 WAIT_S: Final = 0.25

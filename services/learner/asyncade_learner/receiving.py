@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Message
-from asyncade_runtime.roles import ConnectionEvent, Inbox
 from asyncade_runtime.stages import Stages
+from asyncade_runtime.transport.roles import ConnectionEvent, Inbox
 
 _AHEAD: Final = 4
 """Messages decoded and not yet asked for; more wait in the sockets, which hold the actors back."""

@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 from asyncade_learner.progress import Progress
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
+from asyncade_rl.choices import NETWORKS, Device
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import annealed, cooled_down, share_of_samples
-from asyncade_rl.shapes import NETWORKS, Device
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 

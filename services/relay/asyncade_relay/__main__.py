@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.addresses import SocketAddressError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
-from asyncade_runtime.curve import KeysError, load_actor_keys
 from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
 from asyncade_runtime.logs import configure, get_logger
-from asyncade_runtime.roles import AccessRefusedError
 from asyncade_runtime.settings import SettingsError, load
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import KeysError, load_actor_keys
+from asyncade_runtime.transport.roles import AccessRefusedError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +48,8 @@ def run(settings: RelaySettings, relay_id: str) -> None:
     from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_relay.metrics import RelayMetrics
     from asyncade_relay.relay import Relay
-    from asyncade_runtime.listening import listening
-    from asyncade_runtime.sockets import (
+    from asyncade_runtime.transport.listening import listening
+    from asyncade_runtime.transport.zmq_sockets import (
         EVERY_VERSION_HWM,
         ZmqOutbox,
         ZmqSubscriber,

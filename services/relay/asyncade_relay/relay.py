@@ -25,9 +25,9 @@ from asyncade_relay.roster import Roster
 from asyncade_relay.settings import RelaySettings
 from asyncade_relay.weights import for_actors
 from asyncade_rl.schedule import share_of_samples
-from asyncade_runtime.connection_log import ConnectionLog
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.roles import Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
 from asyncade_runtime.verdicts import Dropped
 from asyncade_runtime.weights_feed import WeightsFeed
 

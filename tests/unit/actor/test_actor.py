@@ -27,14 +27,14 @@ from asyncade_proto.messages import (
     Weights,
 )
 from asyncade_rl.batch import stack_frames
-from asyncade_rl.catch import CELLS, Catch
-from asyncade_rl.env import make_environments
+from asyncade_rl.envs import make_environments
+from asyncade_rl.envs.catch import CELLS, Catch
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
-from asyncade_runtime.roles import ConnectionEvent
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.roles import ConnectionEvent
 
 ME = "me"
 E, T = 2, 4

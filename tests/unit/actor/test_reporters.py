@@ -13,7 +13,7 @@ from asyncade_actor.unroll import Player
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Gradients, Objective, Trajectory
 from asyncade_rl.batch import batch_of
-from asyncade_rl.catch import CELLS, Catch
+from asyncade_rl.envs.catch import CELLS, Catch
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
 from asyncade_rl.params import gradients_of

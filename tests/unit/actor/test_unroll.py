@@ -15,7 +15,7 @@ from torch import Tensor
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.unroll import Player, Unroll
 from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED
-from asyncade_rl.env import Step
+from asyncade_rl.envs import Step
 
 E, T = 2, 4
 SIDE = 2

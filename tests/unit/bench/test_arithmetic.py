@@ -252,7 +252,7 @@ def test_the_parts_of_a_message_are_all_of_it() -> None:
 
 
 def test_random_play_takes_the_same_share_of_every_game() -> None:
-    from asyncade_rl.catch import Catch
+    from asyncade_rl.envs.catch import Catch
 
     returns = random_play(Catch(3), 7, seed=1)
     assert len(returns) == 7

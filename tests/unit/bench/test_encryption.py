@@ -8,7 +8,7 @@ import pytest
 import zmq
 from bench.encryption import added_per_env_step, downstream, table, upstream
 
-from asyncade_runtime.curve import (
+from asyncade_runtime.transport.keys import (
     ACTOR,
     LEARNER,
     authenticating,

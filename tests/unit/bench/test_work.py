@@ -11,7 +11,7 @@ from bench.work import Workshop
 from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_learner.settings import Mode
-from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from asyncade_cli import display
-from asyncade_cli.curve import draw_curve
 from asyncade_cli.display import LineDisplay, LiveDisplay, make_display
+from asyncade_cli.plot import draw_curve
 
 ROW = {
     "seconds": 125.4,

@@ -18,9 +18,14 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Trajectory, Upstream
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryOutbox, MemoryQueue
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import SettingsError, load
+from asyncade_runtime.transport.memory import (
+    MemoryBroadcast,
+    MemoryInbox,
+    MemoryOutbox,
+    MemoryQueue,
+)
 
 E, T, ACTORS = 2, 4, 3
 PASSES = 2

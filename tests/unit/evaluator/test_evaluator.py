@@ -17,13 +17,13 @@ from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Objective, Weights
-from asyncade_rl.catch import Catch
+from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast
-from asyncade_runtime.roles import AccessRefusedError, ConnectionEvent
+from asyncade_runtime.transport.memory import MemoryBroadcast
+from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 
 OBJECTIVE = Objective(
     discount=0.9,

@@ -18,7 +18,7 @@ from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.phases import DataParallel, GradientParallel, Improvement, Trainer
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
-from asyncade_rl.catch import Catch
+from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
 

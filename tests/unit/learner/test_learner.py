@@ -26,13 +26,13 @@ from asyncade_learner.receiving import InlineReceiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
-from asyncade_rl.catch import Catch
+from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import make_network
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
 
 E, T = 2, 8
 STEPS = E * T  # of one message

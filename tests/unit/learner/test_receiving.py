@@ -15,8 +15,8 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import encode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Episodes, Gradients
-from asyncade_runtime.memory import MemoryInbox, MemoryQueue
-from asyncade_runtime.roles import ConnectionEvent, Inbox
+from asyncade_runtime.transport.memory import MemoryInbox, MemoryQueue
+from asyncade_runtime.transport.roles import ConnectionEvent, Inbox
 
 PATIENCE_S = 60.0  # never waited for unless something is broken
 

@@ -13,7 +13,7 @@ from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 
 ME = "relay"
 

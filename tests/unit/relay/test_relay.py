@@ -13,7 +13,7 @@ from asyncade_proto import ports
 from asyncade_proto.codec import encode, join
 from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.roles import AccessRefusedError, ConnectionEvent
+from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 from unit.relay.rig import Rig, trajectory
 
 Make = Callable[..., Gradients]
@@ -198,7 +198,7 @@ def test_it_needs_neither_torch_nor_games() -> None:
         "for name in ('torch', 'safetensors', 'gymnasium', 'ale_py', 'tensorboardX'):\n"
         "    sys.modules[name] = None\n"
         "import asyncade_relay.__main__, asyncade_relay.relay, asyncade_relay.metrics\n"
-        "import asyncade_runtime.sockets\n"
+        "import asyncade_runtime.transport.zmq_sockets\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 

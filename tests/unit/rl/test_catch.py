@@ -1,4 +1,4 @@
-"""Catch keeps the contract of `asyncade_rl.env`. ALE: tests/contract/test_atari_stacks.py."""
+"""Catch keeps the contract of `asyncade_rl.envs`. ALE: tests/contract/test_atari_stacks.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from asyncade_rl.catch import CELLS, Catch
-from asyncade_rl.env import Step, make_environments
+from asyncade_rl.envs import Step, make_environments
+from asyncade_rl.envs.catch import CELLS, Catch
 
 E = 5
 EPISODE = CELLS - 1

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from asyncade_rl import network as network_module
+from asyncade_rl.choices import NETWORKS, Precision
 from asyncade_rl.network import make_network, patches_of
 from asyncade_rl.normalisation import MIN_SCALE, FrameStatistics
 from asyncade_rl.params import copy_into
-from asyncade_rl.shapes import NETWORKS, Precision
 
 A = 6
 BUFFERS = {"frame_mean", "frame_scale"}

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import CapturingLogger
 
-from asyncade_runtime.connection_log import ConnectionLog
-from asyncade_runtime.roles import AccessRefusedError, ConnectionEvent
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 
 CONNECTED = ConnectionEvent("connected", "tcp://x:1")
 RETRIED = ConnectionEvent("retried", "tcp://x:1", "in 2 s")

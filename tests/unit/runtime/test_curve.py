@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from asyncade_runtime.curve import KeysError, load_actor_keys, load_learner_keys, make_keys
+from asyncade_runtime.transport.keys import KeysError, load_actor_keys, load_learner_keys, make_keys
 
 
 def test_keys_are_made_once_and_fit_each_other(tmp_path: Path) -> None:

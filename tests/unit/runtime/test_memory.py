@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from asyncade_runtime.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 
 DEADLINE_S = 30.0
 

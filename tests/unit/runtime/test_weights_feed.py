@@ -11,8 +11,8 @@ from structlog.testing import CapturingLogger
 
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Weights
-from asyncade_runtime.memory import MemoryBroadcast
 from asyncade_runtime.stages import Stages
+from asyncade_runtime.transport.memory import MemoryBroadcast
 from asyncade_runtime.weights_feed import Arrival, WeightsFeed
 
 VECTORS: Final = Path(__file__).parents[3] / "proto" / "vectors"

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import zmq
 
-from asyncade_runtime.curve import authenticating, load_learner_keys
 from asyncade_runtime.logs import get_logger
-from asyncade_runtime.sockets import ZmqInbox, ZmqPublisher
+from asyncade_runtime.transport.keys import authenticating, load_learner_keys
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqPublisher
 
 
 class Addresses(Protocol):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import zmq
 
-from asyncade_runtime.addresses import SocketAddressError
-from asyncade_runtime.connection_monitor import ConnectionMonitor
-from asyncade_runtime.curve import ActorKeys, LearnerKeys
-from asyncade_runtime.roles import ConnectionEvent
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
+from asyncade_runtime.transport.monitor import ConnectionMonitor
+from asyncade_runtime.transport.roles import ConnectionEvent
 
 HEARTBEAT_TIMEOUT_S = 30.0
 """Seconds of silence after which a peer counts as dead.

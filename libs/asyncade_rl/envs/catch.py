@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from asyncade_rl.env import Observations, Step, check_actions
+from asyncade_rl.envs.base import Observations, Step, check_actions
 from asyncade_rl.games import CATCH, FRAME_SIDE, num_actions
 
 CELLS: Final = 12

@@ -12,10 +12,10 @@ import time
 
 import zmq
 
-from asyncade_runtime.addresses import SocketAddressError, bind, connect
-from asyncade_runtime.curve import ActorKeys, LearnerKeys
-from asyncade_runtime.roles import ConnectionEvent, Inbox, Outbox, Publisher, Subscriber
-from asyncade_runtime.zmq_role import (
+from asyncade_runtime.transport.addresses import SocketAddressError, bind, connect
+from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
+from asyncade_runtime.transport.roles import ConnectionEvent, Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.transport.zmq_role import (
     HEARTBEAT_TIMEOUT_S,
     ConnectingRole,
     ZmqRole,
@@ -63,7 +63,7 @@ class ZmqOutbox(ConnectingRole):
         address: of the learner's inbox, such as ``tcp://learner:5555``. The name is looked up again
             at every attempt, so the learner may move, or not exist yet.
         hwm: frames queued inside this process.
-        keys: see `asyncade_runtime.curve`; None encrypts nothing.
+        keys: see `asyncade_runtime.transport.keys`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -108,7 +108,7 @@ class ZmqInbox(ZmqRole):
         max_message_bytes: largest frame accepted. An actor that sends a larger one is disconnected
             and comes back; that frame and the few it had queued behind it are lost.
         hwm: frames queued inside this process, per actor.
-        keys: see `asyncade_runtime.curve`; None encrypts nothing.
+        keys: see `asyncade_runtime.transport.keys`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -145,7 +145,7 @@ class ZmqPublisher(ZmqRole):
         address: to bind, such as ``tcp://*:5556``; ``tcp://127.0.0.1:*`` takes a free port.
         resend_interval_s: at most one re-send to joiners in this many seconds, so that a hundred
             actors starting together cost a few broadcasts and not a hundred.
-        keys: see `asyncade_runtime.curve`; None encrypts nothing.
+        keys: see `asyncade_runtime.transport.keys`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:
@@ -214,7 +214,7 @@ class ZmqSubscriber(ConnectingRole):
             4.3.5, dbuffer.hpp: a write that finds the buffer locked is not made up for); none of
             96,000, where it was waited for or asked every 2 ms. An ordinary queue lost none of
             344,000, but holds old frames after a pause: decision 9.
-        keys: see `asyncade_runtime.curve`; None encrypts nothing.
+        keys: see `asyncade_runtime.transport.keys`; None encrypts nothing.
         heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
 
     Raises:

@@ -12,7 +12,7 @@ import uuid
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from asyncade_runtime.roles import ConnectionEvent
+from asyncade_runtime.transport.roles import ConnectionEvent
 
 # Not EVENT_CONNECTED or EVENT_ACCEPTED: those report TCP, before the handshake, which can fail.
 _WATCHED = (

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter
 
-from asyncade_runtime.roles import AccessRefusedError, ConnectionEvent
+from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 
 
 class _HasEvents(Protocol):

@@ -11,7 +11,7 @@ role             who        promise
 
 A message is one frame of bytes; what is in it is not known here. The learner is the side with the
 address, so actors may come, go, and start first. One thread owns each role object.
-`asyncade_runtime.sockets` plays the roles over ZeroMQ, `asyncade_runtime.memory` without a network.
+`zmq_sockets` implements the roles over ZeroMQ, `memory` within one process.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from asyncade_runtime.roles import ConnectionEvent
+from asyncade_runtime.transport.roles import ConnectionEvent
 
 
 class MemoryQueue:

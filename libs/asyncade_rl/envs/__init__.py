@@ -1,0 +1,37 @@
+"""Environments: many games of one kind, stepped together. `make_environments` returns them."""
+
+from __future__ import annotations
+
+from asyncade_rl.envs.base import Environments, Observations, Step
+from asyncade_rl.games import CATCH, num_actions
+
+__all__ = ["Environments", "Observations", "Step", "make_environments"]
+
+
+def make_environments(
+    game: str, num_envs: int, *, repeat_action_probability: float = 0.0, num_threads: int = 1
+) -> Environments:
+    """Returns `num_envs` games of one kind.
+
+    Args:
+        game: an ALE id such as ``pong``, or ``catch``.
+        num_envs: E.
+        repeat_action_probability: sticky actions.
+        num_threads: threads that step the emulators.
+
+    Raises:
+        UnknownGameError: there is no such game.
+    """
+    num_actions(game)
+    if game == CATCH:
+        from asyncade_rl.envs.catch import Catch
+
+        return Catch(num_envs)
+    from asyncade_rl.envs.atari import AtariEnvironments  # ale-py loads only where it is played
+
+    return AtariEnvironments(
+        game,
+        num_envs,
+        repeat_action_probability=repeat_action_probability,
+        num_threads=num_threads,
+    )

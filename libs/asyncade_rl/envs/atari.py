@@ -1,0 +1,95 @@
+"""Atari games on the protocol of the figures this project compares itself with.
+
+Frame skip 4 with the maximum of the last two frames, 84x84 grey, stacks of 4, up to 30 no-op
+starts, the game's minimal actions, an episode is a whole game (Mnih et al. 2015, 2016). No sticky
+actions unless asked for (Machado et al. 2018 recommend 0.25).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.spaces import Discrete
+
+from asyncade_rl.envs.base import Observations, Step, check_actions
+from asyncade_rl.games import FRAME_SIDE, num_actions
+
+FRAME_SKIP: Final = 4
+NOOP_MAX: Final = 30
+MAX_FRAMES_PER_EPISODE: Final = 108_000
+
+
+class AtariEnvironments:
+    """ALE games over `ale_py.vector_env.AtariVectorEnv` (C++, no per-game Python work)."""
+
+    def __init__(
+        self, game: str, num_envs: int, *, repeat_action_probability: float, num_threads: int = 1
+    ) -> None:
+        self._protocol = {
+            "game": game,
+            "emulator": "ale-py AtariVectorEnv",
+            "frame_skip": FRAME_SKIP,
+            "max_pool": True,
+            "screen": f"{FRAME_SIDE}x{FRAME_SIDE} grey, stack 4",
+            "noop_max": NOOP_MAX,
+            "repeat_action_probability": repeat_action_probability,
+            "actions": num_actions(game),
+            "episode": f"whole game, at most {MAX_FRAMES_PER_EPISODE} frames",
+        }
+        self._num_envs = num_envs
+        self._envs = AtariVectorEnv(
+            game,
+            num_envs=num_envs,
+            num_threads=num_threads,  # its default reads the host's cores, not the container's
+            max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
+            repeat_action_probability=repeat_action_probability,
+            autoreset_mode="SameStep",  # contiguous data: no step is played that must be masked
+            img_height=FRAME_SIDE,
+            img_width=FRAME_SIDE,
+            frameskip=FRAME_SKIP,
+            noop_max=NOOP_MAX,
+            reward_clipping=False,  # returns are reported in the game's own points
+        )
+        if self._envs.single_action_space != Discrete(num_actions(game)):
+            raise RuntimeError(
+                f"ale-py gives {game} the actions {self._envs.single_action_space}, "
+                f"asyncade_rl.games says {num_actions(game)}: the releases do not fit together"
+            )
+
+    @property
+    def num_envs(self) -> int:
+        """E."""
+        return self._num_envs
+
+    @property
+    def num_actions(self) -> int:
+        """The size of the game's minimal action set."""
+        return num_actions(str(self._protocol["game"]))
+
+    def protocol(self) -> dict[str, Any]:
+        """Says how the game is played."""
+        return dict(self._protocol)
+
+    def reset(self, seed: int) -> Observations:
+        """Starts every game anew."""
+        observations: Observations = self._envs.reset(seed=seed)[0]
+        return observations
+
+    def step(self, actions: npt.NDArray[np.int64]) -> Step:
+        """Plays one step in every game."""
+        check_actions(actions, self._num_envs, self.num_actions)
+        observations, rewards, terminated, truncated, info = self._envs.step(actions)
+        return Step(
+            observations=observations,
+            rewards=np.asarray(rewards, dtype=np.float32),
+            terminated=terminated,
+            truncated=truncated & ~terminated,
+            final_observations=info.get("final_obs"),
+        )
+
+    def close(self) -> None:
+        """Frees the emulators."""
+        self._envs.close()
