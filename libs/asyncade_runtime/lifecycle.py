@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+
+WAIT_S: Final = 0.25
+"""Longest time in seconds that one step of a service blocks on a socket, and so delays SIGTERM."""
 
 _CLOSE_POLL_S = 0.1  # how long close() may wait for the server's thread to notice
 

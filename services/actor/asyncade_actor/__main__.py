@@ -1,90 +1,64 @@
-"""The actor as a process: settings in, objects together, run until SIGTERM."""
+"""The actor process: reads settings, builds the actor, runs it until SIGTERM."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Sequence
 
 from asyncade_actor.settings import ActorSettings
-from asyncade_runtime.allocator import keep_freed_memory
-from asyncade_runtime.cores import set_thread_environment
-from asyncade_runtime.lifecycle import Health, HttpAddressError, serve_http, stop_on_signals
-from asyncade_runtime.logs import configure, get_logger
-from asyncade_runtime.settings import SettingsError, load
-from asyncade_runtime.transport.addresses import SocketAddressError
-from asyncade_runtime.transport.keys import KeysError, load_actor_keys
-from asyncade_runtime.transport.roles import AccessRefusedError
+from asyncade_proto.limits import MAX_MESSAGE_BYTES
+from asyncade_runtime.service import Service, host_and_process, run_service
+from asyncade_runtime.transport.keys import load_actor_keys
+from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs an actor; returns the exit code."""
-    try:
-        settings = load(ActorSettings, sys.argv[1:] if argv is None else argv, os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    set_thread_environment(settings.torch_threads, os.environ)
-    actor_id = settings.actor_id or f"{socket.gethostname()}-{os.getpid()}"
-    configure("actor", actor_id, settings.log_format, settings.log_level, sys.stderr)
-    try:
-        run(settings, actor_id)
-    except (SocketAddressError, HttpAddressError, KeysError) as error:
-        get_logger().error("cannot start", detail=str(error))
-        return 2
-    except AccessRefusedError as error:
-        get_logger().error("refused by the learner", detail=str(error))
-        return 3
-    return 0
+    return run_service(
+        "actor",
+        ActorSettings,
+        serve,
+        argv,
+        instance=lambda settings: settings.actor_id or host_and_process(),
+        threads=lambda settings: settings.torch_threads,
+    )
 
 
-def run(settings: ActorSettings, actor_id: str) -> None:
-    """Puts the actor together and steps it until SIGTERM or SIGINT."""
-    import zmq  # only now, and torch with what follows: threads are counted at loading
-    from prometheus_client import CollectorRegistry
-
+def serve(settings: ActorSettings, service: Service) -> None:
+    """Builds the actor and steps it until SIGTERM or SIGINT."""
+    # Imported here: torch reads the thread limits when it is loaded.
     from asyncade_actor.actor import Actor
     from asyncade_actor.metrics import ActorMetrics
-    from asyncade_proto.limits import MAX_MESSAGE_BYTES
     from asyncade_rl.devices import fastest_precision, find_device, prepare_processor
-    from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
 
     prepare_processor(settings.torch_threads)
-    keep_freed_memory()
     fastest = fastest_precision(find_device("cpu"))
-    precision = fastest if settings.precision == "auto" else settings.precision
-    stop = stop_on_signals()
-    log = get_logger()
-    registry = CollectorRegistry()
-    health = Health(settings.stall_seconds)
     keys = None if settings.keys is None else load_actor_keys(settings.keys)
-    context = zmq.Context()
-    outbox = ZmqOutbox(context, settings.upstream_address, keys=keys)
-    subscriber = ZmqSubscriber(
-        context, settings.weights_address, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys
+    outbox = service.closing(ZmqOutbox(service.context, settings.upstream_address, keys=keys))
+    subscriber = service.closing(
+        ZmqSubscriber(
+            service.context,
+            settings.weights_address,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            keys=keys,
+        )
     )
-    with serve_http(settings.metrics_host, settings.metrics_port, registry, health) as http:
-        log.info("up", metrics_port=http.port, learner=settings.upstream_address)
-        actor = Actor(
-            actor_id=actor_id,
+    http = service.serve_http()
+    service.log.info("up", metrics_port=http.port, learner=settings.upstream_address)
+    actor = service.closing(
+        Actor(
+            actor_id=service.instance,
             envs=settings.envs,
             env_threads=settings.env_threads,
-            precision=precision,
+            precision=fastest if settings.precision == "auto" else settings.precision,
             outbox=outbox,
             subscriber=subscriber,
-            metrics=ActorMetrics(registry),
-            health=health,
-            log=log,
+            metrics=ActorMetrics(service.registry),
+            health=service.health,
+            log=service.log,
         )
-        try:
-            actor.run(stop)
-        finally:
-            actor.close()
-            outbox.close()
-            subscriber.close()
-            context.term()
-    log.info("down")
+    )
+    actor.run(service.stop)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from asyncade_rl.choices import NETWORKS, Device
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import annealed, cooled_down, share_of_samples
 from asyncade_runtime.cores import learner_threads
-from asyncade_runtime.settings import Settings, SettingsConfigDict
+from asyncade_runtime.service import Port, ServiceSettings
+from asyncade_runtime.settings import SettingsConfigDict
 
 Mode = Literal["data", "gradients"]
 
@@ -23,7 +24,7 @@ DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": 128, "gradients": 256}
 """Samples per update."""
 
 
-class LearnerSettings(Settings):
+class LearnerSettings(ServiceSettings):
     """Trains on what actors send and publishes weights to them."""
 
     model_config = SettingsConfigDict(
@@ -72,22 +73,7 @@ class LearnerSettings(Settings):
     weights_address: str = Field(
         f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where weights are published"
     )
-    keys: Path | None = Field(
-        None,
-        description="folder of the learner's CURVE keys (asyncade keys); none: nothing is"
-        " encrypted, and whoever reaches the ports is let in",
-    )
-    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
-    metrics_port: int = Field(
-        ports.LEARNER_HTTP, ge=0, le=65535, description="their port; 0 takes a free one"
-    )
-    stall_seconds: float = Field(
-        120.0, gt=0, description="a main loop that stands still this long is unhealthy [seconds]"
-    )
-    log_format: Literal["text", "json"] = Field("text", description="form of the log lines")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe level that is logged"
-    )
+    metrics_port: Port = ports.LEARNER_HTTP
     torch_threads: int | None = Field(
         None,
         ge=1,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from asyncade_proto import ports
-from asyncade_runtime.settings import Settings, SettingsConfigDict
+from asyncade_runtime.service import Port, ServiceSettings
+from asyncade_runtime.settings import SettingsConfigDict
 
 
-class RelaySettings(Settings):
+class RelaySettings(ServiceSettings):
     """Passes weights on to the actors of a node or zone, and what they send to the learner."""
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_RELAY_", cli_prog_name="asyncade relay")
@@ -60,14 +60,4 @@ class RelaySettings(Settings):
         description="after so long without a gradient, average what there is; below the learner's,"
         " or that waits for the same dead actor [seconds]",
     )
-    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
-    metrics_port: int = Field(
-        ports.RELAY_HTTP, ge=0, le=65535, description="their port; 0 takes a free one"
-    )
-    stall_seconds: float = Field(
-        120.0, gt=0, description="a main loop that stands still this long is unhealthy [seconds]"
-    )
-    log_format: Literal["text", "json"] = Field("text", description="form of the log lines")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe level that is logged"
-    )
+    metrics_port: Port = ports.RELAY_HTTP

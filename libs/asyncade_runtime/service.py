@@ -1,0 +1,197 @@
+"""The frame that every service runs in: shared settings, start-up, HTTP page, exit codes.
+
+A service's ``__main__`` names its settings and a function that puts its parts together and runs
+them; `run_service` does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias, TypeVar
+
+import zmq
+from prometheus_client import CollectorRegistry
+from pydantic import Field
+
+from asyncade_runtime.allocator import keep_freed_memory
+from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.lifecycle import (
+    Health,
+    HttpAddressError,
+    HttpServer,
+    serve_http,
+    stop_on_signals,
+)
+from asyncade_runtime.logs import configure, get_logger
+from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.settings import Settings, SettingsError, load
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import KeysError
+from asyncade_runtime.transport.roles import AccessRefusedError
+
+EXIT_BAD_INPUT: Final = 2
+"""Settings, keys, addresses or files cannot be used: the same start would fail again."""
+
+EXIT_REFUSED: Final = 3
+"""The peer does not accept this service's key, or has another key than the trusted one."""
+
+Port: TypeAlias = Annotated[
+    int, Field(ge=0, le=65535, description="port of these pages; 0 picks a free one")
+]
+
+
+class ServiceSettings(Settings):
+    """Settings that all services share. A subclass adds `metrics_port` with its own default."""
+
+    keys: Path | None = Field(
+        None,
+        description="folder of this side's CURVE keys, as made by asyncade keys; null: connections"
+        " are neither encrypted nor authenticated",
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
+    metrics_port: Port = 0
+    stall_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="the service is unhealthy after this long without a step [seconds]",
+    )
+    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level to log"
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Orders the fields for ``--help`` and the READMEs: the service's own, then the shared."""
+        super().__pydantic_init_subclass__(**kwargs)
+        fields = cls.__pydantic_fields__
+        shared = {name: fields[name] for name in ServiceSettings.__pydantic_fields__}
+        own = {name: field for name, field in fields.items() if name not in shared}
+        cls.__pydantic_fields__ = {**own, **shared}
+
+
+class StartError(Exception):
+    """A service cannot start. The message names the setting or file, and the cure."""
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=ServiceSettings)
+C = TypeVar("C", bound=_Closes)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a running service's parts are built on.
+
+    Attributes:
+        instance: name of this replica, in every log line.
+        settings: the shared part is used by `serve_http`.
+        log: structured logger.
+        registry: of the service's metrics.
+        health: reported on /healthz and /readyz.
+        stop: set by SIGTERM and SIGINT.
+        context: ZeroMQ context, terminated last.
+        stack: closes everything entered, in reverse order, when the service ends.
+        started: `time.monotonic()` at the start of the process.
+    """
+
+    instance: str
+    settings: ServiceSettings
+    log: Any
+    registry: CollectorRegistry
+    health: Health
+    stop: threading.Event
+    context: zmq.SyncContext
+    stack: ExitStack
+    started: float
+
+    def closing(self, part: C) -> C:
+        """Returns `part`, and closes it when the service ends."""
+        return self.stack.enter_context(closing(part))
+
+    def serve_http(self) -> HttpServer:
+        """Serves the pages that Prometheus and probes read, until the service ends.
+
+        Raises:
+            HttpAddressError: the address or port is not available.
+        """
+        settings = self.settings
+        return self.stack.enter_context(
+            serve_http(settings.metrics_host, settings.metrics_port, self.registry, self.health)
+        )
+
+
+def host_and_process() -> str:
+    """Returns a name for this replica: host name and process number."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def run_service(
+    name: str,
+    settings_class: type[S],
+    serve: Callable[[S, Service], None],
+    argv: Sequence[str] | None,
+    *,
+    instance: Callable[[S], str] = lambda settings: host_and_process(),
+    threads: Callable[[S], int] = lambda settings: 1,
+) -> int:
+    """Reads the settings, runs the service until it ends, and returns the exit code.
+
+    Args:
+        name: of the service, in every log line.
+        settings_class: read from `argv` and the environment.
+        serve: builds the service's parts and runs them until `Service.stop` is set. It imports
+            torch itself: thread limits only take effect before that.
+        argv: command line without the program's name; None reads the process's own.
+        instance: name of this replica.
+        threads: limit for OpenMP, MKL and OpenBLAS.
+
+    Returns:
+        0 after a clean end, `EXIT_BAD_INPUT` or `EXIT_REFUSED`.
+    """
+    started = time.monotonic()
+    try:
+        settings = load(settings_class, sys.argv[1:] if argv is None else argv, os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    set_thread_environment(threads(settings), os.environ)
+    own_name = instance(settings)
+    configure(name, own_name, settings.log_format, settings.log_level, sys.stderr)
+    log = get_logger()
+    keep_freed_memory()
+    try:
+        with ExitStack() as stack:
+            context = zmq.Context()
+            stack.callback(context.term)
+            service = Service(
+                instance=own_name,
+                settings=settings,
+                log=log,
+                registry=CollectorRegistry(),
+                health=Health(settings.stall_seconds),
+                stop=stop_on_signals(),
+                context=context,
+                stack=stack,
+                started=started,
+            )
+            serve(settings, service)
+    except (SocketAddressError, HttpAddressError, KeysError, RunFolderError, StartError) as error:
+        log.error("cannot start", detail=str(error))
+        return EXIT_BAD_INPUT
+    except AccessRefusedError as error:
+        log.error("refused by the learner", detail=str(error))
+        return EXIT_REFUSED
+    log.info("down")
+    return 0
