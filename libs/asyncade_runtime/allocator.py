@@ -1,4 +1,4 @@
-"""How the C library keeps memory that torch and NumPy give back."""
+"""Tuning of the C library's allocator for torch and NumPy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ _UNLIMITED: Final = 2**31 - 1  # an int
 
 
 def keep_freed_memory(library: Any = None) -> bool:
-    """Lets this process keep large blocks for the next batch instead of giving them back.
+    """Makes the allocator reuse freed large blocks instead of returning them to the kernel.
 
-    By default every block above 32 MB, and often smaller ones, comes fresh from the kernel and
-    returns to it: each batch then begins with tens of thousands of page faults, a tenth of the
-    learner's time.
+    By default blocks above 32 MB, and often smaller ones, come fresh from the kernel each time:
+    every batch then starts with tens of thousands of page faults, a tenth of the learner's time.
 
     Args:
         library: the C library; for tests.
 
     Returns:
-        Whether it could be set; only glibc can.
+        True if the allocator was configured; only glibc supports it.
     """
     mallopt = getattr(ctypes.CDLL(None) if library is None else library, "mallopt", None)
     if mallopt is None:

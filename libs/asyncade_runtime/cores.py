@@ -1,8 +1,8 @@
-"""How many cores this process really has, and how to tell the maths libraries.
+"""Counts the cores available to this process and limits the threads of the maths libraries.
 
-torch, OpenMP and OpenBLAS count the machine's cores and ignore the quota of a container. On a large
-node they then start dozens of threads that the kernel throttles together: a slowdown of 45 times
-was reported (ollama/ollama#17916; also llvm/llvm-project#225493, vllm-project/vllm#34462).
+torch, OpenMP and OpenBLAS count the machine's cores and ignore a container's quota. On a large node
+they start dozens of threads that the kernel then throttles: a slowdown of 45 times was reported
+(ollama/ollama#17916; also llvm/llvm-project#225493, vllm-project/vllm#34462).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 
 def cpu_quota(root: Path = CGROUP_ROOT) -> float | None:
-    """Reads the CPU quota of this container.
+    """Returns the CPU quota of this container.
 
     Args:
-        root: where the control groups are mounted. In a container that is its own group; a quota
-            elsewhere in the tree, as systemd may set on a host, is not found.
+        root: mount point of the control groups. In a container this is its own group; a quota
+            deeper in the tree, such as systemd sets on a host, is not found.
 
     Returns:
-        The quota in cores, such as 1.5; None when there is none, or no control groups at all.
+        The quota in cores, such as 1.5; None without a quota or without control groups.
 
     Source: Linux admin-guide/cgroup-v2.rst, "cpu.max"; scheduler/sched-bwc.rst for version 1.
     """
@@ -47,14 +47,14 @@ def _cpu_quota_v1(group: Path) -> float | None:
 
 
 def available_cores(root: Path = CGROUP_ROOT) -> int:
-    """Counts the cores this process may keep busy.
+    """Returns the number of cores that this process may keep busy.
 
     Args:
         root: see `cpu_quota`.
 
     Returns:
-        The smaller of CPU affinity and quota, rounded down so that no thread is throttled, at least
-        one.
+        The smaller of CPU affinity and quota, rounded down so that no thread is throttled; at
+        least one.
     """
     # macOS has no affinity, and no control groups either.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -62,13 +62,13 @@ def available_cores(root: Path = CGROUP_ROOT) -> int:
 
 
 MAX_LEARNER_THREADS: Final = 16
-"""A guess, not measured: one minibatch is too small to keep many threads busy."""
+"""Estimated, not measured: one minibatch is too small to keep many threads busy."""
 
 
 def learner_threads(cores: int) -> int:
-    """Returns how many threads the learner's torch gets: a machine's cores.
+    """Returns the number of torch threads for a learner with this many cores.
 
-    Actors on the same machine wait for new weights while it trains, so the cores are free.
+    It may use all of them: actors on the same machine wait for weights while the learner trains.
     """
     return max(1, min(cores, MAX_LEARNER_THREADS))
 
@@ -76,13 +76,13 @@ def learner_threads(cores: int) -> int:
 def set_thread_environment(threads: int, environ: MutableMapping[str, str]) -> None:
     """Limits the threads of OpenMP, MKL and OpenBLAS.
 
-    Must be called before torch or NumPy is imported: the libraries read these variables once, when
-    they are loaded. Processes started later inherit them.
+    Call it before importing torch: the libraries read these variables once, when they are loaded.
+    Child processes inherit them.
 
     Args:
-        threads: how many, at least one.
-        environ: changed in place; `os.environ` in a service's ``__main__``. A value that is already
-            there is replaced: the service's own setting is the one place to ask for threads.
+        threads: at least one.
+        environ: changed in place. Existing values are replaced: a service's own setting is the
+            only place to configure threads.
 
     Raises:
         ValueError: fewer than one thread.

@@ -1,4 +1,4 @@
-"""How a service lives and ends: health, the HTTP page about it, and signals."""
+"""Health, its HTTP pages, and signals of a service."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from prometheus_client.exposition import choose_encoder
 WAIT_S: Final = 0.25
 """Longest time in seconds that one step of a service blocks on a socket, and so delays SIGTERM."""
 
-_CLOSE_POLL_S = 0.1  # how long close() may wait for the server's thread to notice
+_CLOSE_POLL_S = 0.1  # longest time that close() waits for the server's thread
 
 
 class Health:
-    """What the probes ask: does the main loop still turn, and can the service work?
+    """Liveness and readiness, as reported to probes.
 
-    Safe to share between threads: every attribute is one reference, written by one thread.
+    Thread-safe: every attribute is one reference, written by one thread.
 
     Args:
-        stall_seconds: the loop counts as stuck after this long without a tick. Construction is the
-            first tick, so it covers start-up too.
+        stall_seconds: the main loop counts as stuck after this long without a tick. Construction
+            is the first tick, so start-up is covered too.
         clock: monotonic time in seconds.
 
     Attributes:
-        ready: whether the service can do its work. A service that waits for another is alive but
-            not ready: restarting it would not help.
-        waiting_for: what it waits for while not ready, for a person to read.
+        ready: true once the service can do its work. A service that waits for another one is alive
+            but not ready: restarting it would not help.
+        waiting_for: what the service waits for while not ready, for humans.
     """
 
     def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class Health:
         self._last_tick = clock()
 
     def tick(self) -> None:
-        """Says that the main loop turned. Call it every step."""
+        """Records that the main loop is running. Call it every step."""
         self._last_tick = self._clock()
 
     def seconds_since_tick(self, now: float | None = None) -> float:
@@ -53,12 +53,12 @@ class Health:
         return (self._clock() if now is None else now) - self._last_tick
 
     def alive(self, now: float | None = None) -> bool:
-        """Whether the last tick is at most `stall_seconds` old at `now` by the same clock."""
+        """True if the last tick is at most `stall_seconds` old at `now` by the same clock."""
         return self.seconds_since_tick(now) <= self.stall_seconds
 
 
 class HttpAddressError(OSError):
-    """The HTTP page cannot be served where it was asked for. The message names the setting."""
+    """The HTTP pages cannot be served at this address. The message names the setting."""
 
 
 class HttpServer:
@@ -76,7 +76,7 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port really bound."""
+        """The bound port."""
         return self._server.server_port
 
     def close(self) -> None:
@@ -100,20 +100,20 @@ def serve_http(
     *,
     setting: str = "--metrics-port",
 ) -> HttpServer:
-    """Starts the page that Prometheus and the orchestrator's probes read.
+    """Serves the pages for Prometheus and for an orchestrator's probes.
 
-    ``/metrics`` is the registry in the format the client accepts. ``/healthz`` and ``/readyz``
-    answer 200, or 503 with the reason. Anything else is 404.
+    ``/metrics`` is the registry in the format that the client accepts. ``/healthz`` and ``/readyz``
+    answer 200, or 503 with the reason. Other paths are 404.
 
     Args:
         host: address to listen on: ``0.0.0.0`` in a container, ``127.0.0.1`` on a laptop.
-        port: TCP port; 0 takes a free one.
+        port: TCP port; 0 picks a free one.
         registry: metrics of this process.
-        health: asked at every probe.
-        setting: what the user would change if the port is taken; only for the error message.
+        health: read at every probe.
+        setting: option that sets the port, for the error message.
 
     Raises:
-        HttpAddressError: the address or port cannot be had.
+        HttpAddressError: the address or port is not available.
     """
 
     class Handler(_Handler):
@@ -122,19 +122,19 @@ def serve_http(
     try:
         return HttpServer(_Server((host, port), Handler))
     except (OSError, OverflowError) as error:
-        cure = f"choose another port with {setting} (0 takes a free one)"
+        cure = f"choose another port with {setting} (0 picks a free one)"
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
 
 
 def stop_on_signals() -> threading.Event:
     """Turns SIGTERM and SIGINT into an event for the main loop.
 
-    The first SIGINT (Ctrl-C) asks for a clean end; a second one ends the process at once. Call it
-    from ``__main__`` alone, in the main thread. A signal interrupts no blocking socket call, so
-    every one needs a timeout (PEP 475).
+    The first SIGINT (Ctrl-C) requests a clean end; a second one ends the process at once. Call it
+    in the main thread only. Signals do not interrupt blocking socket calls (PEP 475), so each call
+    needs a timeout.
 
     Returns:
-        An event that is set once the process should end. Ask it with ``is_set()`` between steps.
+        An event that is set when the process should end; check it between steps.
     """
     stop = threading.Event()
 
@@ -152,19 +152,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # HTTPServer's own asks DNS for this host's full name, which can take a container seconds.
+        # HTTPServer.server_bind looks up the host's full name: seconds in some containers.
         socketserver.TCPServer.server_bind(self)
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)
 
     def handle_error(self, request: object, client_address: object) -> None:
         if isinstance(sys.exception(), ConnectionError | TimeoutError):
-            return  # the scraper hung up: its own business
+            return  # the client hung up: not an error of the service
         super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Pages:
-    """Decides the answers; no network in here."""
+    """Computes responses, without I/O."""
 
     def __init__(self, registry: CollectorRegistry, health: Health) -> None:
         self._registry = registry
@@ -198,7 +198,7 @@ class _Pages:
 
 class _Handler(BaseHTTPRequestHandler):
     pages: _Pages
-    timeout = 10.0  # seconds; a client that sends nothing must not hold a thread for ever
+    timeout = 10.0  # seconds; a silent client must not hold a thread forever
 
     def do_GET(self) -> None:
         status, content_type, body = self.pages.answer(self.path, self.headers.get("Accept", ""))
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keeps a line per probe and scrape out of the log."""
+        """Suppresses the log line per probe and scrape."""
 
 
 def _plain(status: int, text: str) -> tuple[int, str, bytes]:

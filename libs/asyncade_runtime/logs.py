@@ -1,6 +1,6 @@
-"""Structured logs: one line per event, with the service and instance it came from.
+"""Structured logs: one line per event, with service and instance.
 
-An event is a short fixed phrase, its facts are fields: ``log.info("weights received", version=7)``.
+An event is a short fixed phrase with fields: ``log.info("weights received", version=7)``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def configure(
     level: str = "info",
     stream: TextIO | None = None,
 ) -> None:
-    """Sets how this process logs. Only a service's ``__main__`` calls it.
+    """Configures logging of this process. Only start-up code calls it.
 
     Args:
         service: such as ``actor``; in every line.
-        instance: which of its replicas, such as ``actor-3``; in every line.
+        instance: name of the replica, such as ``actor-3``; in every line.
         format: ``json``, one object per line with ``timestamp`` (UTC, ISO 8601), ``level``,
-            ``service``, ``instance``, ``event`` and the fields; or ``text`` for people, in colour
-            on a terminal only.
+            ``service``, ``instance``, ``event`` and the fields; or ``text`` for humans, in colour
+            on terminals only.
         level: least severe level to log: debug, info, warning, error or critical.
-        stream: where to; standard error when None.
+        stream: destination; None is standard error.
 
     Raises:
         ValueError: unknown level.
@@ -61,7 +61,7 @@ def configure(
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=lambda *_: _BestEffort(stream),
-        # Loggers made at import must follow a later configure(); a line costs microseconds more.
+        # Loggers created at import must follow a later configure(); costs microseconds per line.
         cache_logger_on_first_use=False,
     )
 
@@ -73,7 +73,7 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
 
 
 class _BestEffort(structlog.WriteLogger):
-    """Drops a line that cannot be written: a full disk must end no service that could go on."""
+    """Drops lines that cannot be written: a full disk must not end a service."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError):
@@ -94,14 +94,14 @@ def _text(*, colors: bool) -> list[Processor]:
     return [
         structlog.dev.ConsoleRenderer(
             colors=colors,
-            # Not the default, which draws boxes with Rich where that happens to be installed.
+            # The default draws boxes if Rich is installed.
             exception_formatter=structlog.dev.plain_traceback,
         ),
     ]
 
 
 def _spell_out_non_finite(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    # A diverged loss is worth logging, but a bare NaN is not JSON and breaks the reader.
+    # A diverged loss is worth logging, but NaN is not valid JSON.
     for key, value in event.items():
         if isinstance(value, float) and not math.isfinite(value):
             event[key] = str(value)

@@ -1,12 +1,12 @@
-"""The folder a training run leaves behind, and may be continued from.
+"""The folder of a training run.
 
-config.json          what was asked for: one section per program that had a part in it
+config.json          settings: one section per program
 metrics.jsonl        one object every few seconds
-summary.json         how it ended
+summary.json         outcome of the run
 checkpoints/         *.safetensors, the newest has the highest number
 tensorboard/         event files
 logs/                one file per service
-endpoints.json       where the learner of this moment listens
+endpoints.json       addresses of the running learner
 curve.png            return against env steps
 .lock                held by the learner that writes here
 """
@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any, Final
 
 _LAST_BYTES: Final = 2**15
-"""Of metrics.jsonl: some thirty rows."""
+"""Bytes read from the end of metrics.jsonl for the last row: about thirty rows."""
 
 
 class RunFolderError(ValueError):
-    """A run folder that cannot be used as asked. The message names the cure."""
+    """The run folder is unusable. The message names the cure."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all, also after a power cut.
+    """Writes a file completely or not at all, even across a power cut.
 
-    The data goes to a neighbour, is flushed to the disk, and takes the name in one step.
+    Writes to a temporary file in the same folder, flushes it to disk, and renames it.
     """
     neighbour = path.with_name(f".{path.name}.tmp")
     with neighbour.open("wb") as file:
@@ -50,10 +50,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append_whole(path: Path, data: bytes) -> None:
-    """Appends to a file all of it or nothing, so that what is appended next is not spoilt.
+    """Appends all of `data` or nothing, so that a partial write cannot damage the next one.
 
     Raises:
-        OSError: it could not be written, and was not.
+        OSError: the write failed; the file is unchanged.
     """
     with path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -66,13 +66,13 @@ def append_whole(path: Path, data: bytes) -> None:
 
 
 class RunFolder:
-    """One run's files.
+    """The files of one run.
 
     Args:
-        root: made with its subfolders if it is not there.
+        root: created with its subfolders if missing.
 
     Raises:
-        RunFolderError: it cannot be made.
+        RunFolderError: the folder cannot be created.
     """
 
     def __init__(self, root: Path) -> None:
@@ -90,14 +90,16 @@ class RunFolder:
             for folder in (self.checkpoints, self.tensorboard, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFolderError(f"{root} cannot be made ({error}); choose another one") from error
+            raise RunFolderError(
+                f"{root} cannot be created ({error}); choose another one"
+            ) from error
 
     @staticmethod
     def existing(root: Path) -> RunFolder:
-        """Returns the run in a folder that must be one already.
+        """Opens an existing run.
 
         Raises:
-            RunFolderError: there is no run.
+            RunFolderError: the folder holds no run.
         """
         if not (root / "config.json").is_file():
             raise RunFolderError(f"{root} holds no run (no config.json); is the path right?")
@@ -105,13 +107,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keeps other learners out: two that write here would resume from each other's checkpoints.
+        """Locks the folder for the duration of a ``with`` block.
 
-        The lock is the kernel's (flock(2)): it goes with the process, however that ends, so one
-        that was killed locks nobody out.
+        Two learners in one folder would resume from each other's checkpoints. The kernel releases
+        the lock (flock(2)) when the process ends, so a killed process leaves no lock behind.
 
         Raises:
-            RunFolderError: another process has it, or it cannot be had here.
+            RunFolderError: another process holds the lock, or the file system has no locks.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -128,30 +130,30 @@ class RunFolder:
             yield
 
     def read_config(self) -> dict[str, Any]:
-        """Returns all sections of config.json; none before the first `write_config`."""
+        """Returns all sections of config.json; empty before the first `write_config`."""
         return _read(self._config) or {}
 
     def write_config(self, section: str, values: Mapping[str, Any]) -> None:
         """Sets one section of config.json and keeps the others.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: the file cannot be written.
         """
         _write(self._config, self.read_config() | {section: dict(values)})
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl.
+        """Appends a line to metrics.jsonl.
 
         Raises:
-            OSError: it could not be written, and was not.
+            OSError: the write failed; the file is unchanged.
         """
         append_whole(self._metrics, (json.dumps(dict(row)) + "\n").encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl.
 
-        A process that was killed may leave half a line, and the one that continues the run writes
-        behind it: lines that are no JSON are passed over.
+        A killed process may leave half a line in the middle of the file: lines that are not valid
+        JSON are skipped.
         """
         try:
             return _rows(self._metrics.read_bytes())
@@ -159,7 +161,7 @@ class RunFolder:
             return []
 
     def last_metrics(self) -> dict[str, Any] | None:
-        """Returns the newest row of metrics.jsonl, if there is one, without reading the others."""
+        """Returns the newest row of metrics.jsonl, or None, reading only the end of the file."""
         try:
             with self._metrics.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -170,10 +172,10 @@ class RunFolder:
         return rows[-1] if rows else None
 
     def forget_metrics_after(self, env_steps: int, seconds: float) -> None:
-        """Drops the rows beyond a checkpoint that is being resumed: they will be lived again.
+        """Drops the rows after the checkpoint that a run resumes from: they will be repeated.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: the file cannot be written.
         """
         kept = [
             row
@@ -183,42 +185,42 @@ class RunFolder:
         _keep(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
     def read_summary(self) -> dict[str, Any] | None:
-        """Returns summary.json, if the run has ended."""
+        """Returns summary.json, or None while the run has not ended."""
         return _read(self._summary)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: the file cannot be written.
         """
         _write(self._summary, summary)
 
     def remove_summary(self) -> None:
-        """Removes the summary of an earlier ending: the run goes on."""
+        """Removes the summary of an earlier sitting when the run continues."""
         self._summary.unlink(missing_ok=True)
 
     def read_endpoints(self) -> dict[str, Any] | None:
-        """Returns where the learner listens, if it does."""
+        """Returns the running learner's addresses, or None."""
         return _read(self._endpoints)
 
     def write_endpoints(self, endpoints: Mapping[str, Any]) -> None:
-        """Says where the learner listens.
+        """Writes the learner's addresses.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: the file cannot be written.
         """
         _write(self._endpoints, endpoints)
 
     def remove_endpoints(self) -> None:
-        """Forgets where an earlier learner listened."""
+        """Removes the addresses of an earlier learner."""
         self._endpoints.unlink(missing_ok=True)
 
 
 def source_commit() -> str:
-    """Returns the commit of the checkout this code runs from, with ``+`` if it was changed since.
+    """Returns the commit of this code's checkout, with ``+`` if there are uncommitted changes.
 
-    ``unknown`` outside a checkout.
+    Returns ``unknown`` outside a checkout.
     """
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
@@ -242,7 +244,7 @@ def _rows(lines: bytes) -> list[dict[str, Any]]:
     for line in lines.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # also where a character is cut
+        except ValueError:  # invalid JSON, or a character cut in half
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -255,9 +257,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path} is no JSON: {error}; mend or remove it") from error
+        raise RunFolderError(f"{path} is not valid JSON: {error}; repair or remove it") from error
     if not isinstance(content, dict):
-        raise RunFolderError(f"{path} is no JSON object; mend or remove it")
+        raise RunFolderError(f"{path} is not a JSON object; repair or remove it")
     return content
 
 
@@ -270,5 +272,5 @@ def _keep(path: Path, text: str) -> None:
         write_atomically(path, text.encode())
     except OSError as error:
         raise RunFolderError(
-            f"{path} cannot be written ({error}); make room there, or choose another folder"
+            f"{path} cannot be written ({error}); free disk space, or choose another folder"
         ) from error

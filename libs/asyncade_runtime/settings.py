@@ -1,10 +1,10 @@
-"""Settings of a service: a frozen, typed record, read once, whose errors teach.
+"""Settings of a service: a frozen, typed record, read once at start-up.
 
-A command-line flag beats an environment variable, which beats the default. Only ``__main__`` calls
-`load`, with the process's own arguments and environment.
+A command-line flag overrides an environment variable, which overrides the default. Only start-up
+code calls `load`, with the process's arguments and environment.
 
     class ActorSettings(Settings):
-        '''Plays Atari games and sends what happened to the learner.'''
+        '''Plays Atari games and sends trajectories to the learner.'''
 
         model_config = SettingsConfigDict(
             env_prefix="ASYNCADE_ACTOR_", cli_prog_name="asyncade-actor"
@@ -37,19 +37,19 @@ from pydantic_settings import (
 __all__ = ["Settings", "SettingsConfigDict", "SettingsError", "load", "settings_table"]
 
 _NONE = "null"
-"""How an optional setting is switched off, as a flag's value or a variable's."""
+"""Value of a flag or variable that switches an optional setting off."""
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used. The message has one line per problem."""
+    """Settings are invalid. The message has one line per problem."""
 
 
 class Settings(BaseSettings):
-    """Base of every service's settings. Give `env_prefix` and `cli_prog_name`.
+    """Base class of settings. Subclasses define `env_prefix` and `cli_prog_name`.
 
     Fields are flat, without aliases: the field ``unroll_length`` is the flag ``--unroll-length``
-    and the variable ``PREFIX_UNROLL_LENGTH``. The class docstring opens the text of ``--help``.
-    Constructing one directly, as tests do, reads neither the environment nor the command line.
+    and the variable ``PREFIX_UNROLL_LENGTH``. The class docstring opens the ``--help`` text.
+    Constructing an instance reads neither the environment nor the command line.
     """
 
     model_config = SettingsConfigDict(
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leaves the constructor's arguments as the only source; `load` brings the others."""
+        """Reads only the constructor's arguments; `load` adds the other sources."""
         return (init_settings,)
 
 
@@ -83,24 +83,24 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
     """Reads the settings of one service.
 
     Args:
-        cls: which settings.
+        cls: class of the settings.
         argv: command line without the program's name.
-        environ: environment variables. Those without the prefix are ignored, and so are empty
+        environ: environment variables. Variables without the prefix are ignored, and so are empty
             ones: ``ACTORS=`` in a Compose file means the default.
 
     Returns:
-        The settings, validated.
+        The validated settings.
 
     Raises:
-        SettingsError: an unknown flag or variable, or a value that is not allowed.
-        SystemExit: after ``--help`` was printed.
+        SettingsError: unknown flag or variable, or invalid value.
+        SystemExit: after printing ``--help``.
     """
     problems = [*_unknown_variables(cls, environ), *_unknown_flags(cls, argv)]
     if problems:
         raise SettingsError("\n".join(problems))
     try:
         from_environment = EnvSettingsSource(cls)
-        # The library read os.environ itself; what it answers with is replaced by our argument.
+        # The library reads os.environ itself; replace what it read by our argument.
         from_environment.env_vars = {key.lower(): value for key, value in environ.items() if value}
         from_flags: CliSettingsSource[Any] = CliSettingsSource(
             cls, cli_parse_args=list(argv), formatter_class=argparse.HelpFormatter
@@ -117,10 +117,10 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
 
 
 def settings_table(cls: type[Settings]) -> str:
-    """Writes the settings as a Markdown table, for the service's README.
+    """Returns the settings as a Markdown table, for the service's README.
 
     Args:
-        cls: which settings.
+        cls: class of the settings.
 
     Returns:
         A header and one row per setting: flag, environment variable, default, meaning.
@@ -185,7 +185,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 def _explained(cls: type[Settings], detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
-        return message  # a rule between several settings names them itself
+        return message  # a rule about several settings names them itself
     name = str(detail["loc"][0])
     where = f"{_flag(name)} ({_variable(cls, name)})"
     if detail["type"] == "missing":

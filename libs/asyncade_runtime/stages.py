@@ -1,4 +1,4 @@
-"""Where a loop's time goes: at every moment it is in exactly one stage."""
+"""Time accounting of a main loop: at any moment it is in exactly one stage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prometheus_client import Counter
 class Stages:
     """Adds the time between two `enter` calls to the stage entered first.
 
-    So the stages' shares sum to one, and ``rate(..._stage_seconds_total)`` is a stage's share of
-    the time. Metrics cost a microsecond: enter stages per unroll or per vector step, not per game.
+    The stages' shares sum to one, so ``rate(..._stage_seconds_total)`` is a stage's share of the
+    time. An update costs a microsecond: enter stages per unroll or vector step, not per game.
 
     Args:
-        counter: with the one label ``stage``.
-        names: every stage, so that each series exists from the start.
+        counter: with the single label ``stage``.
+        names: all stages, so that each series exists from the start.
         clock: monotonic time in seconds.
     """
 
@@ -30,12 +30,12 @@ class Stages:
         self._since = clock()
 
     def enter(self, name: str) -> None:
-        """Ends the current stage and begins another."""
+        """Leaves the current stage and enters another."""
         now = self._clock()
         self._counters[self._current].inc(now - self._since)
         self._seconds[self._current] += now - self._since
         self._current, self._since = name, now
 
     def seconds(self) -> dict[str, float]:
-        """Returns the seconds spent in each stage that has been left."""
+        """Returns the seconds spent in each stage, without the time since the last `enter`."""
         return dict(self._seconds)

@@ -1,4 +1,4 @@
-"""Weights as all who listen to a learner take them: decoded, and not had before."""
+"""Decodes weights from a subscription and skips versions that were already returned."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from asyncade_runtime.transport.roles import Subscriber
 
 
 class Arrival(NamedTuple):
-    """Weights, and the frame that they came in."""
+    """Decoded weights and their frame."""
 
     weights: Weights
     frame: bytes
 
 
 class WeightsFeed:
-    """The newest weights, where a subscription brings frames.
+    """The newest weights of a subscription.
 
     Args:
-        subscriber: to a learner, or to a relay.
-        stages: entered at ``weights`` when a frame is there, before it is decoded.
-        refused: counts what cannot be used, by the label ``reason``.
-        log: told why.
+        subscriber: to a learner or a relay.
+        stages: enters ``weights`` before decoding a frame.
+        refused: counts unusable weights, by the label ``reason``.
+        log: logs the reason.
     """
 
     def __init__(self, subscriber: Subscriber, stages: Stages, refused: Counter, log: Any) -> None:
@@ -39,13 +39,13 @@ class WeightsFeed:
         self._policy_version = 0
 
     def newer(self, timeout_s: float) -> Arrival | None:
-        """Returns weights that have not been returned yet, if there are any.
+        """Returns the newest weights that have not been returned yet, or None.
 
-        A frame that was sent again for somebody who joined is passed over; one that is no weights
-        is counted and logged. A learner that restarted has another run: its versions count anew.
+        Frames re-sent for joiners are skipped; frames that are not weights are counted and logged.
+        A restarted learner has a new run, whose versions count anew.
 
         Args:
-            timeout_s: how long to wait for a frame, in seconds.
+            timeout_s: longest time to wait for a frame, in seconds.
         """
         frame = self._subscriber.latest(timeout_s)
         if frame is None:
@@ -65,6 +65,6 @@ class WeightsFeed:
         return Arrival(weights, frame)
 
     def refuse(self, reason: str, detail: str) -> None:
-        """Counts and logs weights that cannot be used."""
+        """Counts and logs unusable weights."""
         self._refused.labels(reason=reason).inc()
         self._log.warning("weights refused", reason=reason, detail=detail)

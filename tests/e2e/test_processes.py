@@ -346,8 +346,8 @@ def test_a_run_is_not_written_over(pong: SimpleNamespace, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("service", "flag", "cure"),
     [
-        ("learner", "--upstream-address=tcp://127.0.0.1:{}", "the port is taken"),
-        ("learner", "--weights-address=tcp://127.0.0.1:{}", "the port is taken"),
+        ("learner", "--upstream-address=tcp://127.0.0.1:{}", "another port"),
+        ("learner", "--weights-address=tcp://127.0.0.1:{}", "another port"),
         ("learner", "--metrics-port={}", "choose another port with --metrics-port"),
         ("actor", "--metrics-port={}", "choose another port with --metrics-port"),
     ],

@@ -50,7 +50,7 @@ def test_messages_go_both_ways(tmp_path: Path, encrypted: bool) -> None:
         finally:
             outbox.close()
             subscriber.close()
-    warned = [one for one in told if one["event"].startswith("nothing is encrypted")]
+    warned = [one for one in told if one["event"].startswith("no encryption")]
     assert bool(warned) != encrypted
 
 

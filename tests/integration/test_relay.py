@@ -27,13 +27,13 @@ from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.zmq_role import wait_for_any
 from asyncade_runtime.transport.zmq_sockets import (
     EVERY_VERSION_HWM,
     ZmqInbox,
     ZmqOutbox,
     ZmqPublisher,
     ZmqSubscriber,
-    wait_for_any,
 )
 from integration.transports import DEADLINE_S, eventually, when_free
 

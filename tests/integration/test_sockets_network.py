@@ -10,13 +10,8 @@ import time
 import pytest
 import zmq
 
-from asyncade_runtime.transport.zmq_sockets import (
-    SocketAddressError,
-    ZmqInbox,
-    ZmqOutbox,
-    ZmqPublisher,
-    ZmqSubscriber,
-)
+from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from integration.transports import (
     DEADLINE_S,
     MAX_BYTES,
@@ -222,7 +217,7 @@ def test_an_address_that_cannot_be_connected_to_is_named(
 
 def test_a_taken_port_says_so(context: zmq.SyncContext) -> None:
     inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
-    with pytest.raises(SocketAddressError, match=f"{inbox.endpoint}.*taken.*another port"):
+    with pytest.raises(SocketAddressError, match=f"{inbox.endpoint}.*another port"):
         ZmqPublisher(context, inbox.endpoint)
     inbox.close()
 

@@ -9,15 +9,10 @@ from typing import Protocol, TypeVar
 
 import zmq
 
+from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
-from asyncade_runtime.transport.zmq_sockets import (
-    SocketAddressError,
-    ZmqInbox,
-    ZmqOutbox,
-    ZmqPublisher,
-    ZmqSubscriber,
-)
+from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 
 DEADLINE_S = 60.0  # generous: only a failing test ever waits this long
 SHORT_S = 0.02

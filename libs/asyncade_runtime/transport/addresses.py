@@ -1,6 +1,6 @@
-"""Binding and connecting, with errors that name the address and the cure.
+"""Binds and connects sockets; errors name the address and the cure.
 
-libzmq itself accepts ``tcp://host:99999`` and uses port 34463, and connects to port 0 for ever.
+libzmq itself accepts ``tcp://host:99999`` as port 34463 and connects to port 0 forever.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ _TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>[^:]*)")
 
 _CURES = {
     errno.EADDRINUSE: (
-        "the port is taken; stop the process that has it, or choose another port"
-        " (tcp://127.0.0.1:* takes a free one)"
+        "the port is in use; stop the process that uses it, or choose another port"
+        " (tcp://127.0.0.1:* picks a free one)"
     ),
-    errno.EADDRNOTAVAIL: "this machine has no such IP address; tcp://*:PORT binds all it has",
-    errno.ENODEV: "this machine has no such interface or name; tcp://*:PORT binds all it has",
-    errno.EACCES: "not allowed; choose a port above 1023",
+    errno.EADDRNOTAVAIL: "this machine has no such IP address; tcp://*:PORT binds all addresses",
+    errno.ENODEV: "this machine has no such interface or name; tcp://*:PORT binds all addresses",
+    errno.EACCES: "permission denied; choose a port above 1023",
 }
 
 
 class SocketAddressError(ValueError):
-    """An address that cannot be bound or connected to. The message names it and the cure."""
+    """The address cannot be bound or connected to. The message names it and the cure."""
 
 
 def bind(socket: zmq.SyncSocket, address: str) -> str:
-    """Binds and returns the address really bound.
+    """Binds the socket and returns the bound address.
 
     Args:
-        socket: with all its options set: later ones would not take effect.
-        address: such as ``tcp://*:5555``; the port ``*`` takes a free one.
+        socket: with all options set: libzmq ignores options that are set later.
+        address: such as ``tcp://*:5555``; the port ``*`` picks a free one.
 
     Raises:
-        SocketAddressError: the address is wrong, taken or not this machine's.
+        SocketAddressError: the address is malformed, in use, or not an address of this machine.
     """
     _check_tcp("bind", address, any_port=True)
     try:
@@ -46,16 +46,14 @@ def bind(socket: zmq.SyncSocket, address: str) -> str:
 
 
 def connect(socket: zmq.SyncSocket, address: str) -> str:
-    """Connects and returns the address.
-
-    Connecting only says whom to look for: the peer need not exist yet.
+    """Starts connecting in the background and returns the address. The peer need not exist yet.
 
     Args:
-        socket: with all its options set: later ones would not take effect.
+        socket: with all options set: libzmq ignores options that are set later.
         address: such as ``tcp://learner:5555``.
 
     Raises:
-        SocketAddressError: the address is wrong as written. An unknown host name is no error.
+        SocketAddressError: the address is malformed. An unknown host name is not an error.
     """
     _check_tcp("connect", address, any_port=False)
     try:
@@ -67,7 +65,7 @@ def connect(socket: zmq.SyncSocket, address: str) -> str:
 
 def _check_tcp(verb: str, address: str, *, any_port: bool) -> None:
     if not address.startswith("tcp://"):
-        return  # ipc:// and inproc:// have no port; libzmq judges them
+        return  # ipc:// and inproc:// have no port; libzmq checks them
     match = _TCP.fullmatch(address)
     port = match["port"] if match else ""
     if any_port and port == "*":

@@ -1,4 +1,4 @@
-"""What happens to a process's connections, counted and logged."""
+"""Counts and logs the connection events of a process."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 
 
 class _HasEvents(Protocol):
-    """A socket role, or what stands before one."""
+    """A socket role, or a wrapper of one."""
 
     def events(self) -> list[ConnectionEvent]:
-        """Returns what happened since the last call."""
+        """Returns the connection events since the last call."""
         ...
 
 
 class ConnectionLog:
-    """Tells of a process's sockets.
+    """Counts and logs connection events of named sockets.
 
     Args:
         counter: with the labels ``socket`` and ``event``.
-        log: told of a learner that comes or goes, and in detail of everything else.
-        serving: by name, sockets that others connect to. Whom they let in is no trouble of theirs.
-        using: by name, sockets that connect to a learner.
-        keys_option: of the command line, where `using` needs keys.
+        log: outgoing connections are logged at level info, the rest at debug.
+        serving: sockets that peers connect to, by name. A refused peer is not an error here.
+        using: sockets that connect to a learner, by name.
+        keys_option: command-line option that sets the keys of `using`, for the error message.
     """
 
     def __init__(
@@ -45,25 +45,24 @@ class ConnectionLog:
         self._keys_option = keys_option
 
     def note(self) -> None:
-        """Counts and logs what happened since the last call. Call it every step.
+        """Counts and logs the events since the last call. Call it every step.
 
         Raises:
-            AccessRefusedError: by the learner: whoever is not wanted must not look as if it were
-                only slow.
+            AccessRefusedError: the learner refused this process's key, or has an unknown key.
         """
         for socket, role in self._serving.items():
             for event in role.events():
-                self._tell(socket, event, "debug")
+                self._record(socket, event, "debug")
         for socket, role in self._using.items():
             for event in role.events():
-                self._tell(socket, event, "debug" if event.kind == "retried" else "info")
+                self._record(socket, event, "debug" if event.kind == "retried" else "info")
                 if event.kind == "refused":
                     raise AccessRefusedError(
                         f"{event.detail}: give both sides keys that were made together, with"
                         f" {self._keys_option}"
                     )
 
-    def _tell(self, socket: str, event: ConnectionEvent, level: str) -> None:
+    def _record(self, socket: str, event: ConnectionEvent, level: str) -> None:
         self._counter.labels(socket=socket, event=event.kind).inc()
         log = getattr(self._log, level)
         log(f"{socket} {event.kind}", endpoint=event.endpoint, detail=event.detail)

@@ -1,13 +1,14 @@
-"""Who may talk to whom: CURVE encrypts connections, and the learner lets in only keys it knows.
+"""CURVE keys: encrypted connections, and a learner that admits only known public keys.
 
-A folder of keys is either the learner's or an actor's, so that neither needs the other's secret:
+The learner and the actors have separate folders, so neither holds the other's secret key:
 
-    keys/learner/learner.key_secret    the learner's pair
-    keys/learner/actor.key             public: who is let in; any number of .key files
-    keys/actor/actor.key_secret        the actors' pair
-    keys/actor/learner.key             public: whom actors trust
+    keys/learner/learner.key_secret    the learner's key pair
+    keys/learner/actor.key             public keys to admit; any number of .key files
+    keys/actor/actor.key_secret        the actors' key pair
+    keys/actor/learner.key             the learner's public key
 
-Files are as pyzmq's `zmq.auth` and czmq write them. Source: ZeroMQ RFC 26 (CurveZMQ), RFC 27 (ZAP).
+The file format is that of pyzmq's `zmq.auth` and czmq. Source: ZeroMQ RFC 26 (CurveZMQ) and
+RFC 27 (ZAP).
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ _PUBLIC: Final = ".key"
 
 
 class KeysError(ValueError):
-    """A folder of keys that cannot be used. The message names it and the cure."""
+    """A folder of keys is unusable. The message names it and the cure."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerKeys:
-    """The side that is connected to.
+    """Keys of the binding side.
 
     Attributes:
         public: 40 characters of Z85 (RFC 32).
-        secret: likewise.
-        allowed: the folder of the public keys that are let in.
+        secret: 40 characters of Z85.
+        allowed: folder of the public keys to admit.
     """
 
     public: bytes
@@ -53,12 +54,12 @@ class LearnerKeys:
     allowed: Path
 
     def options(self) -> Options:
-        """Returns what a socket has to be told before it binds."""
+        """Returns socket options to set before binding."""
         return {
             zmq.CURVE_SERVER: 1,
             zmq.CURVE_PUBLICKEY: self.public,
             zmq.CURVE_SECRETKEY: self.secret,
-            # Without an authenticator, CURVE alone lets everybody in; this lets nobody in then.
+            # CURVE without an authenticator admits every key; with this domain enforced, none.
             zmq.ZAP_DOMAIN: _DOMAIN.encode(),
             zmq.ZAP_ENFORCE_DOMAIN: 1,
         }
@@ -66,12 +67,12 @@ class LearnerKeys:
 
 @dataclass(frozen=True, slots=True)
 class ActorKeys:
-    """The side that connects.
+    """Keys of the connecting side.
 
     Attributes:
         public: 40 characters of Z85.
-        secret: likewise.
-        learner: the learner's public key: nobody else is talked to.
+        secret: 40 characters of Z85.
+        learner: the learner's public key, the only one accepted.
     """
 
     public: bytes
@@ -79,7 +80,7 @@ class ActorKeys:
     learner: bytes
 
     def options(self) -> Options:
-        """Returns what a socket has to be told before it connects."""
+        """Returns socket options to set before connecting."""
         return {
             zmq.CURVE_SERVERKEY: self.learner,
             zmq.CURVE_PUBLICKEY: self.public,
@@ -88,24 +89,24 @@ class ActorKeys:
 
 
 def load_learner_keys(folder: Path) -> LearnerKeys:
-    """Reads a learner's folder.
+    """Reads the learner's folder.
 
     Raises:
-        KeysError: a key is missing or none.
+        KeysError: a key is missing or malformed.
     """
     public, secret = _pair(folder, LEARNER)
     if not any(folder.glob(f"*{_PUBLIC}")):
         raise KeysError(
-            f"{folder} holds no actor's {_PUBLIC} file: nobody could be let in; {_CURE}"
+            f"{folder} holds no actor's {_PUBLIC} file, so no actor could connect; {_CURE}"
         )
     return LearnerKeys(public=public, secret=secret, allowed=folder)
 
 
 def load_actor_keys(folder: Path) -> ActorKeys:
-    """Reads an actor's folder.
+    """Reads the actors' folder.
 
     Raises:
-        KeysError: a key is missing or none.
+        KeysError: a key is missing or malformed.
     """
     public, secret = _pair(folder, ACTOR)
     learner, _ = _read(folder / f"{LEARNER}{_PUBLIC}")
@@ -114,9 +115,9 @@ def load_actor_keys(folder: Path) -> ActorKeys:
 
 @contextmanager
 def authenticating(context: zmq.SyncContext, keys: LearnerKeys | None) -> Iterator[None]:
-    """While it lasts, sockets of this context that have these keys let in only keys that are known.
+    """Authenticates the peers of this context's CURVE sockets for the duration of a ``with`` block.
 
-    Public keys added to the folder later count from the next start on.
+    Public keys that are added to the folder later take effect at the next start.
     """
     if keys is None:
         yield
@@ -131,16 +132,16 @@ def authenticating(context: zmq.SyncContext, keys: LearnerKeys | None) -> Iterat
 
 
 def make_keys(folder: Path) -> bool:
-    """Makes the folders of a learner and of its actors, unless they are there.
+    """Creates both folders of keys unless they are complete.
 
     Args:
-        folder: that both are in.
+        folder: parent of both folders.
 
     Returns:
-        Whether they were made; False if they were complete.
+        True if keys were created, False if all existed.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a folder cannot be written.
     """
     parts = {LEARNER: folder / LEARNER, ACTOR: folder / ACTOR}
     other = {LEARNER: ACTOR, ACTOR: LEARNER}
@@ -163,7 +164,7 @@ _CURE: Final = "asyncade keys FOLDER makes both sides' keys"
 
 def _put(source: Path, path: Path, mode: int) -> None:
     path.unlink(missing_ok=True)
-    path.touch(mode, exist_ok=False)  # the mode first: nobody else may read it for a moment
+    path.touch(mode, exist_ok=False)  # the mode first, so that the secret is never readable
     path.write_bytes(source.read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Both ends that actors connect to, as a learner and a relay open them."""
+"""Opens the two sockets that actors connect to, for a learner or a relay."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqPublisher
 
 
 class Addresses(Protocol):
-    """Settings of a service that actors connect to."""
+    """Settings of the two sockets."""
 
     @property
     def upstream_address(self) -> str:
-        """To bind for what actors send."""
+        """Address to bind for actors' messages."""
         ...
 
     @property
     def weights_address(self) -> str:
-        """To bind for weights."""
+        """Address to bind for weights."""
         ...
 
     @property
     def keys(self) -> Path | None:
-        """Folder of the learner's CURVE keys; None: nothing is encrypted."""
+        """Folder of the learner's CURVE keys; None disables encryption."""
         ...
 
 
@@ -37,21 +37,20 @@ class Addresses(Protocol):
 def listening(
     context: zmq.SyncContext, addresses: Addresses, *, max_message_bytes: int
 ) -> Iterator[tuple[ZmqInbox, ZmqPublisher]]:
-    """Opens both ends until the block ends, and warns where they are open to everybody.
+    """Opens both sockets for the duration of a ``with`` block; warns if there are no keys.
 
     Args:
-        context: of this process.
-        addresses: to bind, and keys.
-        max_message_bytes: larger ones end their connection.
+        context: ZeroMQ context of the process.
+        addresses: addresses and folder of keys.
+        max_message_bytes: a larger frame ends its connection.
 
     Raises:
-        KeysError: the folder does not hold them.
+        KeysError: the folder holds no usable keys.
         SocketAddressError: an address cannot be bound.
     """
     keys = None if addresses.keys is None else load_learner_keys(addresses.keys)
     if keys is None:
-        what = "nothing is encrypted, and whoever reaches the ports is let in"
-        get_logger().warning(what, cure="--keys")
+        get_logger().warning("no encryption, no authentication", cure="--keys")
     with ExitStack() as closing:
         closing.enter_context(authenticating(context, keys))
         upstream = addresses.upstream_address

@@ -1,7 +1,7 @@
-"""The socket roles inside one process: same semantics, no network.
+"""The socket roles within one process: same semantics, no network.
 
-For tests, and for learning runs where actor and learner are stepped by one thread or are threads of
-one process. Everything here may be shared between threads.
+For tests and for in-process training, where one thread steps actor and learner or each has a
+thread. Thread-safe.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from asyncade_runtime.transport.roles import ConnectionEvent
 
 
 class MemoryQueue:
-    """A bounded queue with an `Outbox` side for any number of actors and one `Inbox` side.
+    """A bounded queue with any number of `Outbox` sides and one `Inbox` side.
 
-    As over ZeroMQ, nothing is taken while there is no inbox, and what an inbox had not received
-    when it was closed is lost.
+    As over ZeroMQ, frames are refused while there is no inbox, and closing the inbox loses the
+    frames that it has not received.
 
     Args:
-        capacity: frames it holds; more are refused.
+        capacity: frames in the queue at most.
     """
 
     def __init__(self, capacity: int = 2) -> None:
@@ -33,7 +33,7 @@ class MemoryQueue:
         return MemoryOutbox(self)
 
     def inbox(self) -> MemoryInbox:
-        """Returns the receiving side; from now on frames are taken."""
+        """Returns the receiving side; frames are accepted from now on."""
         return MemoryInbox(self)
 
     def _open(self) -> None:
@@ -67,7 +67,7 @@ class MemoryQueue:
 
 
 class _MemoryRole:
-    """Nothing can happen to a connection that does not exist."""
+    """Has no connections, so no events."""
 
     endpoint = "memory"
 
@@ -76,7 +76,7 @@ class _MemoryRole:
         return []
 
     def close(self) -> None:
-        """Ends the role. A second call does nothing."""
+        """Closes the role. A second call does nothing."""
 
 
 class MemoryOutbox(_MemoryRole):
@@ -86,7 +86,7 @@ class MemoryOutbox(_MemoryRole):
         self._queue = queue
 
     def send(self, frame: bytes, timeout_s: float) -> bool:
-        """Hands over one frame; False when there was no room for `timeout_s` seconds."""
+        """Queues one frame; returns False if there is no room within `timeout_s` seconds."""
         return self._queue._put(frame, timeout_s)
 
 
@@ -99,11 +99,11 @@ class MemoryInbox(_MemoryRole):
         queue._open()
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """Returns the next frame, or None when there was none for `timeout_s` seconds."""
+        """Returns the next frame; None if none arrives within `timeout_s` seconds."""
         return self._queue._take(timeout_s)
 
     def close(self) -> None:
-        """Refuses further frames and drops those not received. A second call does nothing."""
+        """Refuses further frames and drops the queued ones. A second call does nothing."""
         if self._open:
             self._open = False
             self._queue._close()
@@ -122,7 +122,7 @@ class MemoryBroadcast:
         return MemoryPublisher(self)
 
     def subscriber(self) -> MemorySubscriber:
-        """Returns a new subscriber, which like any late one waits for `welcome_joiners`."""
+        """Returns a new subscriber; `welcome_joiners` sends it the last frame."""
         return MemorySubscriber(self)
 
     def _subscribe(self, subscriber: MemorySubscriber) -> None:
@@ -139,7 +139,7 @@ class MemoryBroadcast:
             joined, self._joined = self._joined, 0
             return joined
 
-    def _show(self, frame: bytes) -> None:
+    def _send(self, frame: bytes) -> None:
         with self._changed:
             self._newest = dict.fromkeys(self._newest, frame)
             self._changed.notify_all()
@@ -161,15 +161,15 @@ class MemoryPublisher(_MemoryRole):
         self._last_frame: bytes | None = None
 
     def publish(self, frame: bytes) -> None:
-        """Shows `frame` to every subscriber and keeps it for late ones. Never blocks."""
+        """Sends `frame` to every subscriber and keeps it for late subscribers. Never blocks."""
         self._last_frame = frame
-        self._broadcast._show(frame)
+        self._broadcast._send(frame)
 
     def welcome_joiners(self) -> int:
-        """Shows the last frame once more if anybody subscribed; returns how many did."""
+        """Re-sends the last frame if there are new subscribers; returns their number."""
         joined = self._broadcast._count_joined()
         if joined and self._last_frame is not None:
-            self._broadcast._show(self._last_frame)
+            self._broadcast._send(self._last_frame)
         return joined
 
 
@@ -181,7 +181,7 @@ class MemorySubscriber(_MemoryRole):
         broadcast._subscribe(self)
 
     def latest(self, timeout_s: float) -> bytes | None:
-        """Returns the newest frame not yet returned; None when none came in `timeout_s` s."""
+        """Returns the newest frame not yet returned; None if none arrives in `timeout_s` s."""
         return self._broadcast._take(self, timeout_s)
 
     def close(self) -> None:

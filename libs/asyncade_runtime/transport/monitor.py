@@ -1,7 +1,7 @@
-"""Watches the connections of one ZeroMQ socket.
+"""Monitors the connections of one ZeroMQ socket.
 
-ZeroMQ hides connections by design: a PUSH with a wrong key or a dead peer only looks slow. libzmq
-tells the truth on a monitor socket, drained here. Source: libzmq doc/zmq_socket_monitor.adoc.
+ZeroMQ hides connections by design: a PUSH socket with a wrong key or a dead peer only looks slow.
+libzmq reports connection events on a monitor socket. Source: libzmq doc/zmq_socket_monitor.adoc.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from asyncade_runtime.transport.roles import ConnectionEvent
 
-# Not EVENT_CONNECTED or EVENT_ACCEPTED: those report TCP, before the handshake, which can fail.
+# Not EVENT_CONNECTED or EVENT_ACCEPTED: they precede the handshake, which can still fail.
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
@@ -28,17 +28,17 @@ _GIVEN_UP_S = 1.0  # libzmq announces a retry within a millisecond
 
 
 class ConnectionMonitor:
-    """The monitor of one socket; lives in the thread that owns that socket."""
+    """Monitor of one socket; used by the thread that owns the socket."""
 
     def __init__(self, context: zmq.SyncContext, socket: zmq.SyncSocket) -> None:
-        # Never used twice: libzmq frees the name of a closed monitor only some time later.
+        # A fresh name each time: libzmq frees the name of a closed monitor only later.
         address = f"inproc://connection-monitor-{uuid.uuid4()}"
         self._watched = socket
         self._monitor = context.socket(zmq.PAIR)
-        # libzmq's I/O thread blocks on a full monitor: with the default limit a socket whose events
-        # nobody drained stopped reconnecting after 2,004 of them (measured, libzmq 4.3.5). Without
-        # a limit an undrained event costs some bytes, and there is at most one every few seconds.
-        # Socket.get_monitor_socket() connects before an option can be set, hence by hand.
+        # No limit: libzmq's I/O thread blocks on a full monitor. With the default limit, a socket
+        # with undrained events stopped reconnecting after 2,004 of them (libzmq 4.3.5). An event
+        # is a few bytes, and there is at most one every few seconds.
+        # Socket.get_monitor_socket() connects before options can be set, so it is not used.
         self._monitor.set(zmq.RCVHWM, 0)
         self._monitor.set(zmq.LINGER, 0)
         socket.monitor(address, _WATCHED)
@@ -46,7 +46,7 @@ class ConnectionMonitor:
         self._lost_at: float | None = None
 
     def drain(self) -> list[ConnectionEvent]:
-        """Returns what happened since the last call, oldest first, without blocking."""
+        """Returns the events since the last call, oldest first, without blocking."""
         events: list[ConnectionEvent] = []
         while True:
             try:
@@ -60,20 +60,20 @@ class ConnectionMonitor:
                 self._lost_at = time.monotonic() if lost else None
 
     def gave_up(self) -> bool:
-        """Whether libzmq lost the connection and does not try again.
+        """True if libzmq lost the connection and will not retry.
 
-        After a violation of the protocol, such as a frame above MAXMSGSIZE, the side that notices
-        ends its session for good. If that is the connecting side, nobody will connect again.
-        Otherwise a retry is announced at once. Only for a socket with one connection.
+        After a protocol violation, such as a frame above MAXMSGSIZE, the side that detects it ends
+        its session for good. If that is the connecting side, it never reconnects. Otherwise libzmq
+        announces a retry at once. Only valid for a socket with one connection.
         """
         return self._lost_at is not None and time.monotonic() - self._lost_at > _GIVEN_UP_S
 
     def reset(self) -> None:
-        """Forgets that libzmq gave up: its owner connected anew."""
+        """Clears `gave_up` after the owner has reconnected."""
         self._lost_at = None
 
     def close(self) -> None:
-        """Stops watching. Call it before the watched socket is closed."""
+        """Stops monitoring. Call it before closing the monitored socket."""
         self._watched.disable_monitor()
         self._monitor.close()
 
@@ -90,9 +90,9 @@ def _translated(event: int, value: int, endpoint: str) -> ConnectionEvent | None
             detail = f"the learner does not know the actor's key (ZAP status {int(value)})"
             return ConnectionEvent("refused", endpoint, detail)
         case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            detail = f"the peer speaks another protocol or none we know (code {int(value):#x})"
+            detail = f"the peer speaks another protocol (code {int(value):#x})"
         case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             detail = f"the peer hung up during the handshake (errno {int(value)})"
         case _:
-            return None  # MONITOR_STOPPED comes whatever was asked for
+            return None  # libzmq always sends MONITOR_STOPPED
     return ConnectionEvent("handshake_failed", endpoint, detail)

@@ -1,4 +1,4 @@
-"""What every ZeroMQ role has: options, heartbeats, a monitor, and an end."""
+"""Base classes of the ZeroMQ roles: socket options, heartbeats, monitoring, closing."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from asyncade_runtime.transport.roles import ConnectionEvent
 HEARTBEAT_TIMEOUT_S = 30.0
 """Seconds of silence after which a peer counts as dead.
 
-It must exceed the longest pause between two calls of `Inbox.receive`. A full PULL stops reading its
-connections, heartbeats included, and *either* side then takes the other for dead: with a timeout of
-0.6 s, a reader that paused longer lost the connection and every unroll in flight (measured).
+Must exceed the longest pause between two calls of `Inbox.receive`. A full PULL socket stops reading
+its connections, heartbeats included, and either side then declares the other dead: with a timeout
+of 0.6 s, a reader that paused longer lost the connection and every unroll in flight (measured).
 """
 
-
-_REFUSED_AFTER = 5
+_REFUSED_AFTER = 5  # failed handshakes in a row
 
 
 class ZmqRole:
-    """A socket and its monitor. Every option is set here, before bind or connect.
+    """A socket and its monitor. All options are set before bind or connect.
 
-    libzmq ignores most options that are set later, without a word, so this is the one place where
-    a socket is made.
+    libzmq silently ignores most options that are set later, so sockets are only created here.
     """
 
     def __init__(
@@ -49,12 +47,12 @@ class ZmqRole:
             zmq.HEARTBEAT_IVL: max(1, heartbeat_ms // 6),
             zmq.HEARTBEAT_TIMEOUT: heartbeat_ms,
             zmq.HEARTBEAT_TTL: heartbeat_ms,
-            # Finds a connection whose other end lost power, below the heartbeats.
+            # Detects a peer that lost power, independently of heartbeats.
             zmq.TCP_KEEPALIVE: 1,
             zmq.TCP_KEEPALIVE_IDLE: 30,
             zmq.TCP_KEEPALIVE_INTVL: 5,
             zmq.TCP_KEEPALIVE_CNT: 3,
-            # Doubling and randomised, so that a hundred actors do not storm a returning learner.
+            # Doubling and randomised: a hundred actors must not reconnect all at once.
             zmq.RECONNECT_IVL: 100,
             zmq.RECONNECT_IVL_MAX: 5000,
             **options,
@@ -69,7 +67,7 @@ class ZmqRole:
             raise
 
     def events(self) -> list[ConnectionEvent]:
-        """Returns what happened to the connections since the last call, without blocking."""
+        """Returns the connection events since the last call, without blocking."""
         return self._monitor.drain()
 
     def close(self) -> None:
@@ -80,28 +78,28 @@ class ZmqRole:
 
 
 class ConnectingRole(ZmqRole):
-    """A role that connects, and never stops trying, but says when that has become of no use."""
+    """A role that connects. It reconnects forever, and reports when retrying is pointless."""
 
     _failures = 0
 
     def events(self) -> list[ConnectionEvent]:
-        """Returns what happened to the connections since the last call, without blocking."""
+        """Returns the connection events since the last call, without blocking."""
         events = super().events()
         events += self._refusals(events)
         if self._monitor.gave_up():
             self._socket.disconnect(self.endpoint)
             self._socket.connect(self.endpoint)
             events.append(
-                ConnectionEvent("retried", self.endpoint, "libzmq had given up, connecting anew")
+                ConnectionEvent("retried", self.endpoint, "libzmq had given up; reconnecting")
             )
             self._monitor.reset()
         return events
 
     def _refusals(self, events: list[ConnectionEvent]) -> list[ConnectionEvent]:
-        """Tells a learner with another key from one that is just being started again.
+        """Distinguishes a learner with another key from one that is restarting.
 
-        ZeroMQ cannot: whoever has the wrong key of the learner only sees it hang up. A learner that
-        goes away does that once in a while, but not in `_REFUSED_AFTER` handshakes in a row.
+        With the wrong learner key, ZeroMQ only reports that the peer hung up. A restarting learner
+        also hangs up now and then, but not in `_REFUSED_AFTER` handshakes in a row.
         """
         for event in events:
             if event.kind == "connected":
@@ -111,22 +109,22 @@ class ConnectingRole(ZmqRole):
         if self._keys is None or self._failures < _REFUSED_AFTER:
             return []
         self._failures = 0
-        detail = "the learner's key is not the one in our folder of keys, or it uses none"
+        detail = "the learner has another key than the one in our folder of keys, or has none"
         return [ConnectionEvent("refused", self.endpoint, detail)]
 
 
 def wait_for_any(
     readable: Sequence[ZmqRole], writable: Sequence[ZmqRole], timeout_s: float
 ) -> None:
-    """Returns as soon as one role has something to read, or one has room to send; or in time.
+    """Blocks until a role can be read or written, or until the timeout.
 
-    For a thread that owns several roles: waiting for each in turn would delay the others. What a
-    role has is then taken with a timeout of 0.
+    For a thread that owns several roles: waiting for one at a time would delay the others. Call
+    the ready role with a timeout of 0.
 
     Args:
         readable: inboxes, subscribers, and publishers, which read subscriptions.
-        writable: outboxes; one that nobody is connected to has no room.
-        timeout_s: how long at most, in seconds.
+        writable: outboxes; an unconnected outbox has no room.
+        timeout_s: in seconds.
     """
     poller = zmq.Poller()
     for role in readable:
@@ -137,5 +135,5 @@ def wait_for_any(
 
 
 def milliseconds(seconds: float) -> int:
-    """Returns a timeout as libzmq wants it; never below zero, as -1 would mean for ever."""
+    """Converts a timeout for libzmq; never negative, as -1 would mean forever."""
     return max(0, math.ceil(seconds * 1000))

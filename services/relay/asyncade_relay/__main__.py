@@ -10,12 +10,8 @@ from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.service import Service, host_and_process, run_service
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.listening import listening
-from asyncade_runtime.transport.zmq_sockets import (
-    EVERY_VERSION_HWM,
-    ZmqOutbox,
-    ZmqSubscriber,
-    wait_for_any,
-)
+from asyncade_runtime.transport.zmq_role import wait_for_any
+from asyncade_runtime.transport.zmq_sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
 
 def main(argv: Sequence[str] | None = None) -> int:
