@@ -1,1 +1,1 @@
-"""The wire between actors and learner. `proto/SPEC.md` is the law, `proto/vectors/` the proof."""
+"""The wire protocol between actors and learner, as specified in `proto/SPEC.md`."""

@@ -1,4 +1,4 @@
-"""The arrays of a message: cut where the header says, read only when somebody asks for one."""
+"""The arrays of a message, decoded on request."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from asyncade_proto.fields import Fields
 from asyncade_proto.limits import MAX_ARRAY_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 
 ANY: Final = None
-"""In a wanted shape: an axis of any size."""
+"""In an expected shape: an axis of any size."""
 
 
 class Buffers:
-    """What follows the header.
+    """The part of a frame that follows the header.
 
-    A buffer is decompressed only once its dtype and shape have been found to be those wanted; one
-    that nobody asks for costs nothing.
+    A buffer is decompressed only after its dtype and shape have been checked; buffers that are not
+    requested cost nothing.
 
     Args:
-        header: describes them under ``buffers``, in the order of their bytes.
-        body: the bytes; every one must belong to exactly one buffer.
+        header: describes the buffers under ``buffers``, in the order of their bytes.
+        body: the bytes; each belongs to exactly one buffer.
 
     Raises:
-        DecodeError: the descriptions do not fit the body.
+        DecodeError: the descriptions do not match the body.
     """
 
     def __init__(self, header: Fields, body: memoryview) -> None:
@@ -38,26 +38,27 @@ class Buffers:
             name = description.text("name")
             end = start + description.integer("bytes", 0, MAX_MESSAGE_BYTES)
             if name in self._parts:
-                raise DecodeError("malformed", f"buffer {name} is there twice")
+                raise DecodeError("malformed", f"duplicate buffer {name}")
             self._parts[name] = description, body[start:end]
             start = end
         if start != len(body):
-            raise DecodeError("malformed", f"buffers of {start} bytes, {len(body)} came")
+            raise DecodeError("malformed", f"buffers of {start} bytes in a body of {len(body)}")
 
     def names(self, prefix: str) -> list[str]:
-        """Returns the names that begin so, in their order."""
+        """Returns the names that start with `prefix`, in order."""
         return [name for name in self._parts if name.startswith(prefix)]
 
     def take(self, name: str, dtype: str, shape: tuple[int | None, ...] | None) -> Array:
-        """Returns one array.
+        """Decodes one array.
 
         Args:
             name: of the buffer.
-            dtype: as the array must have it once decoded.
-            shape: as it must be; `ANY` for an axis of any size, None for any shape at all.
+            dtype: expected dtype of the decoded array.
+            shape: expected shape; `ANY` for an axis of any size, None for any shape.
 
         Raises:
-            DecodeError: it is missing, something else, too large, or has NaN or infinity in it.
+            DecodeError: the buffer is missing, has another dtype or shape, is too large, or
+                contains NaN or infinity.
         """
         if name not in self._parts:
             raise DecodeError("malformed", f"buffer {name} is missing")
@@ -69,10 +70,10 @@ class Buffers:
             )
         self._bytes_left -= layout.array_bytes
         if self._bytes_left < 0:
-            raise DecodeError("limit", f"arrays of over {MAX_ARRAY_BYTES} bytes together")
+            raise DecodeError("limit", f"arrays of more than {MAX_ARRAY_BYTES} bytes in total")
         array = arrays.unpack(layout, data)
         if dtype == "<f4" and not np.isfinite(array).all():
-            raise DecodeError("not_finite", f"{name} holds NaN or infinity")
+            raise DecodeError("not_finite", f"{name} contains NaN or infinity")
         return array
 
 

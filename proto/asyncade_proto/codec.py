@@ -1,14 +1,14 @@
-"""Messages to frames and back.
+"""Encodes messages into frames and decodes them.
 
 One message is one ZeroMQ frame:
 
     "A3C" | version: u8 | header length: u32, little-endian | header: msgpack map | buffers
 
-The header holds the scalars, and under ``buffers`` a list that describes the arrays; their bytes
-follow in that order with nothing between. So all that msgpack ever builds is bounded by
-`MAX_HEADER_BYTES`, and the arrays are read in place.
+The header holds the scalars and, under ``buffers``, a list that describes the arrays; their bytes
+follow in that order without padding. `MAX_HEADER_BYTES` bounds everything that msgpack builds, and
+arrays are read in place.
 
-Decoding executes nothing and raises nothing but `DecodeError`, whatever the bytes are.
+Decoding executes nothing and raises only `DecodeError`, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -40,20 +40,19 @@ from asyncade_proto.reading import TENSOR_PREFIX, read_message
 MAGIC: Final = b"A3C"
 PROTOCOL_VERSION: Final = 1
 _PREAMBLE: Final = struct.Struct("<3sBI")
-_IDENTITY: Final = struct.Struct("<3sB")  # all that every version of the wire begins with
+_IDENTITY: Final = struct.Struct("<3sB")  # common to all protocol versions
 
 
 def encode(message: Message, *, bfloat16: bool = False) -> bytes:
-    """Returns the frame of a message.
+    """Encodes a message as a frame.
 
     Args:
-        message: what to send. Its numbers are not checked: a NaN is the receiver's to refuse and
-            to count.
+        message: numbers are not checked; the receiver refuses and counts NaNs.
         bfloat16: send gradients in half the bytes.
 
     Raises:
-        ValueError: the message is larger than the wire allows.
-        TypeError: an array of a dtype, or a scalar of a type, that has no place on the wire.
+        ValueError: the message is over a limit of the wire.
+        TypeError: a dtype or a scalar type is not allowed on the wire.
     """
     match message:
         case Trajectory():
@@ -70,13 +69,13 @@ def encode(message: Message, *, bfloat16: bool = False) -> bytes:
 
 
 def decode(frame: Buffer) -> Message:
-    """Returns the message in a frame. Its arrays are read-only views of the frame where they can.
+    """Decodes a frame. Arrays are read-only, and views of the frame where possible.
 
     Args:
-        frame: as it came from the socket; do not change it afterwards.
+        frame: as received; do not modify it afterwards.
 
     Raises:
-        DecodeError: the frame is no message; see `DecodeError.reason`.
+        DecodeError: the frame is not a valid message; see `DecodeError.reason`.
     """
     header, body = split(frame)
     fields = Fields(header)
@@ -84,12 +83,12 @@ def decode(frame: Buffer) -> Message:
 
 
 def split(frame: Buffer) -> tuple[dict[str, Any], memoryview]:
-    """Returns a frame's header, of which nothing is checked but the limits, and what follows it.
+    """Splits a frame into its header and the buffers, for forwarding without decoding arrays.
 
-    For who passes a frame on and has no use for its arrays.
+    Of the header only the limits are checked.
 
     Raises:
-        DecodeError: the frame does not begin as a message does.
+        DecodeError: the frame has no valid preamble and header.
     """
     view = memoryview(frame)
     end = _end_of_header(view)
@@ -97,11 +96,11 @@ def split(frame: Buffer) -> tuple[dict[str, Any], memoryview]:
 
 
 def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:
-    """Returns the frame of a header and the buffers that it describes.
+    """Joins a header and the buffers that it describes into a frame.
 
     Raises:
-        ValueError: the frame is larger than the wire allows.
-        TypeError: a value in the header has no place on the wire.
+        ValueError: the frame is over a limit of the wire.
+        TypeError: a value in the header cannot be packed.
     """
     packed: bytes = msgpack.packb(dict(header))
     size = _PREAMBLE.size + len(packed) + sum(len(buffer) for buffer in buffers)
@@ -113,12 +112,12 @@ def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:
 def _check_size(kind: str, what: str, size: int, limit: int) -> None:
     if size > limit:
         raise ValueError(
-            f"{kind} of {size} {what} is over the wire's {limit}; "
+            f"{kind} of {size} {what} exceeds the wire's limit of {limit}; "
             "use fewer environments, a shorter unroll or a smaller network"
         )
 
 
-# --- from messages ---------------------------------------------------------------------------
+# --- encoding ----------------------------------------------------------------------------------
 
 
 def _upstream_header(kind: str, message: Trajectory | Gradients) -> dict[str, Any]:
@@ -180,17 +179,17 @@ def _weights_parts(message: Weights) -> tuple[dict[str, Any], dict[str, Packed]]
     return header, {"safetensors": arrays.pack(blob)}
 
 
-# --- to messages -----------------------------------------------------------------------------
+# --- decoding ----------------------------------------------------------------------------------
 
 
 def _end_of_header(frame: memoryview) -> int:
     if len(frame) < _IDENTITY.size or frame[: len(MAGIC)].tobytes() != MAGIC:
-        raise DecodeError("not_ours", f"a frame of {len(frame)} bytes that begins otherwise")
+        raise DecodeError("not_ours", f"a frame of {len(frame)} bytes without our magic")
     _, version = _IDENTITY.unpack_from(frame)
     if version != PROTOCOL_VERSION:
         raise DecodeError(
             "protocol_version",
-            f"the peer speaks version {version} of the wire, this is {PROTOCOL_VERSION}: "
+            f"the peer has protocol version {version}, this is {PROTOCOL_VERSION}: "
             "run the same release on both ends",
         )
     if len(frame) > MAX_MESSAGE_BYTES:
@@ -210,7 +209,7 @@ def _end_of_header(frame: memoryview) -> int:
 
 def _read_header(packed: memoryview) -> dict[str, Any]:
     try:
-        # msgpack allocates a list's declared length before its items, hence max_array_len.
+        # msgpack allocates a list's declared length before reading items, hence max_array_len.
         header = msgpack.unpackb(
             packed,
             object_pairs_hook=_unique,
@@ -221,19 +220,19 @@ def _read_header(packed: memoryview) -> dict[str, Any]:
             max_ext_len=0,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        # msgpack has no type of its own for this. Its messages hold numbers, never the payload.
+        # msgpack has no own exception type for limits. Its texts hold numbers, not payload.
         over = " exceeds max_" in str(error)
         raise DecodeError(
             "limit" if over else "malformed", f"the header: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(header, dict):
-        raise DecodeError("malformed", "the header is no map")
+        raise DecodeError("malformed", "the header is not a map")
     return header
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Makes a map of its entries; of two with one key, two readers could believe different ones."""
+    """Builds a map; refuses duplicate keys, of which readers could take different ones."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("duplicate key")
     return found

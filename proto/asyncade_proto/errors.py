@@ -1,4 +1,4 @@
-"""What can be wrong with bytes from outside."""
+"""Errors of decoding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ DECODE_REASONS: tuple[DecodeReason, ...] = get_args(DecodeReason)
 
 
 class DecodeError(ValueError):
-    """A frame that is no message.
+    """The frame is not a valid message.
 
     Attributes:
-        reason: one of `DECODE_REASONS`, fit for a metric's label: ``not_ours`` (no Asyncade frame),
-            ``protocol_version`` (another version of the wire), ``limit`` (larger than allowed),
-            ``malformed`` (not as `proto/SPEC.md` says), ``not_finite`` (NaN or infinity in it).
-        detail: one phrase for the log. Sizes and names only, never the payload.
+        reason: one of `DECODE_REASONS`, usable as a metric label: ``not_ours`` (not an Asyncade
+            frame), ``protocol_version`` (another protocol version), ``limit`` (over a limit),
+            ``malformed`` (violates `proto/SPEC.md`), ``not_finite`` (contains NaN or infinity).
+        detail: explanation for the log. Sizes and names only, never the payload.
     """
 
     def __init__(self, reason: DecodeReason, detail: str) -> None:

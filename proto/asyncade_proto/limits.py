@@ -1,6 +1,6 @@
-"""What a message may be at most. Both ends enforce these; `proto/SPEC.md` lists them.
+"""Limits of messages, enforced by both ends; `proto/SPEC.md` lists them.
 
-A limit is checked before anything of the size it bounds is allocated.
+A limit is checked before memory of the size that it bounds is allocated.
 """
 
 from __future__ import annotations
@@ -8,27 +8,27 @@ from __future__ import annotations
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
-"""One frame on a socket. Also given to ZeroMQ (MAXMSGSIZE), which hangs up on a larger one."""
+"""One frame on a socket. Also set as ZeroMQ's MAXMSGSIZE, which disconnects on a larger frame."""
 
 MAX_HEADER_BYTES: Final = 192 * 2**10
-"""The msgpack header. Small, so that no nesting of containers in it can grow into much memory;
-large enough for `MAX_SENDERS` of the longest names, so that no actor's name can keep the learner
-from publishing."""
+"""The msgpack header. Small, so that nested containers cannot grow into much memory; large enough
+for `MAX_SENDERS` of the longest names, so that no actor's name can stop the learner from
+publishing."""
 
 MAX_MAP_ENTRIES: Final = 1024
-"""Entries of one map in the header, known or not."""
+"""Entries of one map in the header, unknown keys included."""
 
 MAX_BUFFERS: Final = 256
 """Arrays in one message, and entries of any list in the header."""
 
 MAX_TEXT_LENGTH: Final = 128
-"""Bytes of an actor id, a tensor name, a game id, in UTF-8."""
+"""UTF-8 bytes of an actor id, a tensor name or a game id."""
 
 MAX_SENDERS: Final = 1024
-"""Actors that one weights message tells what has come in; the others go by version alone."""
+"""Actors in the `received` map of one weights message."""
 
 MAX_LOSSES: Final = 16
-"""Losses that gradients report."""
+"""Losses in one gradients message."""
 
 MAX_DIMENSIONS: Final = 6
 """Axes of one array."""
@@ -46,4 +46,4 @@ MAX_STEPS: Final = MAX_UNROLL_LENGTH * MAX_ENVIRONMENTS
 """Env steps, samples or finished episodes one message may report."""
 
 MAX_COUNT: Final = 2**53
-"""Sequence numbers and versions: what a double can still count exactly."""
+"""Sequence numbers and versions: the largest integer that a double counts exactly."""

@@ -1,8 +1,8 @@
-"""The three messages, as frozen records. Field by field: `proto/SPEC.md`.
+"""The three messages as frozen records; `proto/SPEC.md` specifies every field.
 
 Notation: E environments, T steps per unroll, H x W pixels per frame, N finished episodes.
-Arrays are numpy, C-order, little-endian. A record is what a peer said, already checked against the
-limits and against itself; whether it is *wanted* (its model, its age) is the receiver's business.
+Arrays are numpy, C-order, little-endian. Decoded records are consistent and within the limits; the
+receiver decides if it uses them (model, policy lag).
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ STACK: Final = 4
 GOES_ON: Final = 0
 TERMINATED: Final = 1
 TRUNCATED: Final = 2
-"""What became of an episode at a step: it goes on, it ended, it was cut off by the time limit."""
+"""State of an episode after a step: it continues, it ended, the time limit cut it off."""
 
 
 Request: TypeAlias = Literal["trajectories", "gradients"]
-"""The kind of message a learner wants from its actors."""
+"""Kind of message that a learner requests from its actors."""
 
 REQUESTS: Final[tuple[Request, ...]] = get_args(Request)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
-    """What is optimised, and how one batch is used: the learner's hyperparameters of the loss.
+    """Hyperparameters of the loss and of the passes over one batch.
 
     Attributes:
         discount: gamma, in [0, 1].
         lambda_: the mixing of n-step returns in V-trace and GAE, in [0, 1].
         rho_clip: V-trace's truncation of importance ratios (rho-bar and c-bar), > 0.
         clip: the clipped surrogate's range, > 0; None for the plain policy gradient.
-        passes: times each sample is used, >= 1.
+        passes: number of times each sample is used, >= 1.
         minibatch_size: samples per gradient, >= 1.
-        entropy_cost: weight of the entropy bonus at this point of its schedule, >= 0.
+        entropy_cost: weight of the entropy bonus at this point of the schedule, >= 0.
         value_cost: weight of the value loss, >= 0.
-        normalise_advantages: whether a batch's advantages are brought to mean 0, deviation 1.
-        vtrace: whether to correct for the behaviour policy having been another one; without it
-            all data are taken for the present policy's own.
+        normalise_advantages: normalise a batch's advantages to mean 0, standard deviation 1.
+        vtrace: correct for the difference between behaviour and target policy; if false, all data
+            count as on-policy.
     """
 
     discount: float
@@ -65,19 +65,19 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """What the learner asks of its actors.
+    """The learner's instructions to its actors.
 
-    It travels with the weights, so that an actor needs no setting but the learner's address, and
-    no two actors can disagree.
+    Sent with the weights, so an actor's only required setting is the learner's address and no two
+    actors can disagree.
 
     Attributes:
-        request: the kind of message wanted.
-        game: the environment's id: an ALE game (``pong``), or ``catch``.
-        repeat_action_probability: sticky actions, in [0, 1); 0 is the protocol of the figures.
-        network: name of the network's shape.
+        request: kind of message to send.
+        game: id of the environment: an ALE game (``pong``) or ``catch``.
+        repeat_action_probability: sticky actions, in [0, 1); 0 is the published protocol.
+        network: name of the network's architecture.
         unroll_length: T.
-        messages_in_flight: how many of its messages an actor may have on their way.
-        seed: of the whole run; an actor mixes in its own id.
+        messages_in_flight: messages that an actor may have sent and the learner not yet received.
+        seed: of the run; each actor mixes in its id.
         objective: the loss, for actors that compute gradients.
     """
 
@@ -93,7 +93,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Episodes:
-    """The games that ended since the actor's last message.
+    """Games that ended since the actor's last message.
 
     Attributes:
         returns: float32 [N], undiscounted, of the unclipped game.
@@ -109,21 +109,21 @@ class Trajectory:
     """One unroll of E environments, actor to learner.
 
     Attributes:
-        actor_id: who played; unique among the living.
-        sequence: counts this actor's messages from 0, so that lost ones can be counted.
-        policy_version: of the oldest weights that chose an action; newer ones may have been taken
-            between two steps, and the log-probabilities are of those that chose.
+        actor_id: sender; unique among running actors.
+        sequence: counts this actor's messages from 0, so that lost messages can be counted.
+        policy_version: of the oldest weights that chose an action. Newer weights may have been
+            loaded between steps; log-probabilities are of the weights that chose the action.
         model: fingerprint of the network's parameters (names and shapes).
-        frames: uint8 [E, T+4, H, W]. The first four are the stack that step 0 saw; frame t+4 is
-            the newest one after step t. Each is sent once: `asyncade_rl.batch` rebuilds the stacks.
+        frames: uint8 [E, T+4, H, W]. The first four are the stack observed at step 0; frame t+4 is
+            the newest after step t. Each is sent once: `asyncade_rl.batch` rebuilds the stacks.
         actions: uint8 [T, E].
         behaviour_log_probs: float32 [T, E], log mu(a_t | x_t), <= 0.
-        rewards: float32 [T, E], as they are learned from: the game's own score is in `episodes`.
-        ends: uint8 [T, E], `GOES_ON`, `TERMINATED` or `TRUNCATED` at step t. In the latter two
-            frame t+4 is the first one of the next episode.
+        rewards: float32 [T, E], clipped for learning; unclipped returns are in `episodes`.
+        ends: uint8 [T, E], `GOES_ON`, `TERMINATED` or `TRUNCATED` at step t. After the latter two,
+            frame t+4 is the first of the next episode.
         bootstrap_values: float32 [number of `TRUNCATED`, in the order of `ends`]: the behaviour
-            network's value of the observation that the time limit cut off.
-        episodes: the games that ended in this unroll.
+            network's value of the last observation before each truncation.
+        episodes: games that ended in this unroll.
     """
 
     actor_id: str
@@ -151,12 +151,12 @@ class Gradients:
     Attributes:
         actor_id, sequence, model: as in `Trajectory`.
         policy_version: of the weights the gradient was taken at.
-        samples: what the gradient is the mean over.
-        env_steps: env steps played since the actor's last message (an unroll yields several
-            gradients: the first one carries its steps and its episodes).
+        samples: number of samples that the gradient is the mean of.
+        env_steps: env steps since the actor's last message. An unroll yields several gradients;
+            the first carries its env steps and episodes.
         tensors: parameter name to float32 array of that parameter's shape.
-        losses: name to value of the loss's parts on this minibatch, to be watched.
-        episodes: the games that ended since the actor's last message.
+        losses: parts of the loss on this minibatch, by name, for monitoring.
+        episodes: games that ended since the actor's last message.
     """
 
     actor_id: str
@@ -175,15 +175,15 @@ class Weights:
     """The current policy, learner to every actor.
 
     Attributes:
-        run: random number of this learner process: after a restart versions may begin lower.
-        policy_version: counts publications; in one `run` it only rises.
+        run: random number of this learner process: after a restart, versions may be lower.
+        policy_version: number of publications; only increases within a `run`.
         model: fingerprint of the network's parameters.
-        assignment: what is asked of the actors.
-        received: actor id to the number of its messages that have come in, lost ones included. The
-            broadcast is the credit for more: an actor that is not named has nothing on its way.
-        safetensors: parameters and normalisation statistics, in the format of the checkpoints.
-        published_at: the learner's clock when it published them, in Unix seconds, so that actors
-            on a synchronised clock can tell how old they are; None if it does not say.
+        assignment: instructions to the actors.
+        received: actor id to the number of its messages that were received or lost. This is the
+            credit for further messages; an actor that is missing here has none in flight.
+        safetensors: parameters and normalisation statistics, in the checkpoints' format.
+        published_at: Unix time of publication by the learner's clock, in seconds, so that actors
+            with synchronised clocks can measure the latency; None if unknown.
     """
 
     run: int
@@ -196,6 +196,6 @@ class Weights:
 
 
 Upstream: TypeAlias = Trajectory | Gradients
-"""What an actor sends."""
+"""A message from an actor."""
 
 Message: TypeAlias = Trajectory | Gradients | Weights

@@ -1,14 +1,14 @@
-"""TCP ports, where nothing else is said. Compose and Kubernetes files are tested against these."""
+"""Default TCP ports. Tests hold the Compose and Kubernetes files to them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 UPSTREAM: Final = 5555
-"""The learner's PULL socket: trajectories and gradients come in."""
+"""The learner's PULL socket, for trajectories and gradients."""
 
 WEIGHTS: Final = 5556
-"""The learner's XPUB socket: weights go out."""
+"""The learner's XPUB socket, for weights."""
 
 LEARNER_HTTP: Final = 9101
 """The learner's /metrics, /healthz and /readyz."""
@@ -20,10 +20,10 @@ EVALUATOR_HTTP: Final = 9104
 """An evaluator's /metrics, /healthz and /readyz."""
 
 RELAY_UPSTREAM: Final = 5557
-"""A relay's PULL socket: its actors' trajectories and gradients come in."""
+"""A relay's PULL socket, for trajectories and gradients of its actors."""
 
 RELAY_WEIGHTS: Final = 5558
-"""A relay's XPUB socket: weights go out to its actors."""
+"""A relay's XPUB socket, for weights to its actors."""
 
 RELAY_HTTP: Final = 9103
 """A relay's /metrics, /healthz and /readyz."""

@@ -1,4 +1,4 @@
-"""From a header and its buffers to a message, every field checked as `proto/SPEC.md` asks."""
+"""Builds messages from a header and its buffers; checks every field as `proto/SPEC.md` asks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asyncade_proto.messages import (
 )
 
 TENSOR_PREFIX: Final = "tensors/"
-"""Before the name of a parameter, the name of its buffer."""
+"""Prefix of the buffer names of gradients; the parameter's name follows."""
 
 _ABOVE_ZERO: Final = math.nextafter(0.0, 1.0)
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
@@ -38,10 +38,10 @@ _END_OF_TIME: Final = 2.0**40
 
 
 def read_message(fields: Fields, buffers: Buffers) -> Message:
-    """Returns the message.
+    """Builds the message.
 
     Raises:
-        DecodeError: the header or a buffer is not as it must be.
+        DecodeError: the header or a buffer is invalid.
     """
     match fields.text("type"):
         case "trajectory":
@@ -51,7 +51,7 @@ def read_message(fields: Fields, buffers: Buffers) -> Message:
         case "weights":
             return _weights(fields, buffers)
         case other:
-            raise DecodeError("malformed", f"type {other} is unknown")
+            raise DecodeError("malformed", f"unknown type {other}")
 
 
 def _trajectory(fields: Fields, buffers: Buffers) -> Trajectory:
@@ -62,13 +62,13 @@ def _trajectory(fields: Fields, buffers: Buffers) -> Trajectory:
         raise DecodeError("limit", f"an unroll of {steps} steps of {envs} environments")
     ends = buffers.take("ends", "|u1", (steps, envs))
     if (ends > TRUNCATED).any():
-        raise DecodeError("malformed", "ends holds something other than 0, 1, 2")
+        raise DecodeError("malformed", "ends contains values other than 0, 1, 2")
     log_probs = buffers.take("behaviour_log_probs", "<f4", (steps, envs))
     if (log_probs > 0).any():
         raise DecodeError("malformed", "a log-probability above 0")
     frames = buffers.take("frames", "|u1", (envs, steps + STACK, ANY, ANY))
     if not actions.size or not frames.size:
-        raise DecodeError("malformed", "a trajectory of nothing")
+        raise DecodeError("malformed", "an empty trajectory")
     truncations = int((ends == TRUNCATED).sum())
     return Trajectory(
         **sender,
@@ -85,7 +85,7 @@ def _trajectory(fields: Fields, buffers: Buffers) -> Trajectory:
 def _gradients(fields: Fields, buffers: Buffers) -> Gradients:
     names = buffers.names(TENSOR_PREFIX)
     if not names or TENSOR_PREFIX in names:
-        raise DecodeError("malformed", "gradients without a tensor, or one without a name")
+        raise DecodeError("malformed", "gradients without tensors, or an unnamed tensor")
     return Gradients(
         **_sender(fields),
         samples=fields.integer("samples", 1, MAX_STEPS),
@@ -125,7 +125,7 @@ def _episodes(buffers: Buffers) -> Episodes:
         raise DecodeError("limit", f"{len(returns)} episodes")
     lengths = buffers.take("episode_lengths", "<i4", (len(returns),))
     if (lengths < 1).any():
-        raise DecodeError("malformed", "an episode of less than one step")
+        raise DecodeError("malformed", "an episode shorter than one step")
     return Episodes(returns=returns, lengths=lengths)
 
 

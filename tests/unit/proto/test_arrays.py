@@ -59,7 +59,7 @@ def test_a_strided_view_is_sent_in_c_order(view: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["f8", "f2", "i8", "i1", "u2", "?", "O", "S3", "c8", "M8[s]"])
 def test_other_dtypes_are_not_sent(dtype: str) -> None:
-    with pytest.raises(TypeError, match="no place on the wire"):
+    with pytest.raises(TypeError, match="dtype"):
         pack(np.zeros(2, dtype=dtype))
 
 

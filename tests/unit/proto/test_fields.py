@@ -109,5 +109,5 @@ def test_nil_and_missing_are_absent(values: dict[str, Any], absent: bool) -> Non
 
 def test_an_error_says_where() -> None:
     fields = Fields({"a": {"b": [{}, {"c": 1}]}})
-    with pytest.raises(DecodeError, match=r"^malformed: a\.b\[1\]\.c is no text$"):
+    with pytest.raises(DecodeError, match=r"malformed: a\.b\[1\]\.c "):
         fields.map("a").maps("b", at_most=2)[1].text("c")

@@ -86,7 +86,7 @@ def test_message_bytes(weights: Weights) -> None:
     assert reason_of(frame) is None
     assert reason_of(frame + b"\x00") == "limit"
     assert reason_of(b"A3C\x02" + frame) == "protocol_version"  # its limits may be others
-    with pytest.raises(ValueError, match="bytes is over the wire's 67108864"):
+    with pytest.raises(ValueError, match=r"bytes .*67108864"):
         encode(replace(weights, safetensors=bytes(size + 1)))
 
 
@@ -109,7 +109,7 @@ def test_header_bytes(frames: dict[str, bytes], forge: Forge) -> None:
 
 def test_a_header_too_long_is_not_sent(gradients: Gradients) -> None:
     tensors = {f"{'x' * 1000}{i}": np.zeros(1, np.float32) for i in range(200)}
-    with pytest.raises(ValueError, match="bytes of header is over the wire's 196608"):
+    with pytest.raises(ValueError, match=r"bytes of header .*196608"):
         encode(replace(gradients, tensors=tensors))
 
 
@@ -118,7 +118,7 @@ def test_buffers(gradients: Gradients, monkeypatch: pytest.MonkeyPatch) -> None:
     most = replace(gradients, tensors=dict.fromkeys(names, np.zeros(1, np.float32)))
     assert reason_of(encode(most)) is None
     over = replace(most, tensors={**most.tensors, "more": np.zeros(1, np.float32)})
-    with pytest.raises(ValueError, match="257 buffers is over the wire's 256"):
+    with pytest.raises(ValueError, match=r"257 buffers .*256"):
         encode(over)
     monkeypatch.setattr(codec, "MAX_BUFFERS", 257)
     frame = encode(over)
@@ -231,7 +231,7 @@ def test_the_arrays_of_a_message_share_one_limit(
 
 
 def test_arrays_too_large_are_not_sent_even_if_they_compress_well() -> None:
-    with pytest.raises(ValueError, match="bytes of arrays is over the wire's 268435456"):
+    with pytest.raises(ValueError, match=r"bytes of arrays .*268435456"):
         encode(unroll(1, 1, side=7328))  # 5 x 7328 x 7328 is just over 2**28
 
 
