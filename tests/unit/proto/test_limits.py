@@ -14,7 +14,8 @@ import zstandard
 from asyncade_proto import buffers, codec, limits
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.messages import Episodes, Gradients, Message, Trajectory, Weights
+from asyncade_proto.messages import Episodes, Gradients, Message, Weights
+from builders import trajectory
 
 Forge = Callable[..., bytes]
 Header = dict[str, Any]
@@ -57,22 +58,8 @@ def weights(messages: dict[str, Message]) -> Weights:
     return message
 
 
-def unroll(steps: int, envs: int, side: int = 1, episodes: int = 0) -> Trajectory:
-    return Trajectory(
-        actor_id="a",
-        sequence=0,
-        policy_version=0,
-        model="m",
-        frames=np.zeros((envs, steps + 4, side, side), np.uint8),
-        actions=np.zeros((steps, envs), np.uint8),
-        behaviour_log_probs=np.zeros((steps, envs), np.float32),
-        rewards=np.zeros((steps, envs), np.float32),
-        ends=np.zeros((steps, envs), np.uint8),
-        bootstrap_values=np.zeros(0, np.float32),
-        episodes=Episodes(
-            returns=np.zeros(episodes, np.float32), lengths=np.ones(episodes, np.int32)
-        ),
-    )
+def games(count: int) -> Episodes:
+    return Episodes(returns=np.zeros(count, np.float32), lengths=np.ones(count, np.int32))
 
 
 # --- each limit: kept and broken by one ------------------------------------------------------
@@ -208,12 +195,12 @@ def test_dimensions(gradients: Gradients, count: int, reason: str | None) -> Non
     ],
 )
 def test_unroll_length_and_environments(steps: int, envs: int, reason: str | None) -> None:
-    assert reason_of(encode(unroll(steps, envs))) == reason
+    assert reason_of(encode(trajectory(steps, envs, 1))) == reason
 
 
 def test_episodes() -> None:
-    assert reason_of(encode(unroll(1, 1, episodes=limits.MAX_STEPS))) is None
-    assert reason_of(encode(unroll(1, 1, episodes=limits.MAX_STEPS + 1))) == "limit"
+    assert reason_of(encode(trajectory(1, 1, 1, episodes=games(limits.MAX_STEPS)))) is None
+    assert reason_of(encode(trajectory(1, 1, 1, episodes=games(limits.MAX_STEPS + 1)))) == "limit"
 
 
 def test_the_arrays_of_a_message_share_one_limit(
@@ -232,7 +219,7 @@ def test_the_arrays_of_a_message_share_one_limit(
 
 def test_arrays_too_large_are_not_sent_even_if_they_compress_well() -> None:
     with pytest.raises(ValueError, match=r"bytes of arrays .*268435456"):
-        encode(unroll(1, 1, side=7328))  # 5 x 7328 x 7328 is just over 2**28
+        encode(trajectory(1, 1, 7328))  # 5 x 7328 x 7328 is just over 2**28
 
 
 # --- nothing large at the sender's choice ----------------------------------------------------

@@ -18,14 +18,7 @@ from asyncade_runtime.lifecycle import (
     serve_http,
     stop_on_signals,
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from builders import Clock
 
 
 @pytest.fixture

@@ -5,21 +5,14 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter
 
 from asyncade_runtime.stages import Stages
+from builders import Clock
 
 NAMES = ("wait", "work", "rest")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Rig:
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = Clock(100.0)
         self.registry = CollectorRegistry()
         counter = Counter("stage_seconds", "Time.", ("stage",), registry=self.registry)
         self.stages = Stages(counter, NAMES, self.clock)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Final
-
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import CapturingLogger
 
-from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Weights
+import builders
+from asyncade_proto.codec import encode
 from asyncade_runtime.stages import Stages
 from asyncade_runtime.transport.memory import MemoryBroadcast
 from asyncade_runtime.weights_feed import Arrival, WeightsFeed
-
-VECTORS: Final = Path(__file__).parents[3] / "proto" / "vectors"
 
 
 class Rig:
@@ -40,9 +34,7 @@ class Rig:
 
 
 def weights(version: int, run: int = 1) -> bytes:
-    message = decode((VECTORS / "weights.a3c").read_bytes())
-    assert isinstance(message, Weights)
-    return encode(replace(message, run=run, policy_version=version))
+    return encode(builders.weights(run=run, policy_version=version))
 
 
 def test_weights_come_with_the_frame_that_brought_them() -> None:
@@ -75,7 +67,7 @@ def test_another_run_counts_anew() -> None:
 def test_what_is_no_weights_is_counted_told_and_survived() -> None:
     rig = Rig()
     assert rig.after(b"junk") is None
-    assert rig.after((VECTORS / "trajectory.a3c").read_bytes()) is None
+    assert rig.after(encode(builders.trajectory())) is None
     assert (rig.refused("not_ours"), rig.refused("malformed")) == (1, 1)
     assert [call.method_name for call in rig.log.calls] == ["warning", "warning"]
     assert rig.after(weights(1)) is not None
