@@ -1,12 +1,12 @@
-# The actor: plays games by the weights it is sent. Build it from the root of the repository:
+# The actor: plays games with the learner's weights. Build it from the root of the repository:
 #   docker build -f docker/actor.Dockerfile -t asyncade-actor .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# What both services need. The other Dockerfile has the same lines, so Docker builds this stage once
-# and stores its layer once.
+# Dependencies of both services. The other Dockerfile has the same lines, so Docker builds and stores
+# this stage once.
 FROM ${PYTHON_IMAGE} AS common
-# The CPU build, where pip can find one: TORCH_INDEX is the package index that has it (PyTorch's
-# "Get started" page says which). Otherwise the platform's own build, which on Linux brings
+# The CPU build if pip finds one: TORCH_INDEX is the package index that has it (PyTorch's
+# "Get started" page lists it). Otherwise the platform's own build, which on Linux includes
 # gigabytes of CUDA.
 ARG TORCH=torch==2.13.0+cpu
 ARG TORCH_ELSE=torch==2.13.0
@@ -23,7 +23,7 @@ RUN python requirements.py > requirements.txt \
        -c constraints.txt -r requirements.txt \
     && ./leave_out.sh /opt/asyncade
 
-# What the actor needs besides, and the code.
+# The actor's own dependencies, and the code.
 FROM common AS actor
 RUN python requirements.py actor > actor.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/actor \

@@ -1,13 +1,13 @@
-# The learner: trains on what actors send. Build it from the root of the repository:
+# The learner: trains on the actors' messages. Build it from the root of the repository:
 #   docker build -f docker/learner.Dockerfile -t asyncade-learner .
-# With TORCH=torch==2.13.0 it gets the platform's own build of torch, which trains on a GPU.
+# --build-arg TORCH=torch==2.13.0 installs the platform's own build of torch, for a GPU.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# What both services need. The other Dockerfile has the same lines, so Docker builds this stage once
-# and stores its layer once.
+# Dependencies of both services. The other Dockerfile has the same lines, so Docker builds and stores
+# this stage once.
 FROM ${PYTHON_IMAGE} AS common
-# The CPU build, where pip can find one: TORCH_INDEX is the package index that has it (PyTorch's
-# "Get started" page says which). Otherwise the platform's own build, which on Linux brings
+# The CPU build if pip finds one: TORCH_INDEX is the package index that has it (PyTorch's
+# "Get started" page lists it). Otherwise the platform's own build, which on Linux includes
 # gigabytes of CUDA.
 ARG TORCH=torch==2.13.0+cpu
 ARG TORCH_ELSE=torch==2.13.0
@@ -24,7 +24,7 @@ RUN python requirements.py > requirements.txt \
        -c constraints.txt -r requirements.txt \
     && ./leave_out.sh /opt/asyncade
 
-# What the learner needs besides, and the code.
+# The learner's own dependencies, and the code.
 FROM common AS learner
 RUN python requirements.py learner > learner.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/learner \
@@ -39,7 +39,7 @@ RUN groupadd --gid 10001 asyncade \
 COPY --from=common /opt/asyncade /opt/asyncade
 COPY --from=learner /opt/learner /opt/asyncade
 COPY docker/healthcheck.py /opt/asyncade/
-# A new volume takes over the owner of the folder it is mounted on.
+# A new volume inherits the owner of the folder it is mounted on.
 RUN install --directory --owner=10001 --group=10001 /runs /keys/learner /keys/actor
 ENV PATH=/opt/asyncade/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -56,7 +56,7 @@ ENTRYPOINT ["asyncade-learner"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Asyncade learner" \
-      org.opencontainers.image.description="Trains on what Asyncade actors send it" \
+      org.opencontainers.image.description="Trains on the messages of Asyncade actors" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"

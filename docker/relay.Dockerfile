@@ -1,9 +1,9 @@
-# The relay: stands between a learner and the actors of a node or zone. Build it from the root of the
+# The relay: between a learner and the actors of a node or zone. Build it from the root of the
 # repository:
 #   docker build -f docker/relay.Dockerfile -t asyncade-relay .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# It has no network to run: torch, and what reads weights, stay out.
+# Without torch and safetensors: a relay runs no network and reads no weights.
 FROM ${PYTHON_IMAGE} AS relay
 WORKDIR /build
 RUN python -m venv --without-pip /opt/asyncade
@@ -34,7 +34,7 @@ ENTRYPOINT ["asyncade-relay"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Asyncade relay" \
-      org.opencontainers.image.description="Stands between an Asyncade learner and the actors of a node" \
+      org.opencontainers.image.description="Relays messages between an Asyncade learner and the actors of a node" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"

@@ -16,7 +16,7 @@ QUESTIONS = (
     "How fast?",
     "What limits it?",
     "How stale is the data?",
-    "Who is dropped?",
+    "What is dropped?",
     "What does each actor do?",
     "What do relays pass on?",
 )
