@@ -10,7 +10,7 @@ SETUP := $(VENV)/.complete
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test check docs format clean
+.PHONY: help setup train test test-fast check docs format clean
 .PHONY: bench bench-target bench-encryption bench-scaling bench-games bench-rivals up down
 
 help:  ## what there is
@@ -66,6 +66,10 @@ check: setup  ## lint, types, import floors
 
 test: check  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup  ## unit, contract and integration tests, without containers and service processes
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration \
+		--ignore tests/contract/test_compose_images.py -m "not processes" $(ARGS)
 
 docs: setup  ## write the tables of settings, metrics, results and costs into the documents
 	$(BIN)/python -m bench.table

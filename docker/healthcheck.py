@@ -1,6 +1,6 @@
-"""Asks this container's service whether its main loop turns: exit code 0 if it does.
+"""Health check of a container: exit code 0 if the service's main loop runs.
 
-Runs every few seconds beside a busy service, so it imports next to nothing: with urllib it would
+Runs every few seconds beside a busy service, so it imports almost nothing: urllib would make it
 take three times as long.
 
     python -IS healthcheck.py PORT

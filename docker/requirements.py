@@ -1,10 +1,10 @@
-"""Prints what pyproject.toml asks for, as lines for pip: all services, or one extra's.
+"""Prints dependencies from pyproject.toml as lines for pip: the common ones, or those of an extra.
 
-With it the images install dependencies before the code is there, in a layer that a change of the
-code does not touch.
+The images install dependencies before they copy the code, in a layer that a change of the code
+does not invalidate.
 
-    python requirements.py            what both services need
-    python requirements.py actor      what the actor needs besides
+    python requirements.py            dependencies of all services
+    python requirements.py actor      the actor's own dependencies
 """
 
 import sys

@@ -3,8 +3,8 @@
     python k8s/prometheus_rule.py            write it
     python k8s/prometheus_rule.py --check    exit with 1 if it is out of date
 
-The Prometheus operator takes rules only as fields of its own kind of object, and kustomize can copy
-files into ConfigMaps, not into fields. So this one file is made, and never edited.
+The Prometheus operator reads rules only from fields of its own resource, and kustomize can copy
+files into ConfigMaps, not into fields. So this file is generated: do not edit it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RULES = ROOT / "docker/prometheus/rules"
 WRITTEN = ROOT / "k8s/components/monitoring/prometheus-rule.yaml"
 
 HEADER = """\
-# Made from docker/prometheus/rules by k8s/prometheus_rule.py (make docs). Do not edit.
+# Generated from docker/prometheus/rules by k8s/prometheus_rule.py (make docs). Do not edit.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -30,13 +30,13 @@ spec:
 
 
 def prometheus_rule(folder: Path) -> str:
-    """Returns the object as YAML, with the groups of all files of a folder, comments and all.
+    """Returns a PrometheusRule as YAML, with the groups and comments of all rule files in a folder.
 
     Args:
-        folder: of files that each hold ``groups:`` and nothing else, as Prometheus reads them.
+        folder: rule files for Prometheus; each holds only comments and ``groups:``.
 
     Raises:
-        ValueError: a file holds something else.
+        ValueError: a file contains anything else.
     """
     parts = []
     for file in sorted(folder.glob("*.yml")):
@@ -48,7 +48,7 @@ def prometheus_rule(folder: Path) -> str:
 
 
 def main() -> int:
-    """Writes or checks; returns the exit code."""
+    """Writes or checks the file; returns the exit code."""
     wanted = prometheus_rule(RULES)
     current = WRITTEN.exists() and WRITTEN.read_text(encoding="utf-8") == wanted
     if "--check" in sys.argv[1:]:
