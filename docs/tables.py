@@ -1,11 +1,10 @@
-"""Writes tables of settings, metrics and plans into the documents, or checks that they are there.
+"""Writes tables of settings and metrics into the documents, or checks that they are there.
 
     python docs/tables.py            write them
     python docs/tables.py --check    exit with 1 and name the file if one is out of date
 
 The code is the one home of these facts: settings classes say what can be set, metrics classes what
-is measured, plans what a cluster needs. A table stands between a line `<!-- table: NAME -->` and a
-line `<!-- end -->`.
+is measured. A table stands between a line `<!-- table: NAME -->` and a line `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
-from asyncade_cli.plan_tables import TABLES as PLAN_TABLES
 from asyncade_cli.settings import (
     CompareSettings,
     EvalSettings,
     LoadgenSettings,
-    PlanSettings,
     TrainSettings,
 )
 from asyncade_evaluator.metrics import EvaluatorMetrics
@@ -42,7 +39,6 @@ FILES = [
     ROOT / "services/evaluator/README.md",
     ROOT / "services/relay/README.md",
     ROOT / "docs/command-line.md",
-    ROOT / "docs/scaling.md",
 ]
 
 
@@ -59,23 +55,6 @@ def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def measured(name: str, command: str) -> str:
-    """Returns what was measured, or how to measure it.
-
-    Args:
-        name: of a file in bench/results.
-        command: that makes it.
-    """
-    found = ROOT / f"bench/results/{name}.json"
-    if not found.is_file():
-        return f"Not measured yet: `{command}`.\n"
-    sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
-    from bench import scaling
-    from bench.table import relays, scalings
-
-    return relays(found.parent) if name == "relay" else scalings(found.parent, scaling.table)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "actor settings": lambda: settings_table(ActorSettings),
     "actor metrics": lambda: metrics_table(ActorMetrics),
@@ -89,10 +68,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "eval settings": lambda: settings_table(EvalSettings),
     "compare settings": lambda: settings_table(CompareSettings),
     "loadgen settings": lambda: settings_table(LoadgenSettings),
-    "plan settings": lambda: settings_table(PlanSettings),
-    **PLAN_TABLES,
-    "plan check": lambda: measured("scaling", "make bench-scaling"),
-    "relays": lambda: measured("relay", "python -m bench.relay"),
 }
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

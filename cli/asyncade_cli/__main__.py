@@ -1,7 +1,8 @@
-"""``asyncade COMMAND``: train, eval, compare, plan, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -16,49 +17,45 @@ from asyncade_runtime.transport.addresses import SocketAddressError
 
 USAGE: Final = """usage: asyncade COMMAND [options]
 
-  train        start a learner and actors on this machine and train until done
+  train        train on this machine: a learner and actors, until a target or limit
   eval RUN     play games with a trained model and report their returns
-  compare      train in both modes, or read runs, and report when to choose which
-  plan         how many actors, network and relays a rate needs, from measured costs
-  learner      one learner service
-  actor        one actor service
-  evaluator    plays games by a learner's weights and exports their returns
-  relay        one relay service, between the actors of a node or zone and the learner
-  loadgen      synthetic actors that replay recorded play to a learner
-  keys FOLDER  make CURVE keys for a learner and its actors, if there are none
+  compare      train in both modes, or read finished runs, and report medians and ranges
+  learner      run one learner
+  actor        run one actor
+  evaluator    run one evaluator: plays games with the newest weights, exports their returns
+  relay        run one relay between the actors of a node or zone and the learner
+  loadgen      load a learner with synthetic actors that replay recorded messages
+  keys FOLDER  create CURVE keys for a learner and its actors
 
-asyncade COMMAND --help says what a command can be told."""
+asyncade COMMAND --help lists the options of a command."""
 
 USAGE_ERROR: Final = 2
+SERVICES: Final = ("learner", "actor", "evaluator", "relay")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
         "compare": _compare,
-        "plan": _plan,
-        "learner": _learner,
-        "actor": _actor,
-        "evaluator": _evaluator,
-        "relay": _relay,
         "loadgen": _loadgen,
         "keys": _keys,
     }
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if name in ("", "-h", "--help"):
         print(USAGE)
-        return 0 if arguments else USAGE_ERROR
-    command = commands.get(arguments[0])
-    if command is None:
-        print(f"there is no command {arguments[0]!r}\n\n{USAGE}", file=sys.stderr)
-        return USAGE_ERROR
+        return 0 if name else USAGE_ERROR
     try:
-        return command(arguments[1:])
+        if name in SERVICES:  # imported late: their imports take seconds
+            return int(importlib.import_module(f"asyncade_{name}.__main__").main(arguments))
+        if name in commands:
+            return commands[name](arguments)
     except (SettingsError, RunFolderError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
+    print(f"unknown command {name!r}\n\n{USAGE}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def _train(arguments: list[str]) -> int:
@@ -74,11 +71,11 @@ def _evaluate(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         if "--help" in arguments or "-h" in arguments:
             load(EvalSettings, ["--help"], os.environ)
-        print("name the run's folder: asyncade eval RUN [options]", file=sys.stderr)
+        print("missing run folder: asyncade eval RUN [options]", file=sys.stderr)
         return USAGE_ERROR
     settings = load(EvalSettings, arguments[1:], os.environ)
-    set_thread_environment(1, os.environ)  # ten observations at a time: threads only wait
-    from asyncade_cli.evaluate import evaluate  # loads torch
+    set_thread_environment(1, os.environ)  # batches of ten are too small for threads
+    from asyncade_cli.evaluate import evaluate  # imports torch
 
     print(json.dumps(evaluate(Path(arguments[0]), settings), indent=2))
     return 0
@@ -86,57 +83,18 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _compare(arguments: list[str]) -> int:
     from asyncade_cli.compare import compare
-    from asyncade_cli.compare_runs import runs_joined
-    from asyncade_cli.settings import CompareSettings
+    from asyncade_cli.settings import CompareSettings, join_runs
 
-    settings = load(CompareSettings, runs_joined(arguments), os.environ)
+    settings = load(CompareSettings, join_runs(arguments), os.environ)
     return compare(settings, os.environ, ["asyncade", "compare", *arguments])
-
-
-def _plan(arguments: list[str]) -> int:
-    from asyncade_cli.plan import plan
-    from asyncade_cli.plan_costs import CostsError
-    from asyncade_cli.settings import PlanSettings
-
-    spelled = ["--display=json" if argument == "--json" else argument for argument in arguments]
-    try:
-        print(plan(load(PlanSettings, spelled, os.environ)), end="")
-    except CostsError as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    return 0
-
-
-def _learner(arguments: list[str]) -> int:
-    from asyncade_learner.__main__ import main as run_learner
-
-    return run_learner(arguments)
-
-
-def _actor(arguments: list[str]) -> int:
-    from asyncade_actor.__main__ import main as run_actor
-
-    return run_actor(arguments)
-
-
-def _evaluator(arguments: list[str]) -> int:
-    from asyncade_evaluator.__main__ import main as run_evaluator
-
-    return run_evaluator(arguments)
-
-
-def _relay(arguments: list[str]) -> int:
-    from asyncade_relay.__main__ import main as run_relay
-
-    return run_relay(arguments)
 
 
 def _loadgen(arguments: list[str]) -> int:
     from asyncade_cli.settings import LoadgenSettings
 
     settings = load(LoadgenSettings, arguments, os.environ)
-    set_thread_environment(1, os.environ)  # it measures others: it takes no more than a core
-    from asyncade_cli.loadgen import run  # loads torch
+    set_thread_environment(1, os.environ)  # leave the cores to the learner
+    from asyncade_cli.loadgen import run  # imports torch
     from asyncade_cli.replay import LoadgenError
     from asyncade_runtime.transport.keys import KeysError
 
@@ -152,7 +110,7 @@ def _keys(arguments: list[str]) -> int:
     from asyncade_runtime.transport.keys import ACTOR, LEARNER, make_keys
 
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("name the folder: asyncade keys FOLDER", file=sys.stderr)
+        print("usage: asyncade keys FOLDER", file=sys.stderr)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else USAGE_ERROR
     folder = Path(arguments[0])
     try:
@@ -161,7 +119,7 @@ def _keys(arguments: list[str]) -> int:
         print(f"{folder} cannot be written: {error}", file=sys.stderr)
         return USAGE_ERROR
     print(
-        f"{folder}: {'keys made' if made else 'keys are there, left as they are'}\n"
+        f"{folder}: {'keys made' if made else 'keys exist, left unchanged'}\n"
         f"asyncade learner --keys {folder / LEARNER}\nasyncade actor --keys {folder / ACTOR}"
     )
     return 0

@@ -1,74 +1,59 @@
-"""``asyncade compare``: both modes under the same budget and seeds, and one report.
+"""``asyncade compare``: trains both modes under the same budget and seeds, and reports.
 
-OUT/compare.json         what was asked for, and all figures
-OUT/report.md            the figures, and in words what they say
-OUT/curves.png           return against env steps and wall time
-OUT/MODE-seed-SEED/      a run folder each, with processes.json: what its processes told
+OUT/compare.json         command, budget and figures
+OUT/report.md            medians and ranges of each mode, and the figures of each seed
+OUT/curves.png           mean return against env steps and minutes
+OUT/MODE-seed-SEED/      one run folder each
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import shlex
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.compare_costs import cluster
-from asyncade_cli.compare_probe import Probe
-from asyncade_cli.compare_report import Comparison, draw_curves, render
-from asyncade_cli.compare_runs import (
-    PROCESSES,
-    FinishedRun,
-    PlannedRun,
-    agreed,
-    check_alike,
-    is_finished,
-    plan,
-    read_run,
-)
-from asyncade_cli.compare_seeds import Equal, mode_figures
-from asyncade_cli.compare_words import cluster_words, machine_words
+from asyncade_cli.compare_report import MODES, modes_table, report, seeds_of, spreads_of
+from asyncade_cli.outcome import FinishedRun, read_finished, read_json, read_rows
+from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, train
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, write_atomically
+from asyncade_runtime.run_folder import RunFolderError, write_atomically
 from asyncade_runtime.settings import load
 
-FIGURES: Final = "compare.json"
+_COMPLETE: Final = ("target", "max_env_steps", "max_minutes")  # `ended_by` of a complete run
+_SETTINGS: Final = {"game", "seeds", "actors", "max_env_steps", "max_minutes", "target"}
+_VARIABLES: Final = ("ASYNCADE_TRAIN_", "ASYNCADE_LEARNER_", "ASYNCADE_ACTOR_")
 
 
 def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequence[str]) -> int:
-    """Trains what is not trained yet and reports; returns the exit code.
+    """Trains what is not finished yet, and reports; returns the exit code.
 
     Args:
-        settings: complete.
-        environ: for the trainings.
+        settings: from the command line.
+        environ: environment of the trainings.
         command: words of the command line, for the report.
 
     Raises:
-        RunFolderError: there are no runs, or runs that cannot be compared.
-        SettingsError: a variable that a training does not know.
+        RunFolderError: runs are missing or cannot be compared.
+        SettingsError: an environment variable of a training is wrong.
     """
-    time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    out = settings.out or RUNS / f"compare-{time_of_day}"
-    said = shlex.join(command)
+    out = settings.out or RUNS / f"compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    about: dict[str, Any] = {"command": shlex.join(command)}
     if settings.runs:
-        runs = [read_run(root, settings.target) for root in settings.runs]
-        asked: dict[str, Any] = {"runs": [str(run) for run in settings.runs]}
-        _report(out, runs, asked, said)
+        about["asked"] = {"runs": [str(root) for root in settings.runs]}
+        _report(out, [read_finished(root) for root in settings.runs], settings.target, about)
         return EXIT_DONE
-    settings, asked = _asked(settings, out, environ)
-    planned = plan(settings, out)
-    _make(out)
-    _write_json(out / FIGURES, {"command": said, "asked": asked})
+    settings, about["asked"] = _continued(settings, out, environ)
+    planned = plan(settings, out, environ)
+    _write_json(out, about)
     code = _train_all(planned, environ)
-    finished = [read_run(run.root, asked["target"]) for run in planned if is_finished(run.root)]
-    if {run.figures.mode for run in finished} == {"data", "gradients"}:
-        _report(out, finished, asked, said)
+    finished = [read_finished(root) for root in planned if is_complete(root)]
+    if {run.mode for run in finished} == set(MODES):
+        _report(out, finished, settings.target, about)
     else:
         print(f"no report yet: {out} has no finished run of each mode")
     if code != EXIT_DONE:
@@ -76,145 +61,121 @@ def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequ
     return code
 
 
-def _asked(
+def _continued(
     settings: CompareSettings, out: Path, environ: Mapping[str, str]
 ) -> tuple[CompareSettings, dict[str, Any]]:
-    """Returns the settings, completed by those of the folder, and what compare.json says of them.
+    """Returns the settings completed with those of the folder, and what compare.json keeps of them.
 
     Raises:
-        RunFolderError: the folder holds a comparison under other settings.
+        RunFolderError: the folder holds a comparison under other settings; seeds may be added.
     """
-    before = _read_json(out / FIGURES).get("asked") or {}
+    before = (read_json(out / "compare.json") or {}).get("asked") or {}
     if "runs" in before:
         raise RunFolderError(f"{out} holds a report on other folders; choose another --out")
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    kept = {name: before[name] for name in CompareSettings.model_fields if name in before}
-    seeds = dict.fromkeys([*kept.get("seeds", ()), *given.get("seeds", ())])
-    settings = CompareSettings(**{**kept, **given, **({"seeds": tuple(seeds)} if seeds else {})})
-    one = load(TrainSettings, PlannedRun("data", 0, out, settings).arguments(), environ)
-    asked = {
-        "game": settings.game,
-        "seeds": list(settings.seeds),
-        "actors": one.actors,
-        "target": one.target_of_the_game(),
-        "max_env_steps": settings.max_env_steps,
-        "max_minutes": settings.minutes(),
-        "environment": {
-            name: value
-            for name, value in sorted(environ.items())
-            if name.startswith(("ASYNCADE_TRAIN_", "ASYNCADE_LEARNER_", "ASYNCADE_ACTOR_"))
-        },
-    }
-    agreed(before, asked, out)
+    if before:
+        kept = {name: value for name, value in before.items() if name in _SETTINGS}
+        given = {name: getattr(settings, name) for name in settings.model_fields_set}
+        seeds = dict.fromkeys([*kept["seeds"], *given.get("seeds", ())])
+        settings = CompareSettings(**{**kept, **given, "seeds": tuple(seeds)})
+    asked = settings.model_dump(mode="json", include=_SETTINGS)
+    asked["environment"] = {n: environ[n] for n in sorted(environ) if n.startswith(_VARIABLES)}
+    for name, value in before.items():
+        if name != "seeds" and asked.get(name) != value:
+            raise RunFolderError(
+                f"{out} holds a comparison with {name} {value!r}, not {asked.get(name)!r}:"
+                " leave the setting out to continue it, or choose another --out"
+            )
     return settings, asked
 
 
-def _train_all(planned: Sequence[PlannedRun], environ: Mapping[str, str]) -> int:
-    """Runs what is not finished, one after the other; stops at the first that does not end well."""
-    for number, run in enumerate(planned, 1):
-        name = f"[{number}/{len(planned)}] {run.mode} mode, seed {run.seed}"
-        if is_finished(run.root):
-            print(f"{name}: finished already, {run.root}")
-            continue
-        print(f"{name}: {run.root}")
-        code = _train_one(run, environ)
+def plan(
+    settings: CompareSettings, out: Path, environ: Mapping[str, str]
+) -> dict[Path, TrainSettings]:
+    """Returns folder to settings of each run; modes alternate, so that a slow hour affects both.
+
+    An interrupted run is resumed for the minutes it has left: --max-minutes counts them anew.
+
+    Raises:
+        SettingsError: an environment variable is wrong.
+    """
+    planned = {}
+    for seed, mode in itertools.product(settings.seeds, MODES):
+        root, minutes = out / f"{mode}-seed-{seed}", settings.minutes()
+        resume = any(root.glob("checkpoints/*.safetensors"))
+        if resume and minutes is not None and (rows := read_rows(root)):
+            minutes = max(minutes - rows[-1].get("seconds", 0.0) / 60, 1e-3)
+        flags = {
+            "--mode": mode,
+            "--game": settings.game,
+            "--seed": seed,
+            "--run-dir": root,
+            "--display": settings.display,
+            "--max-minutes": minutes,
+            "--max-env-steps": settings.max_env_steps,
+            "--target": settings.target,
+            **({"--actors": settings.actors} if settings.actors else {}),
+        }
+        arguments = [f"{flag}={'null' if v is None else v}" for flag, v in flags.items()]
+        planned[root] = load(TrainSettings, [*arguments, *["--resume"] * resume], environ)
+    return planned
+
+
+def is_complete(root: Path) -> bool:
+    """Returns whether the run in a folder reached its target or used up its budget."""
+    return (read_json(root / "summary.json") or {}).get("ended_by") in _COMPLETE
+
+
+def _train_all(planned: Mapping[Path, TrainSettings], environ: Mapping[str, str]) -> int:
+    """Trains the unfinished runs in turn; stops at the first that does not end with exit code 0."""
+    environ = {"ASYNCADE_LEARNER_COOLDOWN": "0", **environ}  # the comparison ends at the target
+    for number, (root, settings) in enumerate(planned.items(), 1):
+        done = is_complete(root)
+        print(f"[{number}/{len(planned)}] {root}{': already finished' if done else ''}")
+        try:
+            code = EXIT_DONE if done else train(settings, environ)
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
         if code != EXIT_DONE:
             return code
     return EXIT_DONE
 
 
-def _train_one(run: PlannedRun, environ: Mapping[str, str]) -> int:
-    settings = load(TrainSettings, run.arguments(), environ)
-    folder = RunFolder(run.root)
-    folder.remove_endpoints()  # of a learner that was killed: nobody is there to be asked
-    try:
-        with _own_signals(), Probe(folder) as probe:
-            # What is compared ends at the target: a cooldown would cost time and say nothing.
-            code = train(settings, {"ASYNCADE_LEARNER_COOLDOWN": "0", **environ})
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    report = probe.report()
-    if report is not None:
-        _write_json(run.root / PROCESSES, report)
-    return code
+def _check_alike(runs: Sequence[FinishedRun], target: float | None) -> None:
+    """Raises RunFolderError if a mode is missing or runs differ in what they must share."""
+    for mode in set(MODES) - {run.mode for run in runs}:
+        raise RunFolderError(f"no run in {mode} mode: name runs of asyncade train in both modes")
+    for name in ("game", "actors", "cores", *(("target",) if target is None else ())):
+        roots = {run.summary.get(name): run.root for run in runs}
+        if len(roots) > 1:
+            (one, here), (other, there), *_ = roots.items()
+            cure = "give one --target" if name == "target" else f"name runs of the same {name}"
+            raise RunFolderError(f"{name} is {one} in {here} and {other} in {there}: {cure}")
 
 
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Puts the signal handlers back afterwards: a training leaves its own behind."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _report(out: Path, runs: Sequence[FinishedRun], asked: Mapping[str, Any], said: str) -> None:
-    """Writes compare.json, report.md and curves.png, and prints what they say.
+def _report(
+    out: Path, runs: Sequence[FinishedRun], target: float | None, about: Mapping[str, Any]
+) -> None:
+    """Writes compare.json, report.md and curves.png, and prints the table of modes.
 
     Raises:
         RunFolderError: the runs cannot be compared, or the folder cannot be made.
     """
-    check_alike([run.figures for run in runs])
-    equal = Equal.of(run.rows for run in runs)
-    data, gradients = (
-        mode_figures(
-            mode, [(run.figures, run.rows) for run in runs if run.figures.mode == mode], equal
-        )
-        for mode in ("data", "gradients")
-    )
-    first = runs[0].figures
-    comparison = Comparison(
-        title=f"{first.game}, {first.actors} actors",
-        command=said,
-        data=data,
-        gradients=gradients,
-        equal=equal,
-        cluster=cluster(data, gradients),
-    )
-    words = {
-        "machine": machine_words(data, gradients, equal),
-        "cluster": cluster_words(comparison.cluster),
-    }
-    modes = {one.mode: dataclasses.asdict(one) for one in (data, gradients)}
-    _make(out)
-    _write_json(
-        out / FIGURES,
-        {
-            "command": said,
-            "asked": dict(asked),
-            "equal": dataclasses.asdict(equal),
-            "modes": modes,
-            "cluster": dataclasses.asdict(comparison.cluster) if comparison.cluster else None,
-            "words": words,
-        },
-    )
-    write_atomically(out / "report.md", render(comparison).encode())
-    draw_curves([(run.figures, run.rows) for run in runs], comparison.title, out / "curves.png")
-    for heading, sentences in words.items():
-        print(f"\n{heading}:")
-        for sentence in sentences:
-            print(f"  {sentence}")
-    print(f"\nreport: {out / 'report.md'}")
+    _check_alike(runs, target)
+    about_runs = runs[0].summary
+    target = about_runs.get("target") if target is None else target
+    title = f"Data or gradients: {about_runs.get('game')}, {about_runs.get('actors')} actors"
+    modes = {mode: [run for run in runs if run.mode == mode] for mode in MODES}
+    spreads = {mode: spreads_of(ours, target) for mode, ours in modes.items()}
+    _write_json(out, {**about, "modes": spreads, "runs": seeds_of(runs, target)})
+    write_atomically(out / "report.md", report(runs, target, title, about["command"]).encode())
+    curves = {mode: [run.rows for run in ours] for mode, ours in modes.items()}
+    draw_curves(curves, title, out / "curves.png", target)
+    print(f"\n{modes_table(runs, target)}\nreport: {out / 'report.md'}")
 
 
-def _make(out: Path) -> None:
+def _write_json(out: Path, content: Mapping[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{out} cannot be made ({error}); choose another --out") from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); mend or remove it") from error
-    return content if isinstance(content, dict) else {}
+    write_atomically(out / "compare.json", (json.dumps(content, indent=2) + "\n").encode())

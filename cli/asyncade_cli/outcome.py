@@ -1,34 +1,47 @@
-"""What came of a run: its folder made complete, and the lines that are said at the end."""
+"""The outcome of a run: completes its folder, prints it, and reads it again."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
-from asyncade_cli.plot import draw_curve
+from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
+Row: TypeAlias = Mapping[str, Any]
+
+GAMES_OF_A_MEAN: Final = 100
+"""Games that must have ended before their mean return is compared with a target."""
+
 
 def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[str]:
-    """Completes summary.json, draws the curve, and returns what there is to say.
+    """Completes summary.json, draws the curve, and returns the lines to print.
 
     Args:
         settings: of the run.
-        folder: the run's.
-        ended_by: what the summary is to say of the end if the learner has written none.
+        folder: of the run.
+        ended_by: written to the summary if the learner has written none.
     """
     rows = folder.read_metrics()
     summary = folder.read_summary() or last_reported(folder.read_config(), rows, ended_by)
-    summary = {**summary, "actors": settings.actors, "envs_per_actor": settings.envs}
+    summary |= {
+        "actors": settings.actors,
+        "envs_per_actor": settings.envs,
+        "processor": processor(),
+    }
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
+    target = summary.get("target")
     lines = []
     try:
         folder.write_summary(summary)
-        draw_curve(rows, title, folder.curve)
-    except (RunFolderError, OSError) as error:  # what came of the run is told all the same
-        lines.append(f"the run folder is not complete: {error}")
-    target = summary.get("target")
+        draw_curves({settings.mode: [rows]}, title, folder.curve, target)
+    except (RunFolderError, OSError) as error:  # the outcome is printed all the same
+        lines.append(f"the run folder is incomplete: {error}")
     reached = "not reached"
     if summary.get("reached_target"):
         env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
@@ -45,25 +58,99 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
     ]
 
 
-def last_reported(
-    config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], ended_by: str
-) -> dict[str, Any]:
-    """Returns a summary for a learner that could not write one: what its last row said.
+def last_reported(config: Row, rows: Sequence[Row], ended_by: str) -> dict[str, Any]:
+    """Returns a summary made from the last row, for a learner that could not write one.
 
     Args:
-        config: of config.json.
+        config: content of config.json.
         rows: of metrics.jsonl.
-        ended_by: what is known of the end.
+        ended_by: cause of the end.
     """
     last = rows[-1] if rows else {}
     learner = config.get("learner", config.get("train", {}))
-    named = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
-    counted = ("env_steps", "seconds", "updates", "episodes")
-    told = ("target_env_steps", "target_seconds", "mean_return_100", "bytes_per_env_step")
+    from_config = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
+    counters = ("env_steps", "seconds", "updates", "episodes")
+    measured = ("target_env_steps", "target_seconds", "mean_return_100", "bytes_per_env_step")
     return {
-        **{name: learner.get(name) for name in named},
+        **{name: learner.get(name) for name in from_config},
         "reached_target": last.get("target_seconds") is not None,
-        **{name: last.get(name) for name in told},
-        **{name: last.get(name, 0) for name in counted},
+        **{name: last.get(name) for name in measured},
+        **{name: last.get(name, 0) for name in counters},
         "ended_by": ended_by,
     }
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the processor's name; ``unknown`` where Linux does not name it."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "unknown")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's folder, the content of summary.json and the rows of metrics.jsonl."""
+
+    root: Path
+    summary: Row
+    rows: Sequence[Row]
+
+    @property
+    def mode(self) -> str:
+        """``data`` or ``gradients``."""
+        return str(self.summary.get("mode"))
+
+    def reached(self, target: float | None) -> Row | None:
+        """Returns the first row whose last 100 games have a mean return above the target."""
+        for row in self.rows:
+            mean = row.get("mean_return_100")
+            full = row.get("episodes", 0) >= GAMES_OF_A_MEAN
+            if full and target is not None and mean is not None and mean > target:
+                return row
+        return None
+
+
+def read_finished(root: Path) -> FinishedRun:
+    """Reads a run without writing to its folder, which may be an archived part of one.
+
+    Raises:
+        RunFolderError: the folder holds no run, or an unfinished one.
+    """
+    summary, rows = read_json(root / "summary.json"), read_rows(root)
+    if summary is None or not rows:
+        raise RunFolderError(
+            f"{root} holds no finished run (summary.json and rows in metrics.jsonl): check the"
+            f" path, wait, or finish the run with: asyncade train --resume --run-dir {root}"
+        )
+    return FinishedRun(root, summary, rows)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns a JSON object, None if there is no such file.
+
+    Raises:
+        RunFolderError: the file cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}); repair or remove it") from error
+    return content if isinstance(content, dict) else None
+
+
+def read_rows(root: Path) -> list[dict[str, Any]]:
+    """Returns the rows of metrics.jsonl; skips a line cut off when its process was killed."""
+    try:
+        lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows

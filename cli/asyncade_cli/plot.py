@@ -1,41 +1,60 @@
-"""The learning curve of a run, as a picture."""
+"""Learning curves as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+"""Rows of a run's metrics.jsonl; read are seconds, env_steps and mean_return_100."""
 
 
-def draw_curve(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> bool:
-    """Draws mean return against env steps.
+def draw_curves(
+    groups: Mapping[str, Sequence[Rows]], title: str, path: Path, target: float | None = None
+) -> bool:
+    """Draws mean return against env steps and against minutes, one line per run.
 
     Args:
-        rows: of metrics.jsonl.
+        groups: label, such as the mode, to its runs; runs of a group share a colour.
         title: above the picture.
         path: of the PNG.
+        target: drawn as a dotted line.
 
     Returns:
-        False, and draws nothing, when no game has ended yet.
+        False, with nothing drawn, when no game has ended in any run.
     """
-    points = [
-        (row["env_steps"], row["mean_return_100"], row["seconds"])
-        for row in rows
-        if row.get("mean_return_100") is not None
-    ]
-    if not points:
+    curves = []
+    for number, (label, runs) in enumerate(groups.items()):
+        drawn = [played for rows in runs if (played := _after_first_game(rows))]
+        for index, points in enumerate(drawn):
+            in_legend = label if index == 0 else f"_{label}"  # matplotlib skips a leading _
+            curves.append((f"C{number}", in_legend, points))
+    if not curves:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to import
     from matplotlib.figure import Figure
 
-    env_steps, returns, seconds = zip(*points, strict=True)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot(env_steps, returns)
-    axes.set_xlabel("env steps")
-    axes.set_ylabel("mean return of the last 100 games")
-    axes.set_title(f"{title} ({seconds[-1] / 60:.1f} minutes)")
-    axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    panels = figure.subplots(1, 2, sharey=True)
+    units = (("env steps", "env_steps", 1), ("minutes", "seconds", 60))
+    for axes, (name, column, divisor) in zip(panels, units, strict=True):
+        for colour, label, points in curves:
+            xs = [row[column] / divisor for row in points]
+            ys = [row["mean_return_100"] for row in points]
+            axes.plot(xs, ys, color=colour, label=label, linewidth=1.2)
+        if target is not None:
+            axes.axhline(target, color="grey", linestyle=":", linewidth=1)
+        axes.set_xlabel(name)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("mean return of the last 100 games")
+    if len(groups) > 1:
+        panels[0].legend()
     figure.savefig(path, dpi=110)
     return True
+
+
+def _after_first_game(rows: Rows) -> Rows:
+    return [row for row in rows if row.get("mean_return_100") is not None]

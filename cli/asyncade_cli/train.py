@@ -1,4 +1,4 @@
-"""``asyncade train``: a learner and actors as processes on this machine, watched by this one."""
+"""``asyncade train``: runs a learner and actors as child processes on this machine."""
 
 from __future__ import annotations
 
@@ -24,27 +24,36 @@ EXIT_DONE: Final = 0
 EXIT_DIED: Final = 1
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 _ENDED_BY: Final = {
-    EXIT_DONE: "unknown",  # to this process: the learner knew, but could not write it down
+    EXIT_DONE: "unknown",  # the learner ended normally but could not write summary.json
     EXIT_DIED: "learner_died",
     EXIT_INTERRUPTED: "signal",
 }
-"""What summary.json says of the end where the learner has written none."""
+"""Exit code to `ended_by` in summary.json, for a learner that has written none."""
 
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 30.0
 _RESTART_AFTER_S: Final = (0.5, 2.0, 10.0, 30.0)
-"""Pauses before an actor that keeps dying is started again."""
+"""Pauses before the first, second, ... restart of an actor; the last one repeats."""
 
 _ACTOR_NICENESS: Final = 5
-"""Actors that play while the learner trains yield to it: all of them wait for what it makes."""
+"""Actors yield the CPU to the learner, since all of them wait for its weights."""
 
 
 def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
-    """Runs a training to its end; returns the exit code.
+    """Trains until a target, a limit or a signal; returns the exit code.
 
     Raises:
-        RunFolderError: the run folder is not fit for what is asked.
+        RunFolderError: the run folder cannot be used.
     """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _train(settings, environ)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     folder = choose_folder(settings)
     settings = resumed_settings(settings, folder) if settings.resume else settings
     folder.write_config("train", settings.model_dump(mode="json"))
@@ -61,32 +70,32 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
 
 
 def choose_folder(settings: TrainSettings) -> RunFolder:
-    """Returns the run's folder, new or to be resumed.
+    """Returns a new run folder, or the one to resume.
 
     Raises:
-        RunFolderError: there is nothing to resume, or a run that would be overwritten.
+        RunFolderError: nothing can be resumed, or a run would be overwritten.
     """
     if settings.resume:
         root = settings.run_dir or _newest_run()
         folder = RunFolder.existing(root)
         if not any(folder.checkpoints.glob("*.safetensors")):
             raise RunFolderError(
-                f"{root} has no checkpoint to resume from; start anew without --resume"
+                f"{root} has no checkpoint to resume from; start again without --resume"
             )
         return folder
     time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
     if any(root.glob("checkpoints/*.safetensors")):
         raise RunFolderError(
-            f"{root} holds a run already: add --resume to continue it, or choose another --run-dir"
+            f"{root} already holds a run: add --resume to continue it, or choose another --run-dir"
         )
     return RunFolder(root)
 
 
 def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSettings:
-    """Returns the settings of the run, with those that were given now in their place.
+    """Returns the settings of the run in the folder, overridden by those given now.
 
-    Limits are of one sitting: they are not taken over.
+    Limits of minutes and env steps are not taken from the folder.
     """
     before = folder.read_config().get("train", {})
     kept = {
@@ -101,18 +110,18 @@ def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSetting
 def _newest_run() -> Path:
     runs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise RunFolderError("there is no run in runs/; name one with --run-dir")
+        raise RunFolderError("no run in runs/; name one with --run-dir")
     return runs[-1].parent
 
 
 class Training:
-    """The processes of one run.
+    """Starts, restarts and stops the processes of one run.
 
     Args:
-        settings: complete.
-        folder: the run's.
-        display: told what happens.
-        environ: for the processes.
+        settings: of the run.
+        folder: of the run.
+        display: shows events and progress.
+        environ: environment variables of the processes.
     """
 
     def __init__(
@@ -136,11 +145,11 @@ class Training:
         self._actors: list[Service] = []
         self._deaths: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
-        self._target_told = False
+        self._target_announced = False
         self._stop = stop_on_signals()
 
     def run(self) -> int:
-        """Starts everything, watches it, ends everything; returns the exit code."""
+        """Runs all processes until the learner ends or a signal arrives; returns the exit code."""
         self._folder.remove_summary()
         self._folder.remove_endpoints()
         try:
@@ -150,11 +159,11 @@ class Training:
                 self._start_actors()
                 self._watch()
             if self._stop.is_set() and self._learner.exit_code() is None:
-                self._display.say("stopping: the learner keeps a checkpoint")
+                self._display.say("stopping: the learner saves a checkpoint")
                 self._learner.terminate()
                 self._learner.wait(_STOP_TIMEOUT_S)
                 return EXIT_INTERRUPTED
-            return self._judge_learner()
+            return self._exit_code()
         finally:
             for service in (self._learner, *self._actors):
                 service.terminate()
@@ -181,13 +190,13 @@ class Training:
         return [f"{flag}={value}" for flag, value in given.items()]
 
     def _wait_for_endpoints(self) -> bool:
-        """Waits until the learner listens; False if it ended, or a signal came, before that."""
+        """Waits until the learner listens; returns False if it ends or a signal arrives first."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._stop.is_set() and self._learner.exit_code() is None:
             if self._folder.read_endpoints() is not None:
                 return True
             if time.monotonic() > deadline:
-                self._display.say(f"the learner did not come up; see {self._learner.log}")
+                self._display.say(f"the learner did not start; log: {self._learner.log}")
                 return False
             self._stop.wait(0.05)
         return False
@@ -213,21 +222,21 @@ class Training:
         self._display.say(f"{len(self._actors)} actors started; logs: {self._folder.logs}")
 
     def _watch(self) -> None:
-        """Looks after the processes until the learner has ended or a signal came."""
+        """Shows progress and restarts dead actors until the learner ends or a signal arrives."""
         while not self._stop.is_set() and self._learner.exit_code() is None:
             self._restart_dead_actors()
             row = self._folder.last_metrics() or {}
             alive = sum(actor.exit_code() is None for actor in self._actors)
             self._display.show(row, alive)
-            self._tell_of_the_target(row)
+            self._announce_target(row)
             self._stop.wait(0.5)
         if (last := self._folder.last_metrics()) is not None:
             self._display.show(last, len(self._actors))
 
-    def _tell_of_the_target(self, row: Mapping[str, Any]) -> None:
+    def _announce_target(self, row: Mapping[str, Any]) -> None:
         env_steps = row.get("target_env_steps")
-        if env_steps is not None and not self._target_told:
-            self._target_told = True
+        if env_steps is not None and not self._target_announced:
+            self._target_announced = True
             cooldown = self._folder.read_config().get("learner", {}).get("cooldown")
             end = "; the cooldown ends the run" if cooldown else ""
             self._display.say(f"target reached after {env_steps:,} env steps{end}")
@@ -244,16 +253,16 @@ class Training:
                 self._restart_at[actor.name] = now + pause
                 self._display.say(
                     f"{actor.name} {actor.how_it_ended()}; log: {actor.log}; "
-                    f"it is started again in {pause:g} s"
+                    f"restarting in {pause:g} s"
                 )
             elif now >= due:
                 del self._restart_at[actor.name]
                 try:
                     actor.start()
-                except OSError as error:  # it counts as another death: the next pause is longer
+                except OSError as error:  # counts as another death: the next pause is longer
                     self._display.say(f"{actor.name} could not be started: {error}")
 
-    def _judge_learner(self) -> int:
+    def _exit_code(self) -> int:
         if self._learner.exit_code() == 0:
             return EXIT_DONE
         self._display.say(

@@ -12,10 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time is Linux's"),
-]
+pytestmark = pytest.mark.processes
 
 DEADLINE_S = 300.0  # generous: only a failing test ever waits this long
 ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
@@ -59,40 +56,30 @@ def test_both_modes_are_trained(compared: SimpleNamespace) -> None:
         summary = json.loads((compared.out / f"{mode}-seed-1" / "summary.json").read_text())
         assert (summary["mode"], summary["game"], summary["seed"]) == (mode, "catch", 1)
         assert summary["ended_by"] == "max_env_steps"
-        spreads = compared.figures["modes"][mode]["spreads"]
+        spreads = compared.figures["modes"][mode]
         assert spreads["env_steps"]["median"] == summary["env_steps"] >= 4000
-        assert spreads["seconds_to_target"]["median"] is None
+        assert spreads["minutes_to_target"]["median"] is None
+        for name in ("env_steps_per_second", "bytes_per_env_step"):
+            assert spreads[name]["median"] > 0
+        assert 0 <= spreads["learner_waiting_share"]["median"] <= 1
+        assert spreads["policy_lag"]["median"] >= 0
+    modes = compared.figures["modes"]
+    assert modes["gradients"]["bytes_per_env_step"] != modes["data"]["bytes_per_env_step"]
 
 
-def test_the_report_says_what_came_of_it(compared: SimpleNamespace) -> None:
+def test_the_report_and_the_curves_are_written(compared: SimpleNamespace) -> None:
     report = (compared.out / "report.md").read_text()
-    assert "| wall time to the target | not reached | not reached |" in report
-    assert "Neither mode reached it within the budget" in report
-    for sentences in compared.figures["words"].values():
-        for sentence in sentences:
-            assert f"- {sentence}" in report
-    assert "report: out/report.md" in compared.text
+    assert "| seeds_at_target | 0 of 1 | 0 of 1 |" in report
+    assert "asyncade compare --game=catch" in report
+    assert "out/report.md" in compared.text
     assert (compared.out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_processes_were_sampled(compared: SimpleNamespace) -> None:
-    for mode in ("data", "gradients"):
-        told = json.loads((compared.out / f"{mode}-seed-1" / "processes.json").read_text())
-        assert told["learner"]["cpu_seconds"] > 0
-        assert told["learner"]["published_bytes"] > 0
-        assert told["actors"]["actor-0"]["env_steps"] > 0
-        shares = compared.figures["modes"][mode]["actor_shares"]
-        assert sum(shares.values()) == pytest.approx(1)
-        assert (shares["gradient"] > 0) == (mode == "gradients")
-    assert compared.figures["cluster"]["data"]["learner"] > 0
-
-
-def test_what_is_over_is_not_trained_again(compared: SimpleNamespace) -> None:
+def test_finished_runs_are_not_trained_again(compared: SimpleNamespace) -> None:
     summary = compared.out / "data-seed-1" / "summary.json"
     before = summary.stat().st_mtime_ns
     again = compare(compared.home, ["--out=out"])
     assert again.returncode == 0, again.stdout
-    assert again.stdout.count("finished already") == 2
     assert summary.stat().st_mtime_ns == before
     figures = json.loads((compared.out / "compare.json").read_text())
     assert figures["modes"] == compared.figures["modes"]
@@ -101,6 +88,6 @@ def test_what_is_over_is_not_trained_again(compared: SimpleNamespace) -> None:
 def test_unlike_runs_are_refused_without_a_traceback(compared: SimpleNamespace) -> None:
     refused = compare(compared.home, ["--runs", "out/data-seed-1", "--out=other"])
     assert refused.returncode == 2
-    assert "there is no gradients run to compare with" in refused.stdout
+    assert "gradients" in refused.stdout
     assert "Traceback" not in refused.stdout
     assert not (compared.home / "other").exists()

@@ -203,7 +203,7 @@ def test_a_killed_actor_is_started_again(killed: SimpleNamespace) -> None:
     assert killed.second["actor-1"] == killed.first["actor-1"]
     assert killed.second["learner"] == killed.first["learner"]
     assert "actor-0 was killed by SIGKILL" in killed.text
-    assert "it is started again" in killed.text
+    assert "actor-0.log" in killed.text
 
 
 def test_a_killed_learner_ends_the_run_and_says_how_to_go_on(killed: SimpleNamespace) -> None:
@@ -262,7 +262,7 @@ def test_a_resumed_run_continues_the_counters(
 
 def test_ctrl_c_leaves_a_complete_folder(resumed: SimpleNamespace) -> None:
     assert resumed.code == 130
-    assert "the learner keeps a checkpoint" in resumed.text
+    assert "checkpoint" in resumed.text
     assert "Traceback" not in resumed.text
     summary = resumed.folder.read_summary()
     assert summary.keys() >= SUMMARY_KEYS

@@ -1,9 +1,8 @@
-"""What a person sees of a run: lines, a live table, and the curve."""
+"""Progress of a run: lines and a live table."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,6 @@ from rich.console import Console
 
 from asyncade_cli import display
 from asyncade_cli.display import LineDisplay, LiveDisplay, make_display
-from asyncade_cli.plot import draw_curve
 
 ROW = {
     "seconds": 125.4,
@@ -51,7 +49,7 @@ def test_before_the_first_game_there_is_no_return(row: dict[str, None]) -> None:
     assert "policy lag -  " in printed(out)
 
 
-def test_lines_come_now_and_then_but_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_come_every_ten_seconds_but_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
     out = console()
@@ -64,7 +62,7 @@ def test_lines_come_now_and_then_but_events_at_once(monkeypatch: pytest.MonkeyPa
     assert printed(out).endswith("actor-0 was killed by SIGKILL\n")
 
 
-def test_what_was_said_is_not_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_line_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
     out = console()
@@ -76,16 +74,16 @@ def test_what_was_said_is_not_said_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert printed(out).endswith("actors 1\n")
 
 
-LOG_LINE = "2026-01-31 12:00:00 [info     ] up [/tmp/run]"  # with what Rich would take for markup
+LOG_LINE = "2026-01-31 12:00:00 [info     ] up [/tmp/run]"  # Rich reads [...] as markup
 
 
-def test_events_are_printed_as_they_are() -> None:
+def test_events_are_printed_verbatim() -> None:
     out = console()
     LineDisplay(out).say(LOG_LINE + "x" * 200)
     assert printed(out) == LOG_LINE + "x" * 200 + "\n"
 
 
-def test_the_table_prints_events_as_they_are() -> None:
+def test_the_table_prints_events_verbatim() -> None:
     out = console(terminal=True)
     live = LiveDisplay(out, "title")
     live.say(LOG_LINE)
@@ -120,21 +118,3 @@ def test_the_kind_of_display(kind: str, terminal: bool, expected: type) -> None:
     made = make_display(kind, console(terminal), "title")
     made.close()
     assert isinstance(made, expected)
-
-
-def test_a_curve_is_a_png(tmp_path: Path) -> None:
-    rows = [
-        {"env_steps": 0, "seconds": 1.0, "mean_return_100": None},
-        {"env_steps": 10, "seconds": 2.0, "mean_return_100": -21.0},
-        {"env_steps": 20, "seconds": 3.0, "mean_return_100": -20.0},
-    ]
-    assert draw_curve(rows, "pong", tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-
-
-@pytest.mark.parametrize(
-    "rows", [[], [{"env_steps": 10, "seconds": 2.0, "mean_return_100": None}], [{"seconds": 1.0}]]
-)
-def test_without_a_game_there_is_no_curve(tmp_path: Path, rows: list[dict[str, object]]) -> None:
-    assert not draw_curve(rows, "pong", tmp_path / "curve.png")
-    assert not (tmp_path / "curve.png").exists()

@@ -1,4 +1,4 @@
-"""What is said of a run whose learner could not say it itself."""
+"""Summary and printed lines of a run, also of one whose learner died."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncade_cli.outcome import complete
+from asyncade_cli.outcome import complete, processor
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.run_folder import RunFolder
 
@@ -33,7 +33,7 @@ def folder_with(root: Path, *rows: dict[str, Any]) -> RunFolder:
     return folder
 
 
-def test_the_last_row_speaks_for_a_learner_that_died(tmp_path: Path) -> None:
+def test_the_last_row_makes_the_summary_of_a_learner_that_died(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, {**ROW, "env_steps": 1}, ROW)
     lines = complete(TrainSettings(actors=2, envs=8), folder, "learner_died")
     summary = folder.read_summary()
@@ -42,26 +42,29 @@ def test_the_last_row_speaks_for_a_learner_that_died(tmp_path: Path) -> None:
     assert summary["ended_by"] == "learner_died"
     assert summary["env_steps"] == 420_000
     assert not summary["reached_target"]
-    assert "(target 18 not reached)" in "\n".join(lines)
+    assert "not reached" in "\n".join(lines)
     assert folder.curve.exists()
 
 
-def test_a_target_that_was_passed_stays_passed_when_the_cooldown_is_cut_off(tmp_path: Path) -> None:
+def test_a_target_stays_reached_when_the_cooldown_is_cut_off(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, ROW | PASSED)
     lines = complete(TrainSettings(), folder, "learner_died")
     summary = folder.read_summary()
     assert summary is not None
     assert summary["reached_target"]
     assert {name: summary[name] for name in PASSED} == PASSED
-    assert "(target 18 reached after 380,000 env steps, 6.0 minutes)" in "\n".join(lines)
+    assert "380,000 env steps, 6.0 minutes" in "\n".join(lines)
 
 
-def test_a_learner_that_died_before_its_first_row_is_told_of_too(tmp_path: Path) -> None:
-    lines = complete(TrainSettings(), folder_with(tmp_path), "learner_died")
-    assert "0 env steps, 0 games" in "\n".join(lines)
+def test_a_learner_that_died_before_its_first_row_has_a_summary(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    assert complete(TrainSettings(), folder, "learner_died")
+    summary = folder.read_summary()
+    assert summary is not None
+    assert summary.items() >= {"ended_by": "learner_died", "env_steps": 0, "episodes": 0}.items()
 
 
-def test_what_the_learner_wrote_is_kept(tmp_path: Path) -> None:
+def test_a_summary_of_the_learner_is_kept(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, ROW)
     folder.write_summary({"ended_by": "max_minutes", "seconds": 60.0, "env_steps": 7})
     complete(TrainSettings(), folder, "unknown")
@@ -70,7 +73,7 @@ def test_what_the_learner_wrote_is_kept(tmp_path: Path) -> None:
     assert summary.items() >= {"ended_by": "max_minutes", "env_steps": 7, "actors": 2}.items()
 
 
-def test_a_curve_that_cannot_be_drawn_is_said(
+def test_a_curve_that_cannot_be_drawn_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_with(tmp_path, ROW)
@@ -78,8 +81,18 @@ def test_a_curve_that_cannot_be_drawn_is_said(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("asyncade_cli.outcome.draw_curve", full)
+    monkeypatch.setattr("asyncade_cli.outcome.draw_curves", full)
     lines = complete(TrainSettings(), folder, "unknown")
-    assert lines[0].startswith("the run folder is not complete: ")
+    assert "No space left on device" in lines[0]
     assert "420,000 env steps" in "\n".join(lines)
     assert json.loads((tmp_path / "summary.json").read_text())["ended_by"] == "unknown"
+
+
+def test_the_processor_is_named_where_linux_names_it(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name : Other\n")
+    assert processor(cpuinfo) == "Some CPU @ 2 GHz"
+    assert processor(tmp_path / "absent") == "unknown"
+    folder = folder_with(tmp_path, ROW)
+    complete(TrainSettings(), folder, "unknown")
+    assert (folder.read_summary() or {})["processor"] == processor()

@@ -1,15 +1,17 @@
-"""What ``asyncade train`` is told, and which folder it takes."""
+"""Settings of ``asyncade train``, its choice of a run folder, and its signal handlers."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from asyncade_actor.settings import ActorSettings
-from asyncade_cli.settings import TrainSettings, default_actors
-from asyncade_cli.train import choose_folder, resumed_settings
+from asyncade_cli import train as train_module
+from asyncade_cli.settings import TrainSettings
+from asyncade_cli.train import choose_folder, resumed_settings, train
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 from asyncade_runtime.settings import SettingsError, load
 
@@ -25,7 +27,7 @@ def given(*arguments: str) -> TrainSettings:
 
 
 def a_run(root: Path, *, checkpoint: bool = True, **settings: object) -> RunFolder:
-    """A folder as a training leaves it."""
+    """Makes a folder as a training leaves it."""
     folder = RunFolder(root)
     written = TrainSettings(**settings, run_dir=root).model_dump(mode="json")
     folder.write_config("train", written)
@@ -45,23 +47,23 @@ def a_run(root: Path, *, checkpoint: bool = True, **settings: object) -> RunFold
         (["--game=breakout", "--target=40"], 40.0),
     ],
 )
-def test_the_target_is_customary_unless_given(arguments: list[str], target: float | None) -> None:
+def test_the_target_is_that_of_the_game_unless_given(
+    arguments: list[str], target: float | None
+) -> None:
     assert given(*arguments).target_of_the_game() == target
 
 
-def test_an_actor_plays_as_many_games_as_the_service_does_unless_told_otherwise() -> None:
+def test_games_per_actor_default_to_those_of_the_service() -> None:
     assert given().envs == ActorSettings().envs
     assert given("--envs=3").envs == 3
 
 
 @pytest.mark.parametrize(("cores", "actors"), [(1, 2), (2, 2), (4, 4), (8, 8), (64, 8)])
-def test_there_is_an_actor_for_each_core_within_bounds(cores: int, actors: int) -> None:
-    assert default_actors(cores) == actors
-
-
-def test_the_cores_of_this_container_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncade_cli.settings.available_cores", lambda: 8)
-    assert given().actors == 8
+def test_an_actor_per_available_core_within_bounds(
+    cores: int, actors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncade_cli.settings.available_cores", lambda: cores)
+    assert given().actors == actors
     assert given("--actors=1").actors == 1
 
 
@@ -73,7 +75,7 @@ def test_cores_beyond_the_actors_step_their_games(cores: int, actors: int, threa
 
 
 def test_an_unknown_game_names_the_nearest() -> None:
-    with pytest.raises(SettingsError, match="did you mean breakout"):
+    with pytest.raises(SettingsError, match="breakout"):
         given("--game=brekout")
 
 
@@ -84,13 +86,13 @@ def test_a_new_run_gets_a_folder_of_its_own(here: Path) -> None:
     assert (here / folder.root / "checkpoints").is_dir()
 
 
-def test_a_run_is_never_written_over(here: Path) -> None:
+def test_a_run_is_never_overwritten(here: Path) -> None:
     a_run(here / "one")
-    with pytest.raises(RunFolderError, match=r"one holds a run already: add --resume .* --run-dir"):
+    with pytest.raises(RunFolderError, match=r"one .*--resume.*--run-dir"):
         choose_folder(given(f"--run-dir={here / 'one'}"))
 
 
-def test_a_run_that_died_before_its_first_checkpoint_can_be_begun_anew(here: Path) -> None:
+def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(here: Path) -> None:
     a_run(here / "young", checkpoint=False)
     assert choose_folder(given(f"--run-dir={here / 'young'}")).root == here / "young"
 
@@ -107,14 +109,14 @@ def test_resuming_without_a_name_takes_the_newest(here: Path) -> None:
     assert choose_folder(given("--resume")).root == Path("runs/c")
 
 
-def test_nothing_to_resume_is_said(here: Path) -> None:
-    with pytest.raises(RunFolderError, match="no run in runs/; name one with --run-dir"):
+def test_nothing_to_resume_is_refused(here: Path) -> None:
+    with pytest.raises(RunFolderError, match="--run-dir"):
         choose_folder(given("--resume"))
-    with pytest.raises(RunFolderError, match="absent holds no run"):
+    with pytest.raises(RunFolderError, match="absent"):
         choose_folder(given("--resume", "--run-dir=absent"))
     assert not (here / "absent").exists()
     a_run(here / "young", checkpoint=False)
-    with pytest.raises(RunFolderError, match="young has no checkpoint to resume from"):
+    with pytest.raises(RunFolderError, match=r"young.*checkpoint"):
         choose_folder(given("--resume", "--run-dir=young"))
 
 
@@ -127,7 +129,7 @@ def test_a_resumed_run_keeps_its_settings(here: Path) -> None:
     assert settings.run_dir == here / "one"
 
 
-def test_what_is_given_anew_is_taken(here: Path) -> None:
+def test_settings_given_now_override_those_of_the_run(here: Path) -> None:
     folder = a_run(here / "one", game="catch", actors=5, seed=9, target=0.5)
     now = given("--resume", "--actors=2", "--target=null", "--max-minutes=3")
     settings = resumed_settings(now, folder)
@@ -141,13 +143,13 @@ def test_a_variable_counts_as_given(here: Path) -> None:
     assert resumed_settings(now, folder).actors == 3
 
 
-def test_limits_are_of_one_sitting(here: Path) -> None:
+def test_limits_are_not_resumed(here: Path) -> None:
     folder = a_run(here / "one", max_env_steps=1000, max_minutes=1)
     settings = resumed_settings(given("--resume"), folder)
     assert (settings.max_env_steps, settings.max_minutes) == (None, None)
 
 
-def test_settings_of_another_release_are_passed_over(here: Path) -> None:
+def test_settings_of_another_release_are_ignored(here: Path) -> None:
     folder = a_run(here / "one", actors=5)
     old = folder.read_config()["train"] | {"no_longer_there": 1}
     folder.write_config("train", old)
@@ -158,3 +160,15 @@ def test_a_run_of_a_bare_learner_can_be_resumed(here: Path) -> None:
     folder = RunFolder(here / "bare")
     folder.write_config("learner", {"game": "catch"})
     assert resumed_settings(given("--resume", "--game=catch"), folder).game == "catch"
+
+
+def test_training_restores_the_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return 130
+
+    monkeypatch.setattr(train_module, "_train", interrupted)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert train(given(), {}) == 130
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
