@@ -1,10 +1,10 @@
-"""What a person sees during a run: a live table on a terminal, else a line now and then."""
+"""Progress of a run on the terminal: a live table, or one line every ten seconds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from rich.console import Console
 from rich.live import Live
@@ -15,31 +15,8 @@ _SECONDS_BETWEEN_LINES: Final = 10.0
 _MESSAGES_SHOWN: Final = 6
 
 
-class Display(Protocol):
-    """Shows a run."""
-
-    def say(self, message: str) -> None:
-        """Shows an event."""
-        ...
-
-    def show(self, row: Mapping[str, Any], actors: int) -> None:
-        """Shows the newest row of metrics.jsonl and how many actor processes are alive."""
-        ...
-
-    def close(self) -> None:
-        """Leaves the screen as it is."""
-        ...
-
-
-def make_display(kind: str, console: Console, title: str) -> Display:
-    """Returns a live display, or lines where there is no terminal and `kind` is ``auto``."""
-    if kind == "live" or (kind == "auto" and console.is_terminal):
-        return LiveDisplay(console, title)
-    return LineDisplay(console)
-
-
 class LineDisplay:
-    """A line every ten seconds, for logs."""
+    """One line every ten seconds, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -51,7 +28,10 @@ class LineDisplay:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, row: Mapping[str, Any], actors: int) -> None:
-        """Prints the row, if it is time and it says something new."""
+        """Prints the newest row of metrics.jsonl and the number of live actor processes.
+
+        Does nothing within ten seconds of the last line, or if nothing has changed.
+        """
         now = time.monotonic()
         if now - self._last < _SECONDS_BETWEEN_LINES:
             return
@@ -61,11 +41,11 @@ class LineDisplay:
             self._console.print(facts, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 class LiveDisplay:
-    """A table that is drawn anew in place."""
+    """A table redrawn in place."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._title = title
@@ -80,12 +60,12 @@ class LiveDisplay:
         self._draw()
 
     def show(self, row: Mapping[str, Any], actors: int) -> None:
-        """Draws the row."""
+        """Updates the table from the newest row of metrics.jsonl and the live actor processes."""
         self._facts = _facts(row, actors)
         self._draw()
 
     def close(self) -> None:
-        """Leaves the last picture standing."""
+        """Stops drawing; the last table stays on the screen."""
         self._live.stop()
 
     def _draw(self) -> None:
@@ -95,8 +75,18 @@ class LiveDisplay:
         for name, value in self._facts.items():
             table.add_row(name, value)
         for message in self._messages:
-            table.add_row("", Text(message))  # a log line may hold [brackets]
+            table.add_row("", Text(message))  # not markup: a log line may contain [brackets]
         self._live.update(table, refresh=True)
+
+
+Display: TypeAlias = LineDisplay | LiveDisplay
+
+
+def make_display(kind: str, console: Console, title: str) -> Display:
+    """Returns a live display or lines; ``auto`` is live on a terminal."""
+    if kind == "live" or (kind == "auto" and console.is_terminal):
+        return LiveDisplay(console, title)
+    return LineDisplay(console)
 
 
 def _facts(row: Mapping[str, Any], actors: int) -> dict[str, str]:

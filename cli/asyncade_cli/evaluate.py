@@ -1,4 +1,4 @@
-"""``asyncade eval``: how good a trained model is, over whole games of its own."""
+"""``asyncade eval``: plays whole games with a trained model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 
 def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
-    """Plays and returns the report, after writing the video if one is asked for.
+    """Returns the report, after writing the video if one is requested.
 
     Raises:
-        RunFolderError: there is no run, or no checkpoint in it.
+        RunFolderError: the folder holds no run or no readable checkpoint.
     """
     folder = RunFolder.existing(run)
     paths = checkpoint.found(folder.checkpoints)
     if not paths:
-        raise RunFolderError(f"{run} has no checkpoint yet; train it first")
+        raise RunFolderError(f"{run} has no checkpoint yet; train longer")
     path, found = _newest_readable(paths)
     game = str(found.about["game"])
     network = make_network(num_actions(game), str(found.about["network"]))
@@ -68,12 +68,12 @@ def _newest_readable(paths: list[Path]) -> tuple[Path, checkpoint.Checkpoint]:
         try:
             return path, checkpoint.load(path)
         except checkpoint.CheckpointError as error:
-            print(f"{error}; trying the one before", file=sys.stderr)
-    raise RunFolderError(f"no checkpoint in {paths[0].parent} can be read; train it anew")
+            print(f"{error}; trying the previous one", file=sys.stderr)
+    raise RunFolderError(f"no checkpoint in {paths[0].parent} can be read; train again")
 
 
 def film(environments: Environments, chooser: Chooser, seed: int) -> list[npt.NDArray[np.uint8]]:
-    """Returns the frames of one game, uint8 [84, 84] each, as the network sees them."""
+    """Returns the frames of one game, uint8 [84, 84] each, as observed by the network."""
     observations = environments.reset(seed)
     frames = [observations[0, -1]]
     while True:
@@ -85,7 +85,7 @@ def film(environments: Environments, chooser: Chooser, seed: int) -> list[npt.ND
 
 
 def _write_gif(frames: list[npt.NDArray[np.uint8]], path: Path) -> None:
-    """Writes frames as a GIF, three times as large, at 15 frames per second (real time)."""
+    """Writes a GIF of 252 x 252 pixels at 15 frames per second (real time)."""
     from PIL import Image
 
     images = [

@@ -1,4 +1,4 @@
-"""Services as child processes: started, watched, stopped."""
+"""Services as child processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
 
 
 class Service:
-    """One service process and its log file.
+    """A service process and its log file.
 
     Args:
-        name: for messages, such as ``actor-1``.
+        name: in messages, such as ``actor-1``.
         module: run as ``python -m``.
         arguments: command line.
-        log: its output is appended to this file.
-        environ: its environment.
-        niceness: added to this process's own: the higher, the more it yields to others (nice(2)).
+        log: file to which output is appended.
+        environ: environment variables.
+        niceness: added to that of this process (nice(2)).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts the process, in a session of its own: Ctrl-C reaches only the one who watches."""
+        """Starts the process in its own session, so that Ctrl-C reaches only the parent."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -59,14 +59,14 @@ class Service:
         """Runs in the child, before exec."""
         os.nice(self._niceness)
         if sys.platform == "linux":
-            _end_with_parent()
+            _terminate_with_parent()
 
     def exit_code(self) -> int | None:
-        """Returns the exit code, negative for a signal; None while it runs."""
+        """Returns the exit code, negative for a signal; None while the process runs."""
         return self._process.poll() if self._process else None
 
     def how_it_ended(self) -> str:
-        """Says it for a person."""
+        """Describes the exit, such as ``was killed by SIGKILL``."""
         code = self.exit_code()
         if code is None:
             return "is running"
@@ -75,7 +75,7 @@ class Service:
         return f"ended with exit code {code}"
 
     def last_lines(self, count: int = 5) -> str:
-        """Returns the end of its log."""
+        """Returns the last lines of the log."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -83,12 +83,12 @@ class Service:
         return "\n".join(lines[-count:])
 
     def terminate(self) -> None:
-        """Asks it to end."""
+        """Sends SIGTERM."""
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
     def wait(self, timeout_s: float) -> None:
-        """Waits for its end; kills it when the time is over."""
+        """Waits for the process to exit; kills it after the timeout."""
         if self._process is None:
             return
         try:
@@ -98,8 +98,8 @@ class Service:
             self._process.wait()
 
 
-def _end_with_parent() -> None:
-    """In the child, before exec: be asked to end when the parent dies, however it dies."""
+def _terminate_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when its parent dies, even by SIGKILL."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the call

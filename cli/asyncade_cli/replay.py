@@ -1,4 +1,4 @@
-"""Play that is recorded once, and sent many times with a new header: what `loadgen` replays."""
+"""Messages that are recorded once and sent many times with new headers, for `loadgen`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MAX_GRADIENTS_OF_AN_UNROLL: Final = 1024
 
 
 class LoadgenError(RuntimeError):
-    """There is no learner to load, or not the one that was meant. The message names the cure."""
+    """The learner is missing or not the intended one. The message names the remedy."""
 
 
 class RecordedMessage:
-    """A message whose arrays stay as they were encoded, while its header is written anew.
+    """An encoded message whose header can be replaced.
 
     Args:
-        frame: as `encode` made it: 4 bytes of identity, the header's size as 4 bytes, the header,
-            the arrays.
-        env_steps: that it reports.
+        frame: made by `encode`: 4 bytes of identity, 4 bytes of header size, the header, the
+            arrays.
+        env_steps: reported by the message.
     """
 
     def __init__(self, frame: bytes, env_steps: int) -> None:
@@ -46,7 +46,7 @@ class RecordedMessage:
         self.env_steps = env_steps
 
     def frame(self, **fields: object) -> bytes:
-        """Returns the message with these header fields in place of the recorded ones."""
+        """Returns the frame with these header fields replaced."""
         header = msgpack.packb(self._header | fields)
         size = len(header).to_bytes(4, "little")
         return b"".join((self._identity, size, header, self._arrays))
@@ -54,12 +54,12 @@ class RecordedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What is sent again and again.
+    """Messages to replay in turn.
 
     Attributes:
-        messages: in the order of their replay.
-        sent_per_message: how many messages each of them stands for: all the gradients of one
-            unroll. The first of them carries the unroll's env steps, as an actor's would.
+        messages: in order.
+        sent_per_message: times each is sent in a row: 1 for a trajectory, the number of gradients
+            per unroll for a gradient. Only the first reports the unroll's env steps.
     """
 
     messages: Sequence[RecordedMessage]
@@ -69,14 +69,14 @@ class Recording:
 def record_messages(
     assignment: Assignment, *, game: str, envs: int, count: int, seed: int
 ) -> list[Upstream]:
-    """Plays the game nearly at random and returns what an actor would report, first message each.
+    """Plays with an untrained network and returns the messages an actor would send.
 
     Args:
-        assignment: of the learner: kind of message, unroll length, loss.
-        game: to play; the network is one for this game.
-        envs: E.
-        count: unrolls; of gradients one is enough, since no value in them decides a cost.
-        seed: of play and network.
+        assignment: kind of message, unroll length and objective.
+        game: game to play; it decides the network's number of actions.
+        envs: games in parallel.
+        count: trajectories to record; of gradients one is recorded, as values do not affect costs.
+        seed: of network and games.
     """
     network = make_network(num_actions(game), assignment.network, seed)
     network.precision = fastest_precision(torch.device("cpu"))
@@ -98,16 +98,16 @@ def record_messages(
 
 
 def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
-    """Records what the learner asks for.
+    """Records the messages of an assignment.
 
     Raises:
-        LoadgenError: the recorded game has actions that the learner's has not.
+        LoadgenError: the game has actions that the learner's game lacks.
     """
     game = settings.game or assignment.game
     if num_actions(game) > num_actions(assignment.game):
         raise LoadgenError(
             f"{game} has {num_actions(game)} actions, the learner's {assignment.game} has "
-            f"{num_actions(assignment.game)}: replay another --game, or leave it out"
+            f"{num_actions(assignment.game)}: choose another --game, or leave it out"
         )
     torch.set_num_threads(1)
     played = record_messages(

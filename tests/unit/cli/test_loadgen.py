@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from asyncade_cli.loadgen import LoadGenerator, Pace
+from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.replay import LoadgenError, RecordedMessage, record, record_messages
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_learner.learner import Learner
@@ -32,7 +32,7 @@ PASSES = 2
 
 
 class HastyInbox(MemoryInbox):
-    """Nobody will send while a test waits."""
+    """An inbox that never waits: the test steps both sides."""
 
     def receive(self, timeout_s: float) -> bytes | None:
         return super().receive(0.0)
@@ -99,7 +99,7 @@ class Rig:
 
 
 def received(queue: MemoryQueue) -> list[Upstream]:
-    """Takes what lies in the queue."""
+    """Returns the messages in the queue, decoded."""
     inbox = queue.inbox()
     frames = iter(lambda: inbox.receive(0.0), None)
     messages = [decode(frame) for frame in frames]
@@ -107,7 +107,7 @@ def received(queue: MemoryQueue) -> list[Upstream]:
     return messages  # type: ignore[return-value]
 
 
-def test_a_real_learner_uses_all_that_is_replayed(tmp_path: Path) -> None:
+def test_a_real_learner_accepts_every_replayed_message(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     for _ in range(5):
         rig.turn()
@@ -120,8 +120,8 @@ def test_a_real_learner_uses_all_that_is_replayed(tmp_path: Path) -> None:
     assert rig.learner.progress.updates == 5 * 2 * PASSES
 
 
-def test_gradients_are_replayed_with_an_unrolls_env_steps_once(tmp_path: Path) -> None:
-    # As many samples as two a pass make: a gradient of this size is not shared any further.
+def test_gradients_report_an_unrolls_env_steps_once(tmp_path: Path) -> None:
+    # Two minibatches per pass.
     rig = Rig(tmp_path, mode="gradients", minibatch_size=E * T // 2)
     an_unroll = 2 * PASSES
     for _ in range(2 * an_unroll):
@@ -133,7 +133,7 @@ def test_gradients_are_replayed_with_an_unrolls_env_steps_once(tmp_path: Path) -
     assert rig.dropped() == 0
 
 
-def test_calibration_is_served_before_gradients(tmp_path: Path) -> None:
+def test_trajectories_are_sent_during_calibration(tmp_path: Path) -> None:
     steps = 2 * ACTORS * E * T
     rig = Rig(tmp_path, mode="gradients", calibration_env_steps=steps, load={"mode": "gradients"})
     for _ in range(12):
@@ -147,19 +147,19 @@ def test_calibration_is_served_before_gradients(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "assigned", "credit"), [(None, 1, 1), (None, 3, 3), (2, 3, 2), (3, 2, 2)]
 )
-def test_credit_is_the_learners_or_less(
+def test_credit_is_assigned_or_less(
     tmp_path: Path, asked: int | None, assigned: int, credit: int
 ) -> None:
     rig = Rig(tmp_path, messages_in_flight=assigned, load={"messages_in_flight": asked})
     for _ in range(3):
-        rig.generator.step()  # the learner says nothing new: there is no more credit
+        rig.generator.step()  # no new weights, so no new credit
     sent = received(rig.queue)
     assert [m.sequence for m in sent] == [n for n in range(credit) for _ in range(ACTORS)]
     assert len({m.actor_id for m in sent}) == ACTORS
     assert rig.generator.report()["messages_in_flight"] == credit
 
 
-def test_headers_are_of_the_newest_weights(tmp_path: Path) -> None:
+def test_headers_name_the_newest_weights(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.turn()
     rig.generator.step()
@@ -169,7 +169,7 @@ def test_headers_are_of_the_newest_weights(tmp_path: Path) -> None:
     assert {m.sequence for m in sent} == {1}
 
 
-def test_what_has_no_room_is_sent_later_and_for_the_weights_of_then(tmp_path: Path) -> None:
+def test_an_unsent_message_is_encoded_again_for_newer_weights(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.queue._capacity = 1
     rig.generator.step()
@@ -180,12 +180,12 @@ def test_what_has_no_room_is_sent_later_and_for_the_weights_of_then(tmp_path: Pa
     rig.generator.step()
     second = received(rig.queue)
     assert [m.sequence for m in first] == [0]
-    # The actor that got through is asked first again: nobody has told it so, it has its credit.
+    # Weights that do not list an actor return its credit, so actor 0 sends first again.
     assert second[0].policy_version == rig.learner.progress.policy_version
     assert first[0].policy_version < second[0].policy_version
 
 
-def test_it_ends_by_messages_and_by_time(tmp_path: Path) -> None:
+def test_it_ends_at_a_limit_of_messages_or_seconds(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "messages", load={"messages": 4})
     for _ in range(4):
         rig.turn()
@@ -198,7 +198,7 @@ def test_it_ends_by_messages_and_by_time(tmp_path: Path) -> None:
     assert timed.generator.over()
 
 
-def test_a_rate_holds_it_back(tmp_path: Path) -> None:
+def test_the_rate_is_limited(tmp_path: Path) -> None:
     rig = Rig(tmp_path, messages_in_flight=50, load={"rate": float(E * T)})
     rig.generator.step()
     at_once = rig.generator.report()["messages"]
@@ -206,12 +206,6 @@ def test_a_rate_holds_it_back(tmp_path: Path) -> None:
     rig.generator.step()
     assert at_once == 1
     assert rig.generator.report()["messages"] == at_once + 3
-
-
-def test_pace() -> None:
-    assert Pace("unlimited").allows(10**9, 0.0)
-    assert Pace(100.0).allows(100, 1.0)
-    assert not Pace(100.0).allows(101, 1.0)
 
 
 def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
@@ -231,13 +225,13 @@ def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(replayed.rewards, played.rewards)
 
 
-def test_bad_ends_name_the_cure(tmp_path: Path) -> None:
+def test_errors_name_the_setting(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "mode", load={"mode": "gradients"})
     rig.turn()
-    with pytest.raises(LoadgenError, match="start it with --mode gradients"):
+    with pytest.raises(LoadgenError, match="--mode gradients"):
         rig.generator.report()
     assignment = rig.learner._settings.assignment("trajectories", 1.0)
-    with pytest.raises(LoadgenError, match="pong has 6 actions, the learner's catch has 3"):
+    with pytest.raises(LoadgenError, match="--game"):
         record(assignment, LoadgenSettings(game="pong"))
     silent = LoadGenerator(
         LoadgenSettings(actors=1, wait_seconds=1),
@@ -246,11 +240,11 @@ def test_bad_ends_name_the_cure(tmp_path: Path) -> None:
         clock=(clock := Clock()),
     )
     clock.now += 2
-    with pytest.raises(LoadgenError, match="start a learner"):
+    with pytest.raises(LoadgenError, match="--weights-address"):
         silent.step()
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "inf", "nan", "fast"])
-def test_no_rate(rate: str) -> None:
+def test_a_rate_must_be_positive(rate: str) -> None:
     with pytest.raises(SettingsError, match="rate"):
         load(LoadgenSettings, [f"--rate={rate}"], {})
