@@ -1,0 +1,62 @@
+"""Commands, their exit codes, and input that is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        ([], USAGE_ERROR, "asyncade COMMAND"),
+        (["--help"], 0, "asyncade COMMAND"),
+        (["paly"], USAGE_ERROR, "'paly'"),
+        (["eval"], USAGE_ERROR, "asyncade eval RUN"),
+        (["eval", "absent"], USAGE_ERROR, "absent"),
+        (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
+        (["keys", "--help"], 0, "asyncade keys FOLDER"),
+        (["train", "--actors=0"], USAGE_ERROR, "--actors"),
+        (["compare", "--runs", "absent", "other"], USAGE_ERROR, "absent"),
+        (["loadgen", "--upstream-address=nonsense"], USAGE_ERROR, "nonsense"),
+        (["relay", "--nonsense=1"], USAGE_ERROR, "--nonsense"),
+    ],
+)
+def test_bad_input_is_named(
+    arguments: list[str],
+    code: int,
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    printed = capsys.readouterr()
+    assert named in printed.out + printed.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [*SERVICES, "train", "eval", "compare", "loadgen"])
+def test_every_command_explains_its_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: asyncade {command}" in capsys.readouterr().out.replace("asyncade-", "asyncade ")
+
+
+def test_keys_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "keys"
+    assert main(["keys", str(folder)]) == 0
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files
+    assert main(["keys", str(folder)]) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+    assert str(folder / "learner") in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    assert main(["keys", str(tmp_path / "file" / "keys")]) == USAGE_ERROR
