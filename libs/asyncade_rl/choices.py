@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+Mode: TypeAlias = Literal["data", "gradients"]
+"""Parallelism: actors send trajectories (data) or the gradients computed from them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

@@ -77,44 +77,6 @@ def gradients_of(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     }
 
 
-class GradientMean:
-    """The mean of gradients, each weighted by the samples that it is a mean over.
-
-    So that it is the gradient of all their samples together. Taken in one by one as they come, in
-    the memory of one, while each is still in the processor's cache: 256 actors' gradients of the
-    small network are 700 MB.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._samples = 0
-        self._sums: dict[str, npt.NDArray[np.float32]] = {}
-
-    def add(self, tensors: NamedArrays, samples: int) -> None:
-        """Takes in a gradient.
-
-        Args:
-            tensors: float32, of the same names and shapes as all the others.
-            samples: at least one, that it is a mean over.
-        """
-        self.count += 1
-        self._samples += samples
-        weight = np.float32(samples)
-        # A sum that overflows is not finite, and such an update is refused by the optimiser.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for name, tensor in tensors.items():
-                weighted = np.asarray(weight * tensor)
-                if name in self._sums:
-                    self._sums[name] += weighted
-                else:
-                    self._sums[name] = weighted
-
-    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Returns the mean by name."""
-        weight = np.float32(1 / self._samples)
-        return {name: np.asarray(weight * total) for name, total in self._sums.items()}
-
-
 def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:
     """Makes these the gradients of the network's parameters.
 

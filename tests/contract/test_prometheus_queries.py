@@ -19,12 +19,12 @@ from asyncade_actor.metrics import STAGES as ACTOR_STAGES
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_evaluator.metrics import STAGES as EVALUATOR_STAGES
 from asyncade_evaluator.metrics import EvaluatorMetrics
-from asyncade_learner.intake import DROP_REASONS
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.metrics import STAGES as LEARNER_STAGES
 from asyncade_proto.errors import DECODE_REASONS
 from asyncade_relay.metrics import KINDS, RelayMetrics
 from asyncade_relay.metrics import STAGES as RELAY_STAGES
+from asyncade_runtime.admission import DROP_REASONS
 
 DOCKER = Path(__file__).parents[2] / "docker"
 OF_EVERY_TARGET = {"job", "instance"}  # labels that Prometheus adds

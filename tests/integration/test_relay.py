@@ -19,6 +19,7 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.wiring import make_learner
 from asyncade_proto.codec import encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Weights
@@ -127,7 +128,7 @@ def relaying(
             connecting(context, above, EVERY_VERSION_HWM) as (outbox, subscriber),
         ):
 
-            def wait(*, messages: bool, room: bool, timeout_s: float) -> None:
+            def wait(messages: bool, room: bool, timeout_s: float) -> None:
                 readable = [subscriber, publisher, *([inbox] if messages else [])]
                 wait_for_any(readable, [outbox] if room else [], timeout_s)
 
@@ -157,7 +158,7 @@ def learning(
 
     def work(stop: threading.Event) -> None:
         with binding(context, ends) as (inbox, publisher):
-            learner = Learner(
+            learner = make_learner(
                 LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
                 inbox=inbox,
                 publisher=publisher,

@@ -20,6 +20,7 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.wiring import make_learner
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.lifecycle import Health, serve_http
 from asyncade_runtime.run_folder import RunFolder
@@ -96,7 +97,7 @@ def learning(
             ) as inbox,
             closing(when_free(lambda: ZmqPublisher(context, weights))) as publisher,
         ):
-            learner = Learner(
+            learner = make_learner(
                 LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
                 inbox=inbox,
                 publisher=publisher,

@@ -23,6 +23,7 @@ from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.wiring import make_learner
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.memory import (
@@ -74,7 +75,7 @@ def _one_thread() -> Iterator[None]:
 def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Learner]]:
     """Yields the learner after every turn of the two."""
     queue, broadcast = MemoryQueue(), MemoryBroadcast()
-    learner = Learner(
+    learner = make_learner(
         LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
         inbox=HastyInbox(queue),
         publisher=broadcast.publisher(),

@@ -1,1 +1,1 @@
-"""The learner: takes in what actors send, trains, publishes weights, keeps checkpoints."""
+"""The learner: trains on what actors send, publishes weights, saves checkpoints."""

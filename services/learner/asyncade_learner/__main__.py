@@ -30,9 +30,9 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     """Builds the learner and steps it until the run is over, SIGTERM or SIGINT."""
     # Imported here: torch reads the thread limits when it is loaded.
     from asyncade_learner.checkpoint import CheckpointError
-    from asyncade_learner.learner import Learner
     from asyncade_learner.metrics import LearnerMetrics
-    from asyncade_learner.reporting import summary
+    from asyncade_learner.run_log import summary
+    from asyncade_learner.wiring import make_learner
     from asyncade_rl.devices import DeviceError, prepare_processor
 
     threads = settings.threads(available_cores())
@@ -47,7 +47,7 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     service.stack.callback(folder.remove_endpoints)
     http = service.serve_http()
     try:
-        learner = Learner(
+        learner = make_learner(
             settings,
             inbox=inbox,
             publisher=publisher,

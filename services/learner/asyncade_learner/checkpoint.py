@@ -1,8 +1,8 @@
-"""Checkpoints: safetensors files that are there whole or not at all, and never unpickled.
+"""Checkpoints: safetensors files that exist whole or not at all, and hold no pickled code.
 
 Tensors: ``model.*`` (parameters and normalisation statistics), ``optimiser.*``,
-``rng.minibatches``, ``recent_returns``. Counters and what the run is about lie in the file's
-metadata as JSON, and so does the last target that was passed.
+``rng.minibatches``, ``recent_returns``. The file's metadata holds the format, counters, the last
+target that was reached, and what the run is about, as JSON.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import safetensors
 import safetensors.torch
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from asyncade_learner.progress import Milestone, Progress
-from asyncade_runtime.run_folder import write_atomically
+from asyncade_learner.trainer import Trainer
+from asyncade_rl.params import ModelMismatchError, copy_into
+from asyncade_runtime.run_folder import RunFolder, write_atomically
 
 FORMAT: Final = "asyncade-checkpoint-1"
 _COUNTERS: Final = (
@@ -33,19 +35,19 @@ _COUNTERS: Final = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file and the cure."""
+    """A checkpoint cannot be used. The message names the file and the cure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything a learner needs to go on.
+    """Everything a learner needs to continue.
 
     Attributes:
         progress: counters and recent returns.
         model: state of the network.
         optimiser: state of the optimiser.
         generator: state of the generator that cuts minibatches, uint8.
-        about: the game, the network and its fingerprint: they must be the same on resuming.
+        about: game, network and its fingerprint, which must be the same on resuming.
     """
 
     progress: Progress
@@ -53,6 +55,78 @@ class Checkpoint:
     optimiser: Mapping[str, Tensor]
     generator: Tensor
     about: Mapping[str, Any]
+
+
+def capture(trainer: Trainer, progress: Progress, about: Mapping[str, Any]) -> Checkpoint:
+    """Returns the present state of a run."""
+    return Checkpoint(
+        progress=progress,
+        model=trainer.network.state_dict(),
+        optimiser=trainer.optimiser.state(),
+        generator=trainer.generator.get_state(),
+        about=about,
+    )
+
+
+def resume(
+    folder: RunFolder,
+    trainer: Trainer,
+    about: Mapping[str, Any],
+    how: Literal["auto", "must", "never"],
+    log: Any,
+) -> Progress:
+    """Restores the newest readable checkpoint, and removes the rows written after it.
+
+    Args:
+        folder: of the run.
+        trainer: gets the state.
+        about: as in `Checkpoint`.
+        how: the setting `resume`.
+        log: structured logger.
+
+    Returns:
+        The run's progress; a new one if there is no checkpoint.
+
+    Raises:
+        CheckpointError: there is none but must be, there is one but must not be, none can be read,
+            or it does not fit the settings.
+    """
+    paths = found(folder.checkpoints)
+    if how == "never" and paths:
+        raise CheckpointError(f"{folder.root} holds a run; resume it, or choose another folder")
+    if how == "must" and not paths:
+        raise CheckpointError(f"{folder.root} holds no checkpoint to resume from")
+    for path in paths:
+        try:
+            checkpoint = load(path)
+        except CheckpointError as error:
+            log.error("checkpoint damaged; trying the one before", detail=str(error))
+            continue
+        _restore(checkpoint, trainer, about)
+        progress = checkpoint.progress
+        folder.forget_metrics_after(progress.env_steps, progress.seconds)
+        log.info("resumed", checkpoint=path.name, env_steps=progress.env_steps)
+        return progress
+    if paths:
+        raise CheckpointError(
+            f"no checkpoint in {folder.checkpoints} can be read; choose another folder"
+        )
+    folder.forget_metrics_after(-1, -1)  # of a run that died before its first checkpoint
+    return Progress()
+
+
+def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any]) -> None:
+    if checkpoint.about != about:
+        raise CheckpointError(
+            f"the checkpoint is of {checkpoint.about}, the settings say {about}: "
+            "resume with the same game and network, or choose another folder"
+        )
+    try:
+        copy_into(trainer.network.state_dict(), checkpoint.model)
+    except ModelMismatchError as error:
+        raise CheckpointError(str(error)) from error
+    trainer.optimiser.load_state(checkpoint.optimiser)
+    trainer.generator.set_state(checkpoint.generator)
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -101,12 +175,12 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is of format {metadata.get('format')!r}, not {FORMAT!r}: "
+                f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "
                 "resume it with the release that wrote it"
             )
         progress = Progress(**json.loads(metadata["counters"]))
         progress.recent_returns.extend(tensors["recent_returns"].tolist())
-        milestone = json.loads(metadata.get("milestone", "null"))  # older ones have none
+        milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
         progress.milestone = milestone and Milestone(**milestone)
         return Checkpoint(
             progress=progress,

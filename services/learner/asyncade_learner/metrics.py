@@ -1,13 +1,15 @@
-"""All metrics of the learner. Documented in services/learner/README.md, tested against this."""
+"""All metrics of the learner, listed in services/learner/README.md."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from asyncade_learner.intake import DROP_REASONS
 from asyncade_proto.errors import DECODE_REASONS
+from asyncade_runtime.admission import DROP_REASONS
 from asyncade_runtime.stages import Stages
 
 STAGES: Final = (
@@ -25,56 +27,55 @@ LOSSES: Final = frozenset(("total", "policy", "value", "entropy", "kl", "clip_fr
 
 
 class LearnerMetrics:
-    """The metrics, registered where the caller wants them."""
+    """The learner's metrics, in a registry; `clock` is monotonic and times the stages."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+    def __init__(
+        self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"asyncade_learner_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"asyncade_learner_{name}", text, labels, registry=registry)
 
         ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_cpu_seconds
         # Intake
-        self.messages = counter("messages_accepted_total", "Messages used.", ("kind",))
-        self.dropped = counter(
-            "messages_dropped_total", "Messages not used, by reason.", ("reason",)
-        )
+        self.messages = counter("messages_accepted_total", "Messages used, by kind.", "kind")
+        self.dropped = counter("messages_dropped_total", "Messages dropped, by reason.", "reason")
         for reason in (*DECODE_REASONS, *DROP_REASONS):
             self.dropped.labels(reason=reason)
-        self.lost = counter("messages_lost_total", "Messages that were sent and never arrived.")
-        self.received_bytes = counter("received_bytes_total", "Bytes of all messages.")
+        self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
+        self.received_bytes = counter("received_bytes_total", "Bytes of all frames received.")
         self.policy_lag = Histogram(
             "asyncade_learner_policy_lag_versions",
-            "Versions between the weights a used message was made with and the learner's.",
+            "Policy lag of used messages: the learner's version minus the message's.",
             buckets=LAG_BUCKETS,
             registry=registry,
         )
         self.active_actors = gauge(
-            "active_actors",
-            "Actors that a batch waits for: heard of in the last 30 seconds, and not too late.",
+            "active_actors", "Actors heard of in the last 30 seconds and not late for a batch."
         )
         # Games
-        self.env_steps = counter("env_steps_total", "Env steps the learner was told of.")
-        self.episodes = counter("episodes_total", "Games finished.")
+        self.env_steps = counter("env_steps_total", "Env steps reported by actors.")
+        self.episodes = counter("episodes_total", "Episodes finished.")
         self.episode_return = gauge(
-            "episode_return_mean", "Mean return of the last 100 training games."
+            "episode_return_mean", "Mean return of the last 100 training episodes."
         )
         # Learning
         self.updates = counter("updates_total", "Optimiser steps.")
-        self.samples = counter("samples_total", "Samples in all gradients, each pass counted.")
+        self.samples = counter("samples_total", "Samples in all gradients; every pass counts.")
         self.non_finite = counter(
-            "non_finite_updates_total", "Updates skipped: the gradient was not finite."
+            "non_finite_updates_total", "Updates skipped because the gradient was not finite."
         )
-        self.loss = gauge("loss", "Parts of the loss, mean of the last update.", ("part",))
-        self.gradient_norm = gauge("gradient_norm", "Before the clip, at the last update.")
-        self.learning_rate = gauge("learning_rate", "Step size at the last update.")
+        self.loss = gauge("loss", "Parts of the loss, mean over the last improvement.", "part")
+        self.gradient_norm = gauge("gradient_norm", "Norm of the last gradient before the clip.")
+        self.learning_rate = gauge("learning_rate", "Step size of the last update.")
         self.last_update = gauge("last_update_timestamp_seconds", "Unix time of the last update.")
-        # Publishing and keeping
-        self.policy_version = gauge("policy_version", "Version of the weights published last.")
-        self.published = counter("weights_published_total", "Weights messages published.")
+        # Weights and checkpoints
+        self.policy_version = gauge("policy_version", "Version of the last published weights.")
+        self.published = counter("weights_published_total", "Weights published.")
         self.published_bytes = counter(
-            "weights_published_bytes_total", "Their bytes, once each, whatever the subscribers."
+            "weights_published_bytes_total", "Bytes of published weights, not per subscriber."
         )
         self.joins = counter("actor_joins_total", "Subscriptions to the weights.")
         self.last_checkpoint = gauge(
@@ -84,8 +85,7 @@ class LearnerMetrics:
             "checkpoint_failures_total", "Checkpoints that could not be written."
         )
         self.connection_events = counter(
-            "connection_events_total", "Connects, disconnects.", ("socket", "event")
+            "connection_events_total", "Connection events.", "socket", "event"
         )
-        self.stages = Stages(
-            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
-        )
+        seconds = counter("stage_seconds_total", "Time of the main loop, by stage.", "stage")
+        self.stages = Stages(seconds, STAGES, clock)

@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint must know besides tensors."""
+"""Counters of a run and its target: the part of a checkpoint that is not tensors."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 GAMES_OF_THE_TARGET: Final = 100
-"""The mean return of this many last games decides (the method's author: above 18 on Pong)."""
+"""The target is a mean return over this many games (above 18 on Pong)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """When a target was passed.
+    """The moment when a target was reached.
 
     Attributes:
-        target: mean return of the last `GAMES_OF_THE_TARGET` games that was passed.
-        env_steps: as `Progress` has them.
-        seconds: likewise.
+        target: mean return of the last `GAMES_OF_THE_TARGET` games that was exceeded.
+        env_steps: of the run until then.
+        seconds: of the run until then.
     """
 
     target: float
@@ -28,17 +28,17 @@ class Milestone:
 
 @dataclass(slots=True)
 class Progress:
-    """Counters of the whole run, over all its learner processes.
+    """Counters of the whole run, summed over its learner processes.
 
     Attributes:
-        env_steps: steps of all environments that the learner was told of, dropped ones included.
+        env_steps: reported by actors, those of dropped messages included.
         updates: optimiser steps.
-        policy_version: publications.
-        episodes: games finished.
-        seconds: wall time of learner processes.
+        policy_version: version of the last published weights.
+        episodes: finished.
+        seconds: run time of learner processes.
         received_bytes: of trajectories and gradients.
         recent_returns: of the last `GAMES_OF_THE_TARGET` games, oldest first.
-        milestone: the last target that was passed.
+        milestone: the last target that was reached.
     """
 
     env_steps: int = 0
@@ -51,7 +51,7 @@ class Progress:
     milestone: Milestone | None = None
 
     def count_episodes(self, returns: Iterable[float]) -> None:
-        """Takes in the returns of games that ended."""
+        """Adds the returns of finished episodes."""
         for value in returns:
             self.episodes += 1
             self.recent_returns.append(float(value))
@@ -63,18 +63,18 @@ class Progress:
         return sum(self.recent_returns) / len(self.recent_returns)
 
     def reached(self, target: float) -> bool:
-        """Tells whether the mean of a full count of recent games is above the target."""
+        """True if there are `GAMES_OF_THE_TARGET` recent returns with a mean above the target."""
         mean = self.mean_return()
         full = len(self.recent_returns) == GAMES_OF_THE_TARGET
         return full and mean is not None and mean > target
 
     def passed(self, target: float | None) -> Milestone | None:
-        """Returns when the target was passed: games lost later do not take that back."""
+        """Returns when the target was reached; later losses do not undo that."""
         milestone = self.milestone
         return milestone if milestone is not None and milestone.target == target else None
 
     def note_passed(self, target: float | None) -> bool:
-        """Keeps when the target was passed; returns whether that is now."""
+        """Records when the target was reached; returns True if that is now."""
         if target is None or self.passed(target) or not self.reached(target):
             return False
         self.milestone = Milestone(target, self.env_steps, self.seconds)

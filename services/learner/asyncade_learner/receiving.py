@@ -1,7 +1,7 @@
-"""From the inbox to messages: in the learner's own thread, or ahead of it in another one.
+"""From the inbox to messages: in the learner's thread, or ahead of it in a thread of its own.
 
-A processor that trains gains nothing from a second thread. A GPU does: while it updates, the next
-messages are received, decompressed and checked, so that no update waits for that.
+A learner on a CPU gains nothing from a second thread. With a GPU, the next messages are received,
+decompressed and checked while it updates, so no update waits for that.
 """
 
 from __future__ import annotations
@@ -9,56 +9,40 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.messages import Message
+from asyncade_proto.messages import Upstream, Weights
 from asyncade_runtime.stages import Stages
 from asyncade_runtime.transport.roles import ConnectionEvent, Inbox
 
 _AHEAD: Final = 4
-"""Messages decoded and not yet asked for; more wait in the sockets, which hold the actors back."""
+"""Decoded messages that may wait; more stay in the sockets, which hold the actors back."""
 
 _POLL_S: Final = 0.1
-"""How long the thread blocks at a time: what the end of it waits for at most."""
+"""Longest time in seconds that the thread blocks, and so delays its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One frame that came in.
+    """One frame from the inbox.
 
     Attributes:
         size: of the frame, in bytes.
-        content: the message, or what is wrong with the frame.
+        content: the message, or why the frame is none that actors send.
     """
 
     size: int
-    content: Message | DecodeError
+    content: Upstream | DecodeError
 
 
-class Receiver(Protocol):
-    """Where the learner takes its messages from."""
-
-    def receive(self, timeout_s: float) -> Received | None:
-        """Returns the next frame's content; None when there was none for `timeout_s` seconds."""
-        ...
-
-    def events(self) -> list[ConnectionEvent]:
-        """Returns what happened to the connections since the last call, without blocking."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of the inbox, which stays open. A second call does nothing."""
-        ...
-
-
-class InlineReceiver:
-    """Decodes in the caller's thread.
+class Receiver:
+    """The learner's source of messages. Decodes in the caller's thread.
 
     Args:
-        inbox: used by this thread alone.
-        stages: told what the time goes into.
+        inbox: used by this thread only.
+        stages: accounts for the caller's time.
     """
 
     def __init__(self, inbox: Inbox, stages: Stages) -> None:
@@ -66,31 +50,25 @@ class InlineReceiver:
         self._stages = stages
 
     def receive(self, timeout_s: float) -> Received | None:
-        """Waits for a frame and decodes it."""
+        """Returns the next frame, decoded; None if none arrived within `timeout_s` seconds."""
         self._stages.enter("wait")
         frame = self._inbox.receive(timeout_s)
         self._stages.enter("decode")
         return None if frame is None else _read(frame)
 
     def events(self) -> list[ConnectionEvent]:
-        """Returns the inbox's."""
+        """Returns connection events since the last call, without blocking."""
         return self._inbox.events()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Releases the inbox, which stays open. A second call does nothing."""
 
 
-class ThreadedReceiver:
-    """Decodes ahead, in a thread of its own. That thread alone uses the inbox until `close`.
-
-    Args:
-        inbox: handed over to the thread.
-        stages: told of the caller's waiting.
-    """
+class ThreadedReceiver(Receiver):
+    """Decodes ahead in a thread of its own, the only one to use the inbox until `close`."""
 
     def __init__(self, inbox: Inbox, stages: Stages) -> None:
-        self._inbox = inbox
-        self._stages = stages
+        super().__init__(inbox, stages)
         self._decoded: queue.Queue[Received | BaseException] = queue.Queue(_AHEAD)
         self._events: queue.SimpleQueue[ConnectionEvent] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -98,7 +76,7 @@ class ThreadedReceiver:
         self._thread.start()
 
     def receive(self, timeout_s: float) -> Received | None:
-        """Returns what was decoded first.
+        """Returns the oldest decoded frame.
 
         Raises:
             Exception: whatever ended the thread.
@@ -115,7 +93,7 @@ class ThreadedReceiver:
         return found
 
     def events(self) -> list[ConnectionEvent]:
-        """Returns those that the thread has seen."""
+        """Returns the events that the thread has taken from the inbox."""
         return [self._events.get() for _ in range(self._events.qsize())]
 
     def close(self) -> None:
@@ -145,6 +123,9 @@ class ThreadedReceiver:
 
 def _read(frame: bytes) -> Received:
     try:
-        return Received(len(frame), decode(frame))
+        message = decode(frame)
     except DecodeError as error:
         return Received(len(frame), error)
+    if isinstance(message, Weights):
+        return Received(len(frame), DecodeError("malformed", "weights on the upstream socket"))
+    return Received(len(frame), message)

@@ -1,26 +1,22 @@
-"""Everything a training run can be told. Actors learn from the weights what they need of it."""
+"""Settings of a training run. Actors receive what they need of them with the weights."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from asyncade_learner.progress import Progress
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
-from asyncade_rl.choices import NETWORKS, Device
+from asyncade_rl.choices import NETWORKS, Device, Mode
 from asyncade_rl.games import num_actions
-from asyncade_rl.schedule import annealed, cooled_down, share_of_samples
+from asyncade_rl.schedule import REFERENCE_SAMPLES, share_of_samples
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
-Mode = Literal["data", "gradients"]
-
-DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": 128, "gradients": 256}
+DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": REFERENCE_SAMPLES, "gradients": 256}
 """Samples per update."""
 
 
@@ -28,137 +24,110 @@ class LearnerSettings(ServiceSettings):
     """Trains on what actors send and publishes weights to them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ASYNCADE_LEARNER_", cli_prog_name="asyncade learner"
+        env_prefix="ASYNCADE_LEARNER_",
+        cli_prog_name="asyncade learner",
+        use_attribute_docstrings=True,
     )
 
-    # What is learned, and until when
-    mode: Mode = Field("data", description="what actors send: unrolls (data) or gradients")
-    game: str = Field("pong", description="ALE game id, or catch (a toy)")
-    repeat_action_probability: float = Field(
-        0.0, ge=0, lt=1, description="sticky actions; 0.25 is Machado et al.'s protocol"
-    )
-    network: str = Field("small", description=f"shape of the network: {' or '.join(NETWORKS)}")
-    seed: int = Field(1, ge=0, lt=2**31, description="of weights, games and minibatches")
-    target: float | None = Field(
-        None,
-        description="when the mean return of the last 100 games is above this, cool down and end",
-    )
-    cooldown: float = Field(
-        0.5,
-        ge=0,
-        description="after the target, train on for this fraction of the env steps that it took,"
-        " while step size and entropy cost fall to 0: what has just got there plays better then."
-        " 0 ends at the target",
-    )
-    max_env_steps: int | None = Field(None, gt=0, description="end after so many env steps")
-    max_minutes: float | None = Field(
-        None, gt=0, description="end after so many minutes of this process [minutes]"
-    )
+    # Task and end of the run
+    mode: Mode = "data"
+    """what actors send: unrolls (data) or gradients"""
+    game: str = "pong"
+    """ALE game id, or catch (a toy game)"""
+    repeat_action_probability: float = Field(0.0, ge=0, lt=1)
+    """sticky actions; Machado et al. (2018) use 0.25"""
+    network: str = Field("small", description=f"network architecture: {' or '.join(NETWORKS)}")
+    seed: int = Field(1, ge=0, lt=2**31)
+    """random seed of weights, games and minibatches"""
+    target: float | None = None
+    """cool down and end once the mean return of the last 100 games is above this"""
+    cooldown: float = Field(0.5, ge=0)
+    """after the target, train for this fraction of the env steps so far while step size and entropy
+    cost fall to 0. This improves the final policy. 0 ends at the target"""
+    max_env_steps: int | None = Field(None, gt=0)
+    """end after this many env steps"""
+    max_minutes: float | None = Field(None, gt=0)
+    """end after this many minutes of this process [minutes]"""
 
     # Files
-    run_dir: Path = Field(Path("runs/learner"), description="the run's folder")
-    resume: Literal["auto", "must", "never"] = Field(
-        "auto",
-        description="continue from the folder's checkpoint: if there is one, or fail, or start anew"
-        " (and fail if there is one)",
-    )
-    checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints [seconds]")
-    checkpoints_kept: int = Field(3, ge=1, description="older checkpoints are removed")
-    report_seconds: float = Field(2.0, gt=0, description="time between reports [seconds]")
+    run_dir: Path = Path("runs/learner")
+    """folder of the run"""
+    resume: Literal["auto", "must", "never"] = "auto"
+    """checkpoint in the folder: auto continues from it if it exists, must requires it, never
+    refuses it"""
+    checkpoint_seconds: float = Field(30.0, gt=0)
+    """time between checkpoints [seconds]"""
+    checkpoints_kept: int = Field(3, ge=1)
+    """older checkpoints are removed"""
+    report_seconds: float = Field(2.0, gt=0)
+    """time between reports [seconds]"""
 
-    # Network
-    upstream_address: str = Field(
-        f"tcp://127.0.0.1:{ports.UPSTREAM}", description="where trajectories and gradients come in"
-    )
-    weights_address: str = Field(
-        f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where weights are published"
-    )
+    # Sockets and processor
+    upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
+    """address to bind for trajectories and gradients"""
+    weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
+    """address to bind for weights"""
     metrics_port: Port = ports.LEARNER_HTTP
-    torch_threads: int | None = Field(
-        None,
-        ge=1,
-        description="threads of torch; default: this container's cores, up to 16; in gradient"
-        " mode 1",
-    )
-    device: Device = Field("auto", description="that trains; auto: a GPU where there is one")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's multiplications; auto: what the device does best"
-    )
+    torch_threads: int | None = Field(None, ge=1)
+    """torch threads; default: the container's cores, at most 16; in gradient mode 1"""
+    device: Device = "auto"
+    """compute device; auto picks a GPU if there is one"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the network's matrix products; auto picks the device's fastest"""
 
-    decode_ahead: bool | None = Field(
-        None,
-        description="receive and decode in a thread of its own; default: where a GPU trains",
-    )
+    decode_ahead: bool | None = None
+    """receive and decode in a separate thread; default: only with a GPU"""
 
-    # How data is gathered
-    unroll_length: int = Field(64, ge=1, le=1024, description="steps per environment and unroll")
-    messages_in_flight: int = Field(
-        1,
-        ge=1,
-        le=1024,
-        description="messages that an actor may have on their way; more hides a slow network, and"
-        " adds policy lag",
-    )
-    max_policy_lag: int = Field(
-        16, ge=0, description="messages made this many versions ago are still used, older ones not"
-    )
-    batch_unrolls: int | None = Field(
-        None, ge=1, description="unrolls in a batch (data mode); default: one of every actor"
-    )
-    gradients_per_update: int | None = Field(
-        None,
-        ge=1,
-        description="gradients averaged for an update (gradient mode); default: one of every actor",
-    )
-    patience_seconds: float = Field(
-        2.0,
-        gt=0,
-        description="after so long without enough data, use what there is, or publish again so that"
-        " lost messages cannot stop the actors [seconds]",
-    )
-    calibration_env_steps: int = Field(
-        4096, ge=0, description="first env steps: they set the input normalisation; 0 for /255"
-    )
+    # Gathering messages
+    unroll_length: int = Field(64, ge=1, le=1024)
+    """T, env steps per environment and unroll"""
+    messages_in_flight: int = Field(1, ge=1, le=1024)
+    """messages an actor may have in flight; more hide network delay and add lag"""
+    max_policy_lag: int = Field(16, ge=0)
+    """drop messages made with weights more than this many versions old"""
+    batch_unrolls: int | None = Field(None, ge=1)
+    """unrolls per batch (data mode); default: one from each actor"""
+    gradients_per_update: int | None = Field(None, ge=1)
+    """gradients per update (gradient mode); default: one from each actor"""
+    patience_seconds: float = Field(2.0, gt=0)
+    """after this long without enough messages, train on those that arrived, or publish again: lost
+    messages must not stop the actors [seconds]"""
+    calibration_env_steps: int = Field(4096, ge=0)
+    """the first env steps set the input normalisation; 0 divides by 255"""
 
-    # How it is learned from
-    discount: float = Field(0.99, ge=0, le=1, description="gamma")
-    gae_lambda: float = Field(
-        0.95, ge=0, le=1, description="mixing of n-step returns (V-trace, GAE)"
-    )
-    rho_clip: float = Field(
-        1.0, gt=0, le=1e6, description="V-trace's truncation of importance ratios"
-    )
-    vtrace: bool = Field(
-        True, description="correct for data of older policies; off, to see what that is worth"
-    )
-    clip: float | None = Field(
-        0.1, gt=0, le=1e6, description="clipped surrogate's range; null: plain policy gradient"
-    )
-    passes: int = Field(4, ge=1, le=1024, description="times each sample is used")
-    minibatch_size: int | None = Field(
-        None,
-        ge=1,
-        le=2**20,
-        description="samples per update; default: 128, in gradient mode 256, since there each one"
-        " costs a round trip. Actors share them in gradient mode",
-    )
-    learning_rate: float = Field(
-        1e-3,
-        gt=0,
-        description="Adam's step size at the start, for updates of 128 samples; it grows with the"
-        " square root of minibatch_size",
-    )
-    entropy_cost: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
-    anneal_env_steps: int = Field(
-        350_000, gt=0, description="step size and entropy cost fall linearly over these env steps"
-    )
-    anneal_to: float = Field(
-        0.1, ge=0, le=1, description="fraction of step size and entropy cost that remains"
-    )
-    value_cost: float = Field(0.5, ge=0, description="weight of the value loss")
-    normalise_advantages: bool = Field(True, description="over a batch: mean 0, deviation 1")
-    max_gradient_norm: float = Field(0.5, gt=0, description="clip of the gradient's global norm")
-    adam_epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon")
+    # Learning
+    discount: float = Field(0.99, ge=0, le=1)
+    """gamma"""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """lambda of V-trace and GAE: mixes n-step returns"""
+    rho_clip: float = Field(1.0, gt=0, le=1e6)
+    """V-trace truncates importance ratios at this"""
+    vtrace: bool = True
+    """correct for policy lag with V-trace; turn off only for comparison"""
+    clip: float | None = Field(0.1, gt=0, le=1e6)
+    """range of PPO's clipped surrogate; null: plain policy gradient"""
+    passes: int = Field(4, ge=1, le=1024)
+    """passes over each batch"""
+    minibatch_size: int | None = Field(None, ge=1, le=2**20)
+    """samples per update; default: 128, in gradient mode 256, where actors share them and each
+    update costs a round trip"""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Adam's step size at the start, for updates of 128 samples; scales with the square root of
+    minibatch_size"""
+    entropy_cost: float = Field(0.01, ge=0)
+    """weight of the entropy bonus at the start"""
+    anneal_env_steps: int = Field(350_000, gt=0)
+    """step size and entropy cost fall linearly over this many env steps"""
+    anneal_to: float = Field(0.1, ge=0, le=1)
+    """fraction of step size and entropy cost after annealing"""
+    value_cost: float = Field(0.5, ge=0)
+    """weight of the value loss"""
+    normalise_advantages: bool = True
+    """to mean 0 and deviation 1 over each batch"""
+    max_gradient_norm: float = Field(0.5, gt=0)
+    """clip gradients to this global norm"""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    """Adam's epsilon"""
 
     @field_validator("game")
     @classmethod
@@ -174,61 +143,35 @@ class LearnerSettings(ServiceSettings):
         return network
 
     def decodes_ahead(self, device: str) -> bool:
-        """Returns whether a learner on a device (``cpu``, ``cuda``) decodes beside training."""
+        """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""
         return device != "cpu" if self.decode_ahead is None else self.decode_ahead
 
     def samples_per_update(self) -> int:
-        """Returns how many samples one optimiser step is made from."""
+        """Returns the samples per optimiser step."""
         return self.minibatch_size or DEFAULT_MINIBATCH[self.mode]
 
-    def remaining(self, progress: Progress) -> float:
-        """Returns the fraction of step size and entropy cost that is left."""
-        fraction = annealed(progress.env_steps, self.anneal_env_steps, self.anneal_to)
-        return fraction * self._cooldown_left(progress)
-
-    def complete(self, progress: Progress) -> bool:
-        """Tells whether the target was passed and the cooldown is over."""
-        return self._cooldown_left(progress) == 0
-
-    def _cooldown_left(self, progress: Progress) -> float:
-        passed = progress.passed(self.target)
-        if passed is None:
-            return 1.0
-        over = self.cooldown * passed.env_steps
-        return cooled_down(progress.env_steps, passed.env_steps, over)
-
-    def learning_rate_at(self, remaining: float) -> float:
-        """Returns the step size, given the fraction that is left of it.
-
-        It is scaled by the root of the samples: so Adam's path is the same whatever the minibatch
-        (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
-        """
-        scale = math.sqrt(self.samples_per_update() / DEFAULT_MINIBATCH["data"])
-        return scale * self.learning_rate * remaining
-
     def threads(self, cores: int) -> int:
-        """Returns how many threads torch gets on so many cores."""
-        busy = 1 if self.mode == "gradients" else learner_threads(cores)
-        return self.torch_threads or busy
+        """Returns the number of torch threads on a machine with `cores` cores."""
+        return self.torch_threads or (1 if self.mode == "gradients" else learner_threads(cores))
 
     def unrolls_in_batch(self, actors: int) -> int:
-        """Returns how many unrolls are learned from at once, given how many actors there are.
+        """Returns the unrolls per batch, given the number of active actors.
 
-        One of every actor: all of them were played by the present weights, or by newer ones than
-        the batch before. Data a version old learn much more slowly (docs/decisions/0007).
+        One from each, so that every batch was played with newer weights than the one before. Data
+        one version older learn much more slowly (docs/decisions/0007).
         """
         return self.batch_unrolls or max(1, actors)
 
     def gradients_in_update(self, actors: int) -> int:
-        """Returns how many gradients are averaged, given how many actors there are."""
+        """Returns the gradients per update, given the number of active actors."""
         return self.gradients_per_update or max(1, actors)
 
     def objective_at(self, remaining: float, actors: int = 1) -> Objective:
-        """Returns the loss.
+        """Returns the objective.
 
         Args:
             remaining: fraction of the entropy cost that is left.
-            actors: that share an update's samples.
+            actors: number of active actors, which share an update's samples in gradient mode.
         """
         gradients = self.gradients_in_update(actors) if self.mode == "gradients" else 1
         samples = self.samples_per_update()
@@ -246,7 +189,7 @@ class LearnerSettings(ServiceSettings):
         )
 
     def assignment(self, request: Request, remaining: float, actors: int = 1) -> Assignment:
-        """Returns what actors are asked to do, given what is left of entropy cost, and actors."""
+        """Returns the work for actors; arguments as of `objective_at`."""
         return Assignment(
             request=request,
             game=self.game,

@@ -43,12 +43,12 @@ def serve(settings: RelaySettings, service: Service) -> None:
             service.context,
             settings.learner_weights_address,
             max_message_bytes=MAX_MESSAGE_BYTES,
-            hwm=EVERY_VERSION_HWM,  # a version that the relay missed, all its actors would miss
+            hwm=EVERY_VERSION_HWM,  # a version that the relay misses, all its actors miss
             keys=to_learner,
         )
     )
 
-    def wait(*, messages: bool, room: bool, timeout_s: float) -> None:
+    def wait(messages: bool, room: bool, timeout_s: float) -> None:
         readable = [subscriber, publisher, *([inbox] if messages else [])]
         wait_for_any(readable, [outbox] if room else [], timeout_s)
 

@@ -1,34 +1,36 @@
-"""Gradient mode: which gradients are averaged, and when the average goes up. No I/O, no clock.
+"""Gradient mode: which gradients are averaged, and when the mean is sent. No I/O, no clock.
 
-Towards the learner a relay is one actor: it counts its messages, has no more of them on their way
-than `messages_in_flight`, and is told in `received` what has come in. Towards its actors it is the
-learner: it waits for one gradient of each, but for nobody longer than its patience.
+To the learner a relay is one actor: it numbers its messages, has at most `messages_in_flight` of
+them in flight, and finds its credit in `received`. To its actors it is the learner: it waits for
+one gradient from each, but for none longer than its patience.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+import math
+from typing import Final
 
-from asyncade_proto.limits import MAX_STEPS
-from asyncade_proto.messages import Gradients, Weights
-from asyncade_relay.averaging import Average, Play
-from asyncade_relay.roster import Roster
-from asyncade_runtime.verdicts import Accepted, Dropped
+import numpy as np
 
-DropReason: TypeAlias = Literal["stale", "future", "model", "shape"]
+from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
+from asyncade_proto.messages import Episodes, Float32, Gradients, Weights
+from asyncade_runtime.admission import Accepted, Dropped, DropReason, Roster, check_policy
+from asyncade_runtime.gradient_mean import GradientMean
 
-DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
-"""Why a well-formed gradient is not averaged; the learner's reasons, with its meanings."""
+DROP_REASONS: Final[tuple[DropReason, ...]] = ("stale", "future", "model", "shape")
+"""Why a decoded gradient is not averaged."""
+
+_MAX: Final = float(np.finfo(np.float32).max)
 
 
 class Gathering:
-    """Gathers gradients and makes the relay's own messages of them.
+    """Averages gradients and makes the relay's own messages of them.
 
     Args:
-        relay_id: what the learner is to know the relay by.
-        roster: of the actors; told who is heard of.
-        max_policy_lag: in versions.
-        patience_seconds: longest time without a gradient before an average goes up incomplete.
+        relay_id: the relay's name as an actor.
+        roster: updated with the actors behind the relay.
+        max_policy_lag: older gradients, in versions, are dropped.
+        patience_seconds: longest time without a gradient before an incomplete mean is sent.
     """
 
     def __init__(
@@ -41,60 +43,57 @@ class Gathering:
         self._weights: Weights | None = None
         self._sequence = 0
         self._received = 0
-        self._average: Average | None = None
         self._play = Play()
-        self._contributors: set[str] = set()
         self._last_added = 0.0
+        self._begin()
 
     def renew(self, weights: Weights) -> Gradients | None:
-        """Takes newer weights as the measure of age and as credit.
+        """Takes newer weights: they set the policy lag and give credit.
 
         Returns:
-            What must go up at once, because it will not be asked for again: what was gathered for
-            another learner or before another kind of message was asked for. The learner judges it
-            like any late message, and counts what was played for it.
+            The mean that must be sent now, as it will not be requested again: gathered for another
+            learner, or before trajectories were requested. The learner judges it like any late
+            message, and counts its env steps.
         """
-        old, self._weights = self._weights, weights
-        # Not named: it is new to this learner, or what it sent is lost. A number above its own
-        # count is that of a dead relay of the same name.
+        old = self._weights
+        # Not named: the relay is new to this learner, or its messages are lost. A higher count than
+        # its own is that of a dead relay of the same name.
         received = weights.received.get(self._relay_id, self._sequence)
         self._received = min(received, self._sequence)
         another = old is not None and old.run != weights.run
         if another or not weights.received:
             self._roster.forget_received()
-        if self._average and (another or weights.assignment.request != "gradients"):
-            return self.take()
-        return None
+        unwanted = another or weights.assignment.request != "gradients"
+        late = self.take() if unwanted and self._mean.count else None
+        self._weights = weights
+        return late
 
-    def offer(self, message: Gradients, now: float) -> Accepted | Dropped[DropReason]:
-        """Decides about one gradient, once there are weights that ask for gradients.
+    def offer(self, message: Gradients, now: float) -> Accepted | Dropped:
+        """Adds a gradient to the mean or drops it. There must be weights that request gradients.
 
-        What is accepted is part of the next average. What was played for a dropped one is told on
-        all the same, unless it is of another network.
+        The env steps and episodes of a dropped one are forwarded, unless it is of another network.
         """
         assert self._weights is not None
-        lag = self._weights.policy_version - message.policy_version
-        foreign = self._foreign(message)
-        if foreign is not None:
-            return foreign
-        lost = self._roster.heard(message.actor_id, message.sequence, now)
+        outcome = check_policy(
+            message,
+            model=self._weights.model,
+            policy_version=self._weights.policy_version,
+            max_policy_lag=self._max_policy_lag,
+        )
+        if isinstance(outcome, Accepted) and not self._mean.fits(message.tensors):
+            outcome = Dropped("shape", f"{message.actor_id} has other tensors than the others")
+        if isinstance(outcome, Dropped) and outcome.foreign:
+            return outcome
+        self._roster.heard(message.actor_id, message.sequence, now)
         self._play.add(message)
-        if lag < 0:
-            version = self._weights.policy_version
-            return Dropped("future", f"version {message.policy_version} > {version}", lost)
-        if lag > self._max_policy_lag:
-            return Dropped("stale", f"{lag} versions old, over {self._max_policy_lag}", lost)
-        if self._average is None:
-            self._average = Average(message)
-        else:
-            self._average.add(message)
-        self._contributors.add(message.actor_id)
-        self._last_added = now
-        return Accepted(lag, lost)
+        if isinstance(outcome, Accepted):
+            self._add(message)
+            self._last_added = now
+        return outcome
 
     def due(self, now: float) -> bool:
-        """Whether an average should go up: complete, or late, and the learner has room for it."""
-        if self._average is None or self._weights is None:
+        """True if a mean should be sent: there is credit, and it is complete or late."""
+        if not self._mean.count or self._weights is None:
             return False
         allowed = self._weights.assignment.messages_in_flight
         return self._sequence - self._received < allowed and (
@@ -102,42 +101,76 @@ class Gathering:
         )
 
     def complete(self) -> bool:
-        """Whether there is a gradient for every actor."""
-        return self._average is not None and self._average.count >= len(self._roster)
+        """True if there is a gradient for every active actor."""
+        return 0 < self._mean.count >= len(self._roster)
 
     def take(self) -> Gradients:
-        """Returns the average of what there is, as the relay's next message.
-
-        Who had no part in an incomplete one is not waited for until it is heard of again: an actor
-        that died must not hold up the next one too.
-        """
-        average = self._average
-        assert average is not None
+        """Returns the mean of what was gathered as the relay's next message."""
+        assert self._weights is not None
         if not self.complete():
-            self._roster.keep(self._contributors)
+            self._roster.forget_absent()
+        self._roster.next_batch()
         env_steps, episodes = self._play.take()
         message = Gradients(
             actor_id=self._relay_id,
             sequence=self._sequence,
-            policy_version=average.policy_version,
-            model=average.model,
-            samples=min(average.samples, MAX_STEPS),
+            policy_version=self._oldest_version,
+            model=self._weights.model,
+            samples=min(self._mean.samples, MAX_STEPS),
             env_steps=env_steps,
-            tensors=average.tensors(),
-            losses=average.losses(),
+            tensors={name: _finite(tensor) for name, tensor in self._mean.tensors().items()},
+            losses={name: mean for name, (mean, _) in self._losses.items() if math.isfinite(mean)},
             episodes=episodes,
         )
         self._sequence += 1
-        self._average = None
-        self._contributors = set()
+        self._begin()
         return message
 
-    def _foreign(self, message: Gradients) -> Dropped[DropReason] | None:
-        """Says no to a gradient of another network: what it played does not count either."""
-        assert self._weights is not None
-        if message.model != self._weights.model:
-            detail = f"{message.actor_id} has network {message.model}, not {self._weights.model}"
-            return Dropped("model", detail, 0)
-        if self._average is not None and not self._average.fits(message):
-            return Dropped("shape", f"{message.actor_id}: other tensors than the others", 0)
-        return None
+    def _begin(self) -> None:
+        """Begins a new mean."""
+        self._mean = GradientMean()
+        self._losses: dict[str, tuple[float, int]] = {}  # mean, samples
+        self._oldest_version = 0  # so that policy lag is never understated
+
+    def _add(self, message: Gradients) -> None:
+        first = not self._mean.count
+        version = message.policy_version
+        self._oldest_version = version if first else min(self._oldest_version, version)
+        self._mean.add(message.tensors, message.samples)
+        for name, value in message.losses.items():
+            if name in self._losses or len(self._losses) < MAX_LOSSES:
+                mean, before = self._losses.get(name, (0.0, 0))
+                samples = before + message.samples
+                self._losses[name] = mean + (value - mean) * (message.samples / samples), samples
+        self._roster.contributed(message.actor_id)
+
+
+def _finite(tensor: Float32) -> Float32:
+    """Returns a tensor that the wire accepts: it would refuse an overflow, and env steps with it.
+
+    The learner skips an update of this size.
+    """
+    return np.asarray(np.nan_to_num(tensor, nan=_MAX, posinf=_MAX, neginf=-_MAX))
+
+
+class Play:
+    """Env steps and episodes reported by actors; each is forwarded exactly once."""
+
+    def __init__(self) -> None:
+        self._env_steps = 0
+        self._returns = np.zeros(0, np.float32)
+        self._lengths = np.zeros(0, np.int32)
+
+    def add(self, message: Gradients) -> None:
+        """Adds what a message reports."""
+        self._env_steps += message.env_steps
+        self._returns = np.concatenate([self._returns, message.episodes.returns])
+        self._lengths = np.concatenate([self._lengths, message.episodes.lengths])
+
+    def take(self) -> tuple[int, Episodes]:
+        """Returns what fits into one message, and keeps the rest for the next."""
+        env_steps = min(self._env_steps, MAX_STEPS)
+        episodes = Episodes(returns=self._returns[:MAX_STEPS], lengths=self._lengths[:MAX_STEPS])
+        self._env_steps -= env_steps
+        self._returns, self._lengths = self._returns[MAX_STEPS:], self._lengths[MAX_STEPS:]
+        return env_steps, episodes

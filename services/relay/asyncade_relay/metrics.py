@@ -1,4 +1,4 @@
-"""All metrics of a relay. Documented in services/relay/README.md, which is tested against this."""
+"""All metrics of a relay, listed in services/relay/README.md."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LAG_BUCKETS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
 
 
 class RelayMetrics:
-    """The metrics, registered where the caller wants them."""
+    """The relay's metrics, in a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"asyncade_relay_{name}", text, labels, registry=registry)
 
         def gauge(name: str, text: str) -> Gauge:
@@ -34,54 +34,51 @@ class RelayMetrics:
 
         ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_cpu_seconds
         # Up, from the actors to the learner
-        self.received = counter("messages_received_total", "Messages of its actors.", ("kind",))
-        self.received_bytes = counter("received_bytes_total", "Bytes of all messages of actors.")
+        self.received = counter("messages_received_total", "Messages from actors.", "kind")
+        self.received_bytes = counter("received_bytes_total", "Bytes of all frames from actors.")
         self.dropped = counter(
-            "messages_dropped_total", "Messages neither averaged nor sent on.", ("reason",)
+            "messages_dropped_total", "Messages neither averaged nor forwarded.", "reason"
         )
         for reason in (*DECODE_REASONS, *DROP_REASONS):
             self.dropped.labels(reason=reason)
-        self.lost = counter("messages_lost_total", "Messages of actors that never arrived here.")
-        self.sent = counter("messages_sent_total", "Messages handed on to the learner.", ("kind",))
+        self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
+        self.sent = counter("messages_sent_total", "Messages sent to the learner.", "kind")
         for kind in KINDS:
             self.received.labels(kind=kind)
             self.sent.labels(kind=kind)
-        self.sent_bytes = counter("sent_bytes_total", "Bytes of those messages.")
-        self.send_timeouts = counter(
-            "send_timeouts_total", "Attempts to send that no learner took in time."
-        )
+        self.sent_bytes = counter("sent_bytes_total", "Bytes of messages sent to the learner.")
+        self.send_timeouts = counter("send_timeouts_total", "Attempts to send that found no room.")
         self.incomplete = counter(
-            "averages_incomplete_total", "Averages sent without a gradient of every actor."
+            "averages_incomplete_total", "Averages sent without a gradient from every active actor."
         )
         self.policy_lag = histogram(
             "policy_lag_versions",
-            "Versions between the weights an averaged gradient was made with and the relay's.",
+            "Policy lag of averaged gradients: the relay's version minus the gradient's.",
             LAG_BUCKETS,
         )
         self.active_actors = gauge(
-            "active_actors", "Actors heard of in the last 30 seconds, and not given up since."
+            "active_actors", "Actors heard of in the last 30 seconds and not late for an average."
         )
         # Down, from the learner to the actors
-        self.weights_received = counter("weights_received_total", "Weights passed on.")
+        self.weights_received = counter("weights_received_total", "Weights forwarded to actors.")
         self.weights_refused = counter(
-            "weights_refused_total", "Weights that could not be used.", ("reason",)
+            "weights_refused_total", "Weights that could not be used.", "reason"
         )
         self.weights_published_bytes = counter(
-            "weights_published_bytes_total", "Bytes of weights, once each, whatever the actors."
+            "weights_published_bytes_total", "Bytes of published weights, not per actor."
         )
         self.weights_timestamp = gauge(
-            "weights_last_received_timestamp_seconds", "Unix time of the last weights passed on."
+            "weights_last_received_timestamp_seconds", "Unix time of the last weights forwarded."
         )
         self.weights_latency = histogram(
             "weights_latency_seconds",
-            "From the learner's publication to the relay's; by the clocks of both machines.",
+            "From the learner's publication to the relay's; compares the clocks of two machines.",
             LATENCY_BUCKETS_S,
         )
-        self.policy_version = gauge("policy_version", "Version of the weights passed on last.")
+        self.policy_version = gauge("policy_version", "Version of the last weights forwarded.")
         self.joins = counter("actor_joins_total", "Subscriptions to the weights.")
         self.connection_events = counter(
-            "connection_events_total", "Connects, disconnects, retries.", ("socket", "event")
+            "connection_events_total", "Connection events.", "socket", "event"
         )
-        self.stages = Stages(
-            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
-        )
+        seconds = counter("stage_seconds_total", "Time of the main loop, by stage.", "stage")
+        self.stages = Stages(seconds, STAGES)

@@ -1,6 +1,6 @@
-"""The relay's loop: newest weights down, trajectories up as they are, gradients up as an average.
+"""The relay's loop: weights down; trajectories up unchanged, gradients up as their mean.
 
-It keeps nothing that matters. Killed at any instant, it loses the messages in its hands; actors and
+It keeps nothing that matters. Killed at any instant, it loses the messages it holds; actors and
 learner go on with the next relay at its address.
 """
 
@@ -10,61 +10,43 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal
 
 import structlog
 
-from asyncade_proto.codec import decode, encode, split
+from asyncade_proto.codec import decode, encode, join, split
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.fields import Fields
 from asyncade_proto.limits import MAX_COUNT
 from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.gathering import Gathering
 from asyncade_relay.metrics import RelayMetrics
-from asyncade_relay.roster import Roster
 from asyncade_relay.settings import RelaySettings
-from asyncade_relay.weights import for_actors
 from asyncade_rl.schedule import share_of_samples
-from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.admission import Dropped, Roster
+from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
-from asyncade_runtime.verdicts import Dropped
 from asyncade_runtime.weights_feed import WeightsFeed
-
-WAIT_S: Final = 0.25
-"""How long one step may block: what a SIGTERM waits for at most."""
 
 Kind = Literal["trajectory", "gradients"]
 
 
-class Wait(Protocol):
-    """Blocks until there is something to do."""
-
-    def __call__(self, *, messages: bool, room: bool, timeout_s: float) -> None:
-        """Returns when there are weights or joiners, or in time.
-
-        Args:
-            messages: also when actors' messages are there.
-            room: also when the learner has room for a message.
-            timeout_s: how long at most, in seconds.
-        """
-        ...
-
-
 class Relay:
-    """Stands between a learner and the actors of a node or zone.
+    """Connects the actors of a node or zone to the learner.
 
     Args:
-        relay_id: what the learner is to know it by; unique among living relays and actors.
-        settings: how old gradients may be, and how long they are waited for.
+        relay_id: its name as an actor of the learner; unique among living relays and actors.
+        settings: policy lag and patience.
         subscriber: weights from the learner.
         publisher: weights to the actors.
         inbox: messages from the actors.
         outbox: messages to the learner.
-        wait: for any of these four.
-        metrics: told what happens.
-        health: ticked every step; ready once there are weights.
-        log: told what a person should know.
+        wait: called with (messages, room, timeout in seconds). Blocks until weights or joiners
+            arrive, or with `messages` a message, or with `room` the outbox has room.
+        metrics: updated by the relay.
+        health: ticked every step; ready once weights have arrived.
+        log: structured logger.
         clock: monotonic time in seconds.
     """
 
@@ -77,7 +59,7 @@ class Relay:
         publisher: Publisher,
         inbox: Inbox,
         outbox: Outbox,
-        wait: Wait,
+        wait: Callable[[bool, bool, float], None],
         metrics: RelayMetrics,
         health: Health,
         log: Any = None,
@@ -111,24 +93,24 @@ class Relay:
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until told to stop.
+        """Steps until `stop` is set.
 
         Raises:
-            AccessRefusedError: of the learner's socket.
+            AccessRefusedError: the learner does not accept the relay's key, or has another one.
         """
         while not stop.is_set():
             self.step()
 
     def step(self) -> None:
-        """Waits for something to do, at most `WAIT_S`, and does it: weights before messages.
+        """Waits at most `WAIT_S` for something to do and does it, weights first.
 
-        Messages are taken one a step, and only while nothing waits to be sent: more are left in the
+        Takes one message per step, and only while none waits to be sent: the others stay in the
         sockets, which fill up and hold the actors back.
         """
         self._health.tick()
         self._connections.note()
         self._metrics.stages.enter("blocked" if self._unsent else "wait")
-        self._wait(messages=self._takes_messages(), room=bool(self._unsent), timeout_s=WAIT_S)
+        self._wait(self._takes_messages(), bool(self._unsent), WAIT_S)
         self._metrics.stages.enter("weights")
         self._welcome()
         self._take_weights()
@@ -138,7 +120,7 @@ class Relay:
         now = self._clock()
         self._roster.forget_silent(now)
         if self._gathering.due(now):
-            self._send_average()
+            self._send_mean()
         self._metrics.active_actors.set(len(self._roster))
 
     # --- down --------------------------------------------------------------------------------
@@ -154,9 +136,9 @@ class Relay:
         if arrival is None:
             return
         weights, frame = arrival
-        old = self._weights
-        if old is None or weights.run != old.run:
-            self._log.info("a learner", run=f"{weights.run:016x}", version=weights.policy_version)
+        if self._weights is None or weights.run != self._weights.run:
+            run = f"{weights.run:016x}"
+            self._log.info("new learner", run=run, version=weights.policy_version)
         self._weights = weights
         late = self._gathering.renew(weights)
         if late is not None:
@@ -164,15 +146,10 @@ class Relay:
         self._publish(weights, frame)
 
     def _publish(self, weights: Weights, frame: bytes) -> None:
-        """Passes weights on: as they are, unless actors are to report to the relay."""
+        """Publishes weights to the actors, in gradient mode with the relay's own header."""
         if weights.assignment.request == "gradients":
-            samples = weights.assignment.objective.minibatch_size
             try:
-                frame = for_actors(
-                    frame,
-                    received=self._roster.received(),
-                    minibatch_size=share_of_samples(samples, len(self._roster)),
-                )
+                frame = self._for_actors(frame)
             except ValueError as error:
                 self._feed.refuse("limit", str(error))
                 return
@@ -186,17 +163,34 @@ class Relay:
         if weights.published_at is not None:
             self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
 
+    def _for_actors(self, frame: bytes) -> bytes:
+        """Returns the frame with the relay's own `received` and its actors' share of the samples.
+
+        Header fields of a later release, unknown here, stay in it.
+
+        Raises:
+            ValueError: the frame would be larger than the wire allows.
+        """
+        header, arrays = split(frame)
+        assignment = header["assignment"]
+        objective = assignment["objective"]
+        share = share_of_samples(objective["minibatch_size"], len(self._roster))
+        objective = objective | {"minibatch_size": share}
+        assignment = assignment | {"objective": objective}
+        changes = {"received": self._roster.credit(), "assignment": assignment}
+        return join(header | changes, [arrays])
+
     # --- up ----------------------------------------------------------------------------------
 
     def _takes_messages(self) -> bool:
-        """Whether an actor's message can be used: it is known what is asked for, nothing waits."""
+        """True if a message can be used: weights say what is requested, and none is unsent."""
         return self._weights is not None and not self._unsent
 
     def _take_message(self) -> None:
-        """Takes one message in: a gradient that is asked for to average, others to send on.
+        """Takes one message: a requested gradient is averaged, any other is forwarded.
 
-        Of those only the header is looked at. Whether they are wanted is the learner's to decide,
-        but what is no message ends here.
+        Only the header of a forwarded message is read. The learner decides whether to use it, but a
+        frame that is no message ends here.
         """
         frame = self._inbox.receive(0.0)
         if frame is None:
@@ -209,30 +203,30 @@ class Relay:
             averages = kind == "gradients" == self._weights.assignment.request
             gradients = decode(frame) if averages else None
         except DecodeError as error:
-            self._drop(error.reason, str(error))
+            self._drop(error.reason, error.detail)
             return
         self._metrics.received.labels(kind=kind).inc()
+        self._metrics.lost.inc(self._roster.count_lost(actor_id, sequence))
         if isinstance(gradients, Gradients):
             self._metrics.stages.enter("average")
             self._average(gradients)
             return
-        self._metrics.lost.inc(self._roster.heard(actor_id, sequence, self._clock()))
+        self._roster.heard(actor_id, sequence, self._clock())
         self._unsent.append((kind, frame))
         self._send()
 
     def _average(self, gradients: Gradients) -> None:
-        verdict = self._gathering.offer(gradients, self._clock())
-        self._metrics.lost.inc(verdict.lost)
-        if isinstance(verdict, Dropped):
-            self._drop(verdict.reason, verdict.detail)
+        outcome = self._gathering.offer(gradients, self._clock())
+        if isinstance(outcome, Dropped):
+            self._drop(outcome.reason, outcome.detail)
         else:
-            self._metrics.policy_lag.observe(verdict.policy_lag)
+            self._metrics.policy_lag.observe(outcome.policy_lag)
 
     def _drop(self, reason: str, detail: str) -> None:
         self._metrics.dropped.labels(reason=reason).inc()
         self._log.debug("message dropped", reason=reason, detail=detail)
 
-    def _send_average(self) -> None:
+    def _send_mean(self) -> None:
         self._metrics.stages.enter("average")
         if not self._gathering.complete():
             self._metrics.incomplete.inc()
@@ -253,10 +247,10 @@ class Relay:
 
 
 def _sender(frame: bytes) -> tuple[Kind, str, int]:
-    """Returns kind, actor and sequence number of a message, without looking at its arrays.
+    """Returns kind, actor and sequence number of a message, without reading its arrays.
 
     Raises:
-        DecodeError: it is none that an actor sends.
+        DecodeError: actors send no such message.
     """
     header, _ = split(frame)
     fields = Fields(header)

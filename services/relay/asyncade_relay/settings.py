@@ -1,4 +1,4 @@
-"""What a relay is told. Game, mode and loss arrive with the weights, as with an actor."""
+"""Settings of a relay. Game, mode and objective arrive with the weights, as for an actor."""
 
 from __future__ import annotations
 
@@ -12,52 +12,34 @@ from asyncade_runtime.settings import SettingsConfigDict
 
 
 class RelaySettings(ServiceSettings):
-    """Passes weights on to the actors of a node or zone, and what they send to the learner."""
+    """Forwards weights to the actors of a node or zone, and their messages to the learner."""
 
-    model_config = SettingsConfigDict(env_prefix="ASYNCADE_RELAY_", cli_prog_name="asyncade relay")
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_RELAY_",
+        cli_prog_name="asyncade relay",
+        use_attribute_docstrings=True,
+    )
 
-    upstream_address: str = Field(
-        f"tcp://127.0.0.1:{ports.RELAY_UPSTREAM}",
-        description="where its actors' trajectories and gradients come in",
-    )
-    weights_address: str = Field(
-        f"tcp://127.0.0.1:{ports.RELAY_WEIGHTS}",
-        description="where weights are published to its actors",
-    )
-    learner_upstream_address: str = Field(
-        f"tcp://127.0.0.1:{ports.UPSTREAM}",
-        description="where the learner takes trajectories and gradients",
-    )
-    learner_weights_address: str = Field(
-        f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
-    )
-    keys: Path | None = Field(
-        None,
-        description="folder of CURVE keys towards its actors: the learner's half that asyncade"
-        " keys makes; none: nothing is encrypted, and whoever reaches the ports is let in",
-    )
-    learner_keys: Path | None = Field(
-        None,
-        description="folder of CURVE keys towards the learner: the actors' half that asyncade keys"
-        " makes; none: nothing is encrypted",
-    )
-    relay_id: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        description="name, unique among living relays and actors; default: relay, host name and"
-        " process number",
-    )
-    max_policy_lag: int = Field(
-        16,
-        ge=0,
-        description="gradients made this many versions ago are still averaged, older ones not;"
-        " as the learner's",
-    )
-    patience_seconds: float = Field(
-        1.0,
-        gt=0,
-        description="after so long without a gradient, average what there is; below the learner's,"
-        " or that waits for the same dead actor [seconds]",
-    )
+    upstream_address: str = f"tcp://127.0.0.1:{ports.RELAY_UPSTREAM}"
+    """address to bind for the actors' trajectories and gradients"""
+    weights_address: str = f"tcp://127.0.0.1:{ports.RELAY_WEIGHTS}"
+    """address to bind for weights to the actors"""
+    learner_upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
+    """the learner's address for trajectories and gradients"""
+    learner_weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
+    """the learner's address for weights"""
+    keys: Path | None = None
+    """folder of CURVE keys towards the actors: the learner's half of asyncade keys; null:
+    connections are neither encrypted nor authenticated"""
+    learner_keys: Path | None = None
+    """folder of CURVE keys towards the learner: the actors' half of asyncade keys; null: no
+    encryption"""
+    relay_id: str | None = Field(None, min_length=1, max_length=128)
+    """unique among living relays and actors; default: relay, host name and process number"""
+    max_policy_lag: int = Field(16, ge=0)
+    """drop gradients made with weights more than this many versions old; as the learner's
+    setting"""
+    patience_seconds: float = Field(1.0, gt=0)
+    """after this long without a gradient, send the mean of those that arrived; shorter than the
+    learner's, which would wait for the same dead actor [seconds]"""
     metrics_port: Port = ports.RELAY_HTTP

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.replay import LoadgenError, RecordedMessage, record, record_messages
 from asyncade_cli.settings import LoadgenSettings
-from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.wiring import make_learner
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Trajectory, Upstream
 from asyncade_runtime.lifecycle import Health
@@ -63,7 +63,7 @@ class Rig:
             "minibatch_size": ACTORS * E * T // 2,
             "run_dir": run_dir,
         }
-        self.learner = Learner(
+        self.learner = make_learner(
             LearnerSettings(**settings | learner),
             inbox=HastyInbox(self.queue),
             publisher=broadcast.publisher(),
@@ -165,7 +165,7 @@ def test_headers_name_the_newest_weights(tmp_path: Path) -> None:
     rig.generator.step()
     sent = received(rig.queue)
     assert {m.policy_version for m in sent} == {rig.learner.progress.policy_version} == {2}
-    assert {m.model for m in sent} == {rig.learner._model}
+    assert {m.model for m in sent} == {rig.learner.intake.rules.model}
     assert {m.sequence for m in sent} == {1}
 
 
@@ -211,7 +211,7 @@ def test_the_rate_is_limited(tmp_path: Path) -> None:
 
 def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    assignment = rig.learner._settings.assignment("trajectories", 1.0)
+    assignment = rig.learner.trainer.settings.assignment("trajectories", 1.0)
     (played,) = record_messages(assignment, game="catch", envs=E, count=1, seed=0)
     frame = RecordedMessage(encode(played), played.env_steps).frame(
         actor_id="someone-else", sequence=2**40, policy_version=7, model="f" * 16
@@ -231,7 +231,7 @@ def test_errors_name_the_setting(tmp_path: Path) -> None:
     rig.turn()
     with pytest.raises(LoadgenError, match="--mode gradients"):
         rig.generator.report()
-    assignment = rig.learner._settings.assignment("trajectories", 1.0)
+    assignment = rig.learner.trainer.settings.assignment("trajectories", 1.0)
     with pytest.raises(LoadgenError, match="--game"):
         record(assignment, LoadgenSettings(game="pong"))
     silent = LoadGenerator(

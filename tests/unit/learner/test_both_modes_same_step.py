@@ -15,8 +15,9 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.reporters import GradientReporter, Header, Reporter, TrajectoryReporter
 from asyncade_actor.unroll import Player, Unroll
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.phases import DataParallel, GradientParallel, Improvement, Trainer
+from asyncade_learner.modes import DataParallel, GradientParallel
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.codec import decode, encode
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic, make_network

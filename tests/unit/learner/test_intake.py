@@ -1,149 +1,149 @@
-"""Which messages a learner uses, why it drops the others, and how it counts lost ones."""
+"""Which messages a learner uses, why it drops the others, and what it keeps of both."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
-from asyncade_learner.intake import DROP_REASONS, DropReason, Intake
-from asyncade_proto.messages import Episodes, Gradients, Request, Trajectory, Upstream
-from asyncade_runtime.verdicts import Accepted, Dropped
+import builders
+from asyncade_learner.intake import Intake, Rules
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.progress import Progress
+from asyncade_learner.receiving import Received
+from asyncade_learner.run_log import RunLog
+from asyncade_learner.telemetry import Telemetry
+from asyncade_proto.errors import DecodeError
+from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
+from asyncade_runtime.admission import Accepted, Dropped, Roster
+from asyncade_runtime.run_folder import RunFolder
 
-E, T, SIDE, ACTIONS = 2, 3, 8, 4
+T, SIDE, ACTIONS = 3, 8, 4
 NOW = 10  # the learner's version
 SHAPES = {"weight": (2, 3), "bias": (2,)}
+RULES = Rules(
+    model=builders.MODEL,
+    parameter_shapes=SHAPES,
+    num_actions=ACTIONS,
+    frame_shape=(SIDE, SIDE),
+    unroll_length=T,
+    max_policy_lag=2,
+)
 
 
-def intake() -> Intake:
-    return Intake(
-        model="m",
-        parameter_shapes=SHAPES,
-        num_actions=ACTIONS,
-        frame_shape=(SIDE, SIDE),
-        unroll_length=T,
-        max_policy_lag=2,
-    )
+def trajectory(steps: int = T, side: int = SIDE, action: int = 0, **fields: Any) -> Trajectory:
+    actions = np.full((steps, 2), action, np.uint8)
+    given = {"policy_version": NOW, "actions": actions} | fields
+    return builders.trajectory(steps=steps, side=side, **given)
 
 
-NO_EPISODES = Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32))
-HEADER: dict[str, Any] = {"actor_id": "a", "sequence": 0, "policy_version": NOW, "model": "m"}
+def gradients(shapes: dict[str, tuple[int, ...]] = SHAPES, **fields: Any) -> Gradients:
+    return builders.gradients(shapes, **{"policy_version": NOW} | fields)
 
 
-def trajectory(steps: int = T, side: int = SIDE, action: int = 0, **header: Any) -> Trajectory:
-    return Trajectory(
-        **HEADER | header,
-        frames=np.zeros((E, steps + 4, side, side), np.uint8),
-        actions=np.full((steps, E), action, np.uint8),
-        behaviour_log_probs=np.zeros((steps, E), np.float32),
-        rewards=np.zeros((steps, E), np.float32),
-        ends=np.zeros((steps, E), np.uint8),
-        bootstrap_values=np.zeros(0, np.float32),
-        episodes=NO_EPISODES,
-    )
-
-
-def gradients(shapes: dict[str, tuple[int, ...]] = SHAPES, **header: Any) -> Gradients:
-    return Gradients(
-        **HEADER | header,
-        samples=E * T,
-        env_steps=E * T,
-        tensors={name: np.zeros(shape, np.float32) for name, shape in shapes.items()},
-        losses={"total": 0.0},
-        episodes=NO_EPISODES,
-    )
-
-
-def offered(message: Upstream, request: Request | None = None) -> Accepted | Dropped[DropReason]:
+def judged(message: Upstream, request: Request | None = None) -> Accepted | Dropped:
     kind: Request = "trajectories" if isinstance(message, Trajectory) else "gradients"
-    return intake().offer(message, policy_version=NOW, request=request or kind)
+    return RULES.judge(message, policy_version=NOW, request=request or kind)
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
 @pytest.mark.parametrize("make", [trajectory, gradients])
 def test_what_fits_is_accepted_with_its_lag(make: Any, lag: int) -> None:
-    assert offered(make(policy_version=NOW - lag)) == Accepted(policy_lag=lag, lost=0)
+    assert judged(make(policy_version=NOW - lag)) == Accepted(policy_lag=lag)
 
 
 @pytest.mark.parametrize(
-    ("message", "reason", "detail"),
+    ("message", "reason", "named"),
     [
-        (trajectory(policy_version=NOW - 3), "stale", "3 versions old, over 2"),
-        (gradients(policy_version=0), "stale", "10 versions old, over 2"),
-        (trajectory(policy_version=NOW + 1), "future", "version 11 > 10"),
-        (gradients(policy_version=NOW + 1), "future", "version 11 > 10"),
-        (trajectory(model="other"), "model", "a has network other, this is m"),
-        (gradients(model="other", policy_version=0), "model", "a has network other, this is m"),
-        (trajectory(steps=T + 1), "shape", "4 steps of frames [8, 8]"),
-        (trajectory(steps=T - 1), "shape", "2 steps of frames [8, 8]"),
-        (trajectory(side=SIDE + 1), "shape", "3 steps of frames [9, 9]"),
-        (gradients({"weight": (3, 2), "bias": (2,)}), "shape", "gradients differ at weight"),
-        (gradients({"weight": (2, 3)}), "shape", "gradients differ at bias"),
-        (gradients(SHAPES | {"more": (1,)}), "shape", "gradients differ at extra tensors"),
-        (trajectory(action=ACTIONS), "action", "4, the game has 4"),
+        (trajectory(policy_version=NOW - 3), "stale", ""),
+        (gradients(policy_version=NOW + 1), "future", ""),
+        (trajectory(model="other"), "model", "other"),
+        (trajectory(steps=T + 1), "shape", "4 steps"),
+        (trajectory(steps=T - 1), "shape", "2 steps"),
+        (trajectory(side=SIDE + 1), "shape", "[9, 9]"),
+        (gradients({"weight": (3, 2), "bias": (2,)}), "shape", "weight"),
+        (gradients({"weight": (2, 3)}), "shape", "bias"),
+        (gradients(SHAPES | {"more": (1,)}), "shape", "extra tensors"),
+        (trajectory(action=ACTIONS), "action", "4"),
     ],
 )
-def test_what_does_not_fit_is_dropped(message: Upstream, reason: str, detail: str) -> None:
-    verdict = offered(message)
-    assert isinstance(verdict, Dropped)
-    assert (verdict.reason, verdict.detail) == (reason, detail)
-    assert verdict.reason in DROP_REASONS
+def test_what_does_not_fit_is_dropped(message: Upstream, reason: str, named: str) -> None:
+    outcome = judged(message)
+    assert isinstance(outcome, Dropped)
+    assert outcome.reason == reason
+    assert named in outcome.detail
 
 
 @pytest.mark.parametrize(
     ("message", "request_"), [(trajectory(), "gradients"), (gradients(), "trajectories")]
 )
-def test_a_kind_that_is_not_asked_for_is_dropped(message: Upstream, request_: Request) -> None:
-    verdict = offered(message, request_)
-    assert isinstance(verdict, Dropped)
-    assert verdict.reason == "unasked"
+def test_a_kind_that_is_not_requested_is_dropped(message: Upstream, request_: Request) -> None:
+    outcome = judged(message, request_)
+    assert isinstance(outcome, Dropped)
+    assert outcome.reason == "unasked"
 
 
 def test_the_last_action_and_any_number_of_environments_are_fine() -> None:
-    assert isinstance(offered(trajectory(action=ACTIONS - 1)), Accepted)
+    assert isinstance(judged(trajectory(action=ACTIONS - 1)), Accepted)
     one = trajectory()
     single = replace(one, frames=one.frames[:1], actions=one.actions[:, :1])
-    assert isinstance(offered(single), Accepted)
+    assert isinstance(judged(single), Accepted)
 
 
-def lost(*messages: tuple[str, int]) -> list[int]:
-    """What one intake counts for these senders and sequence numbers, in order."""
-    one = intake()
-    offers = (trajectory(actor_id=actor, sequence=number) for actor, number in messages)
-    return [one.offer(m, policy_version=NOW, request="trajectories").lost for m in offers]
+# --- what is kept of a message -------------------------------------------------------------------
+
+
+class Rig:
+    def __init__(self, run_dir: Path) -> None:
+        self.registry, self.progress, self.roster = CollectorRegistry(), Progress(), Roster()
+        run_log = RunLog(RunFolder(run_dir), 0)
+        telemetry = Telemetry(LearnerMetrics(self.registry), self.progress, run_log, None, Mock())
+        self.intake = Intake(RULES, self.roster, telemetry)
+
+    def admit(self, content: Upstream | DecodeError) -> Upstream | None:
+        received = Received(100, content)
+        return self.intake.admit(received, policy_version=NOW, request="gradients", now=1.0)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"asyncade_learner_{name}", labels)
 
 
 @pytest.mark.parametrize(
-    ("messages", "expected"),
+    ("fields", "credit", "env_steps", "used"),
     [
-        ([("a", 0), ("a", 1), ("a", 2)], [0, 0, 0]),
-        ([("a", 0), ("a", 4), ("a", 5)], [0, 3, 0]),
-        ([("a", 7)], [0]),  # a learner that has just started cannot know what went before
-        ([("a", 0), ("b", 5), ("a", 2), ("b", 6)], [0, 0, 1, 0]),  # each actor has its own count
-        ([("a", 9), ("a", 0), ("a", 1)], [0, 0, 0]),  # started anew under its old name
-        ([("a", 9), ("a", 0), ("a", 2)], [0, 0, 1]),  # and then lost one
-        ([("a", 3), ("a", 3)], [0, 0]),
+        ({}, {"a": 3}, 5, True),
+        ({"policy_version": 0}, {"a": 3}, 5, False),  # it was played all the same
+        ({"model": "other"}, {}, 0, False),
     ],
 )
-def test_gaps_in_the_sequence_are_counted(
-    messages: list[tuple[str, int]], expected: list[int]
+def test_play_counts_and_gives_credit_unless_it_is_of_another_run(
+    tmp_path: Path, fields: dict[str, Any], credit: dict[str, int], env_steps: int, used: bool
 ) -> None:
-    assert lost(*messages) == expected
+    rig = Rig(tmp_path)
+    message = gradients(sequence=2, env_steps=5, episodes=builders.episodes(1.0), **fields)
+    assert rig.admit(message) == (message if used else None)
+    assert (rig.roster.credit(), rig.progress.env_steps) == (credit, env_steps)
+    assert rig.progress.episodes == len(credit)
+    assert rig.progress.received_bytes == rig.metric("received_bytes_total") == 100
+    rig.roster.forget_absent()
+    assert len(rig.roster) == used  # only what is used is part of the batch
 
 
-def test_dropped_messages_count_for_the_sequence_too() -> None:
-    one = intake()
-    for number, version in enumerate([NOW, 0, NOW + 5]):
-        one.offer(
-            trajectory(sequence=number, policy_version=version),
-            policy_version=NOW,
-            request="trajectories",
-        )
-    last = one.offer(trajectory(sequence=4), policy_version=NOW, request="trajectories")
-    assert last == Accepted(policy_lag=0, lost=1)
-    stale = one.offer(
-        trajectory(sequence=7, policy_version=0), policy_version=NOW, request="trajectories"
-    )
-    assert stale.lost == 2
+def test_lost_messages_are_counted_whatever_the_outcome(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for sequence, fields in [(0, {}), (2, {"policy_version": 0}), (4, {"model": "other"}), (6, {})]:
+        rig.admit(gradients(sequence=sequence, **fields))
+    assert rig.metric("messages_lost_total") == 3
+    assert rig.metric("messages_accepted_total", kind="gradients") == 2
+
+
+def test_a_frame_that_is_no_message_is_counted_by_reason(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    assert rig.admit(DecodeError("malformed", "cut off")) is None
+    assert rig.metric("messages_dropped_total", reason="malformed") == 1
+    assert (rig.metric("received_bytes_total"), rig.progress.received_bytes) == (100, 0)

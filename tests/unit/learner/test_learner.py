@@ -20,19 +20,21 @@ from asyncade_actor.reporters import GradientReporter, Header, TrajectoryReporte
 from asyncade_actor.unroll import Player
 from asyncade_learner import checkpoint
 from asyncade_learner.checkpoint import CheckpointError
-from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.receiving import InlineReceiver
+from asyncade_learner.receiving import Receiver
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.wiring import make_learner
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import make_network
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import fingerprint
+from asyncade_runtime.admission import ACTIVE_WINDOW_S
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
+from builders import Clock
 
 E, T = 2, 8
 STEPS = E * T  # of one message
@@ -57,14 +59,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class HastyInbox(MemoryInbox):
     """Nobody will send while a test waits."""
 
@@ -83,7 +77,7 @@ class Rig:
         self.health = Health(stall_seconds=60.0, clock=self.clock)
         self.weights, publisher = self.broadcast.subscriber(), self.broadcast.publisher()
         publisher.welcome_joiners()  # this one is there from the start
-        self.learner = Learner(
+        self.learner = make_learner(
             LearnerSettings(**SMALL | {"run_dir": run_dir} | settings),
             inbox=HastyInbox(self.queue),
             publisher=publisher,
@@ -418,6 +412,21 @@ def test_a_dropped_message_gives_credit_for_the_next(
     assert second.received == {"a": 2}
 
 
+def test_step_size_and_entropy_cost_fall_with_env_steps(
+    tmp_path: Path, played: Sequence[Trajectory]
+) -> None:
+    annealing: dict[str, Any] = {"anneal_env_steps": 2 * STEPS, "anneal_to": 0.25}
+    rig = Rig(tmp_path, **annealing, learning_rate=1e-3, entropy_cost=0.02)
+    rig.learner.begin()
+    for message, left in zip(played[:2], (0.5, 0.25), strict=True):
+        rig.step(message)
+        newest = rig.newest()
+        assert newest is not None
+        assert newest.assignment.objective.entropy_cost == pytest.approx(0.02 * left)
+        rate = 1e-3 * (STEPS / 2 / 128) ** 0.5  # for minibatches of half an unroll
+        assert rig.metric("learning_rate") == pytest.approx(rate * left)
+
+
 def test_a_joining_actor_is_shown_the_weights(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.learner.begin()
@@ -478,6 +487,15 @@ def test_rows_are_written_when_due(tmp_path: Path, played: Sequence[Trajectory])
     last = rig.folder.read_metrics()[-1]
     assert last["active_actors"] == 0
     assert last["policy_lag_mean"] is None
+
+
+def test_a_silent_actor_is_no_longer_active(tmp_path: Path, played: Sequence[Trajectory]) -> None:
+    rig = Rig(tmp_path, patience_seconds=1e6)
+    rig.learner.begin()
+    rig.step(played[0])
+    for seconds, active in [(ACTIVE_WINDOW_S - 1, 1), (REPORT_S, 0)]:
+        rig.wait(seconds)
+        assert rig.metric("active_actors") == active
 
 
 def test_every_step_is_a_sign_of_life(tmp_path: Path) -> None:
@@ -585,7 +603,7 @@ def test_a_flood_of_junk_keeps_no_step_from_ending(tmp_path: Path) -> None:
             return b"junk"
 
     stages = LearnerMetrics(CollectorRegistry()).stages
-    rig.learner._receiver = InlineReceiver(Flood(rig.queue), stages)
+    rig.learner.receiver = Receiver(Flood(rig.queue), stages)
     rig.learner.begin()
     rig.step()
 
@@ -725,16 +743,16 @@ def test_a_damaged_checkpoint_means_the_one_before(
     rig = Rig(tmp_path, resume="must")
     assert (rig.learner.progress.policy_version, rig.learner.progress.env_steps) == (2, STEPS)
     older.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .*checkpoints can be read"):
+    with pytest.raises(CheckpointError, match="checkpoints"):
         Rig(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"game": "pong"}, "'catch'.*'pong'.*resume with the same game and network"),
-        ({"network": "nature"}, "'small'.*'nature'.*resume with the same game and network"),
-        ({"resume": "never"}, "holds a run already; resume it, or choose another folder"),
+        ({"game": "pong"}, "'catch'.*'pong'"),
+        ({"network": "nature"}, "'small'.*'nature'"),
+        ({"resume": "never"}, "holds a run"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(
@@ -747,7 +765,7 @@ def test_a_folder_that_does_not_fit_is_refused(
 
 
 def test_resuming_needs_something_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint to resume from"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         Rig(tmp_path, resume="must")
 
 

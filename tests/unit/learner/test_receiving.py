@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.receiving import InlineReceiver, Received, Receiver, ThreadedReceiver
+from asyncade_learner.receiving import Received, Receiver, ThreadedReceiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import encode
 from asyncade_proto.errors import DecodeError
@@ -27,7 +27,7 @@ def stages() -> object:
     return LearnerMetrics(CollectorRegistry()).stages
 
 
-@pytest.fixture(params=[InlineReceiver, ThreadedReceiver])
+@pytest.fixture(params=[Receiver, ThreadedReceiver])
 def make(request: pytest.FixtureRequest) -> Make:
     return lambda inbox: request.param(inbox, stages())
 

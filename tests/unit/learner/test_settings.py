@@ -1,4 +1,4 @@
-"""What a learner is told, and what it tells its actors of it."""
+"""The learner's settings, and what follows from them for its actors."""
 
 from __future__ import annotations
 
@@ -6,71 +6,19 @@ from typing import Any
 
 import pytest
 
-from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.messages import REQUESTS, Request
 from asyncade_runtime.settings import SettingsError, load
 
-ANNEALED = {"learning_rate": 1e-3, "entropy_cost": 0.02, "anneal_env_steps": 1000, "anneal_to": 0.1}
-
 
 @pytest.mark.parametrize(
-    ("env_steps", "fraction"),
-    [(0, 1.0), (250, 0.75), (500, 0.5), (900, 0.1), (1000, 0.1), (10**9, 0.1)],
+    ("changes", "samples"),
+    [({}, 128), ({"mode": "gradients"}, 256), ({"mode": "gradients", "minibatch_size": 32}, 32)],
 )
-def test_step_size_and_entropy_cost_fall_linearly_and_stay(env_steps: int, fraction: float) -> None:
-    settings = LearnerSettings(**ANNEALED)
-    remaining = settings.remaining(Progress(env_steps))
-    assert settings.learning_rate_at(remaining) == pytest.approx(1e-3 * fraction)
-    assert settings.objective_at(remaining).entropy_cost == pytest.approx(0.02 * fraction)
-
-
-@pytest.mark.parametrize(
-    ("changes", "samples", "rate"),
-    [
-        ({}, 128, 1e-3),
-        ({"mode": "gradients"}, 256, 2**0.5 * 1e-3),
-        ({"minibatch_size": 512}, 512, 2e-3),
-        ({"mode": "gradients", "minibatch_size": 32}, 32, 0.5e-3),
-    ],
-)
-def test_the_step_size_grows_with_the_root_of_an_updates_samples(
-    changes: dict[str, Any], samples: int, rate: float
+def test_an_update_in_gradient_mode_is_larger_by_default(
+    changes: dict[str, Any], samples: int
 ) -> None:
-    settings = LearnerSettings(**{"learning_rate": 1e-3} | changes)
-    assert settings.samples_per_update() == samples
-    assert settings.learning_rate_at(1.0) == pytest.approx(rate)
-
-
-def test_an_anneal_to_one_is_constant() -> None:
-    settings = LearnerSettings(**ANNEALED | {"anneal_to": 1.0})
-    assert settings.remaining(Progress(10**6)) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("env_steps", "fraction", "complete"),
-    [(500, 0.5, False), (550, 0.45 / 2, False), (600, 0.0, True), (9999, 0.0, True)],
-)
-def test_after_the_target_step_size_and_entropy_cost_fall_to_nothing(
-    env_steps: int, fraction: float, complete: bool
-) -> None:
-    settings = LearnerSettings(**ANNEALED, target=18.0, cooldown=0.2)
-    progress = Progress(env_steps, milestone=Milestone(18.0, env_steps=500, seconds=9.0))
-    assert settings.remaining(progress) == pytest.approx(fraction)
-    assert settings.complete(progress) is complete
-
-
-@pytest.mark.parametrize("target", [None, 20.0])
-def test_the_milestone_of_another_target_changes_nothing(target: float | None) -> None:
-    settings = LearnerSettings(**ANNEALED, target=target)
-    progress = Progress(700, milestone=Milestone(18.0, env_steps=500, seconds=9.0))
-    assert settings.remaining(progress) == pytest.approx(0.3)
-    assert not settings.complete(progress)
-
-
-def test_without_a_cooldown_a_run_is_complete_at_the_target() -> None:
-    settings = LearnerSettings(**ANNEALED, target=18.0, cooldown=0)
-    assert settings.complete(Progress(500, milestone=Milestone(18.0, 500, 9.0)))
+    assert LearnerSettings(**changes).samples_per_update() == samples
 
 
 @pytest.mark.parametrize(
@@ -110,7 +58,7 @@ def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> N
         value_cost=0.25,
         normalise_advantages=False,
         vtrace=False,
-        **ANNEALED | {"entropy_cost": 0.04},
+        entropy_cost=0.04,
     )
     assignment = settings.assignment(request_, remaining=0.5)
     assert (assignment.request, assignment.game, assignment.network) == (

@@ -66,7 +66,7 @@ class Rig:
         )
         self._outbox = self.down.outbox()
 
-    def wait(self, *, messages: bool, room: bool, timeout_s: float) -> None:
+    def wait(self, messages: bool, room: bool, timeout_s: float) -> None:
         assert 0 < timeout_s <= 0.25
         self.waits.append((messages, room))
 

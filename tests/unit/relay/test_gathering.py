@@ -1,4 +1,4 @@
-"""Which gradients are averaged, when the average goes up, what must not be lost on the way."""
+"""Which gradients are averaged, when the mean is sent, and what must not be lost on the way."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asyncade_learner.intake import Intake
+from asyncade_learner.intake import Rules
+from asyncade_proto.codec import decode, encode
+from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
 from asyncade_proto.messages import Gradients, Weights
-from asyncade_relay.gathering import DROP_REASONS, Gathering
-from asyncade_relay.roster import Roster
-from asyncade_runtime.verdicts import Accepted, Dropped
+from asyncade_relay.gathering import DROP_REASONS, Gathering, Play
+from asyncade_runtime.admission import Accepted, Dropped, Roster
 
 Make = Callable[..., Gradients]
 MakeWeights = Callable[..., Weights]
@@ -26,7 +27,7 @@ def gathering() -> tuple[Gathering, Roster]:
     return Gathering(ME, roster, max_policy_lag=LAG, patience_seconds=PATIENCE_S), roster
 
 
-# --- is it wanted? -------------------------------------------------------------------------------
+# --- what is averaged ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", ["0123456789abcdef", "another"])
@@ -37,21 +38,17 @@ def test_it_decides_as_the_learner_would(
     message = gradients(policy_version=version, model=model)
     relay, _ = gathering()
     relay.renew(weights(10))
-    learner = Intake(
+    learner = Rules(
         model="0123456789abcdef",
         parameter_shapes={name: t.shape for name, t in message.tensors.items()},
         num_actions=3,
         frame_shape=(84, 84),
         unroll_length=8,
         max_policy_lag=LAG,
-    ).offer(message, policy_version=10, request="gradients")
-    match relay.offer(message, 0.0):
-        case Accepted() as accepted:
-            assert accepted == learner
-        case Dropped(reason=reason):
-            assert isinstance(learner, Dropped)
-            assert reason == learner.reason
-            assert reason in DROP_REASONS
+    ).judge(message, policy_version=10, request="gradients")
+    outcome = relay.offer(message, 0.0)
+    assert outcome == learner
+    assert isinstance(outcome, Accepted) or outcome.reason in DROP_REASONS
 
 
 def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWeights) -> None:
@@ -62,21 +59,11 @@ def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWe
     verdict = relay.offer(odd, 0.0)
     assert isinstance(verdict, Dropped)
     assert verdict.reason == "shape"
-    assert roster.received() == {"a": 1}  # no credit for who is of another run
+    assert roster.credit() == {"a": 1}  # no credit for another run
     assert relay.take().env_steps == 0
 
 
-def test_lost_messages_are_told_with_the_verdict(gradients: Make, weights: MakeWeights) -> None:
-    relay, _ = gathering()
-    relay.renew(weights(10))
-    assert relay.offer(gradients("a", 0, 10), 0.0) == Accepted(0, 0)
-    assert relay.offer(gradients("a", 3, 9), 0.0) == Accepted(1, 2)
-    stale = relay.offer(gradients("a", 5, 1), 0.0)
-    assert isinstance(stale, Dropped)
-    assert stale.lost == 1
-
-
-# --- when does it go up? -------------------------------------------------------------------------
+# --- when it is sent -----------------------------------------------------------------------------
 
 
 def test_one_gradient_of_every_actor_makes_an_average(
@@ -114,7 +101,7 @@ def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights
     assert not relay.complete()
     assert relay.take().samples == 20
     assert len(roster) == 2
-    assert roster.received() == {"a": 2, "b": 2}  # c has full credit, should it live
+    assert roster.credit() == {"a": 2, "b": 2}  # c has full credit, should it live
     relay.renew(weights(3, received={ME: 2}))
     relay.offer(gradients("a", 2, 3), 12.0)
     relay.offer(gradients("b", 2, 3), 12.0)
@@ -127,7 +114,7 @@ def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])
-def test_it_has_no_more_on_its_way_than_an_actor_may(
+def test_it_has_no_more_in_flight_than_an_actor_may(
     gradients: Make, weights: MakeWeights, in_flight: int
 ) -> None:
     relay, _ = gathering()
@@ -146,7 +133,9 @@ def test_it_has_no_more_on_its_way_than_an_actor_may(
     assert relay.take().samples == 20  # what came meanwhile is in it
 
 
-def test_who_is_not_named_has_nothing_on_its_way(gradients: Make, weights: MakeWeights) -> None:
+def test_a_relay_that_is_not_named_has_nothing_in_flight(
+    gradients: Make, weights: MakeWeights
+) -> None:
     relay, roster = gathering()
     relay.renew(weights(1))
     relay.offer(gradients("a"), 0.0)
@@ -155,9 +144,9 @@ def test_who_is_not_named_has_nothing_on_its_way(gradients: Make, weights: MakeW
     assert not relay.due(0.0)
     relay.renew(weights(2, received={"another": 3}))  # the learner has not heard of it
     assert relay.due(0.0)
-    assert roster.received() == {"a": 2}
+    assert roster.credit() == {"a": 2}
     relay.renew(weights(3, received={}))  # the learner takes everything for lost
-    assert roster.received() == {}
+    assert roster.credit() == {}
     assert relay.due(0.0)
 
 
@@ -188,7 +177,7 @@ def test_what_was_gathered_for_another_learner_goes_up_at_once(
     late = relay.renew(weights(12, run=8, received={"x": 1}))
     assert late is not None
     assert (late.policy_version, late.env_steps) == (50, 8)
-    assert roster.received() == {}
+    assert roster.credit() == {}
     assert relay.renew(weights(13, run=8)) is None
 
 
@@ -256,23 +245,103 @@ def test_every_env_step_and_every_game_is_told_exactly_once(
     assert told_returns == played_returns
 
 
-def test_the_same_average_as_without_a_relay_in_between(
+def mean_of(relay: Gathering, *messages: Gradients) -> Gradients:
+    """The relay's message as the learner gets it."""
+    for message in messages:
+        assert relay.offer(message, 0.0) == Accepted(1)
+    read = decode(encode(relay.take()))
+    assert isinstance(read, Gradients)
+    return read
+
+
+def renewed(weights: MakeWeights) -> Gathering:
+    relay, _ = gathering()
+    relay.renew(weights(2))
+    return relay
+
+
+def test_the_mean_is_weighted_by_samples_and_begins_anew(
     gradients: Make, weights: MakeWeights
 ) -> None:
-    relay, _ = gathering()
-    relay.renew(weights(1))
+    relay = renewed(weights)
     messages = [gradients(actor, seed=n, samples=5 + n) for n, actor in enumerate("abc")]
-    for message in messages:
-        relay.offer(message, 0.0)
-    mean = relay.take()
+    mean = mean_of(relay, *messages)
     total = sum(m.samples for m in messages)
+    assert mean.samples == total
     for name in mean.tensors:
         wanted = sum(m.tensors[name].astype(np.float64) * m.samples / total for m in messages)
         np.testing.assert_allclose(mean.tensors[name], wanted, rtol=1e-6, atol=1e-7)
-    again = replace(messages[0], sequence=1)
-    relay.renew(weights(2))
-    relay.offer(again, 0.0)
-    relay.offer(replace(again, actor_id="b"), 0.0)
-    relay.offer(replace(again, actor_id="c"), 0.0)
-    for name, tensor in relay.take().tensors.items():  # nothing of the last one is left in it
+    for name in ("total", "value"):
+        wanted = sum(m.losses[name] * m.samples / total for m in messages)
+        assert mean.losses[name] == pytest.approx(wanted)
+    again = mean_of(relay, replace(messages[0], sequence=1))
+    for name, tensor in again.tensors.items():  # nothing of the last one is left in it
         np.testing.assert_allclose(tensor, messages[0].tensors[name], rtol=1e-6)
+    assert again.losses == pytest.approx(messages[0].losses)
+
+
+def test_the_oldest_version_is_the_means(gradients: Make, weights: MakeWeights) -> None:
+    relay, _ = gathering()
+    relay.renew(weights(9))
+    for actor, version in [("a", 8), ("b", 6), ("c", 9)]:
+        relay.offer(gradients(actor, 0, version), 0.0)
+    assert relay.take().policy_version == 6
+
+
+def test_an_overflow_is_no_message_that_the_wire_refuses(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    """The learner skips such an update, but must hear of the env steps."""
+    largest = np.finfo(np.float32).max
+    up, down = (
+        {"w": np.full(3, sign * largest, np.float32), "v": np.zeros(1, np.float32)}
+        for sign in (1, -1)
+    )
+    huge = [gradients("a", tensors=up, env_steps=8), gradients("b", tensors=up, env_steps=8)]
+    mean = mean_of(renewed(weights), *huge)
+    assert (mean.env_steps, mean.tensors["w"].tolist()) == (16, [largest] * 3)
+    nan = mean_of(renewed(weights), huge[0], gradients("b", tensors=down))
+    assert (nan.tensors["w"].tolist(), nan.tensors["v"].tolist()) == ([largest] * 3, [0.0])
+
+
+def test_the_learner_can_read_any_losses(gradients: Make, weights: MakeWeights) -> None:
+    many = [{f"loss-{n}-{k}": 1.0 for k in range(MAX_LOSSES)} for n in range(3)]
+    messages = [gradients(str(n), losses=losses) for n, losses in enumerate(many)]
+    assert mean_of(renewed(weights), *messages).losses == many[0]
+    overflow = [gradients(str(a), losses={"a": a, "b": 1.0}) for a in (1.7e308, -1.7e308)]
+    assert mean_of(renewed(weights), *overflow).losses == {"b": 1.0}
+
+
+def test_a_loss_that_some_do_not_report_is_the_mean_over_the_others(
+    gradients: Make, weights: MakeWeights
+) -> None:
+    messages = [
+        gradients("a", losses={"a": 1.0}, samples=1),
+        gradients("b", losses={}, samples=50),
+        gradients("c", losses={"a": 4.0}, samples=2),
+    ]
+    assert mean_of(renewed(weights), *messages).losses == {"a": pytest.approx(3.0)}
+
+
+# --- play ----------------------------------------------------------------------------------------
+
+
+def test_play_is_forwarded_once(gradients: Make) -> None:
+    play = Play()
+    play.add(gradients(env_steps=16, returns=[1.0, -2.0]))
+    play.add(gradients(env_steps=0))
+    play.add(gradients(env_steps=8, returns=[3.0]))
+    env_steps, episodes = play.take()
+    assert env_steps == 24
+    assert episodes.returns.tolist() == [1.0, -2.0, 3.0]
+    assert episodes.lengths.tolist() == [1, 2, 1]
+    env_steps, episodes = play.take()
+    assert (env_steps, len(episodes.returns)) == (0, 0)
+
+
+def test_play_that_does_not_fit_into_a_message_waits_for_the_next(gradients: Make) -> None:
+    play = Play()
+    for _ in range(3):
+        play.add(gradients(env_steps=MAX_STEPS))
+    play.add(gradients(env_steps=5))
+    assert [play.take()[0] for _ in range(5)] == [MAX_STEPS] * 3 + [5, 0]

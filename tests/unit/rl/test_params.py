@@ -17,7 +17,6 @@ from asyncade_rl.network import make_network
 from asyncade_rl.objective import Samples, backpropagate
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import (
-    GradientMean,
     ModelMismatchError,
     copy_into,
     fingerprint,
@@ -26,7 +25,7 @@ from asyncade_rl.params import (
     set_gradients,
     to_safetensors,
 )
-from asyncade_rl.schedule import annealed, cooled_down
+from asyncade_runtime.gradient_mean import GradientMean
 
 OBJECTIVE = Objective(
     discount=0.99,
@@ -174,24 +173,6 @@ def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
         )
 
 
-def test_a_mean_of_scalars_is_an_array() -> None:
-    mean = GradientMean()
-    mean.add({"x": np.array(1.0, np.float32)}, 1)
-    mean.add({"x": np.array(4.0, np.float32)}, 2)
-    assert mean.tensors()["x"] == 3.0
-    assert mean.tensors()["x"].dtype == np.float32
-
-
-def test_a_mean_leaves_what_it_is_given_and_what_the_wire_made_read_only() -> None:
-    first = np.ones(3, np.float32)
-    first.flags.writeable = False
-    mean = GradientMean()
-    for tensor in (first, 3 * first):
-        mean.add({"x": tensor}, 1)
-    assert first.tolist() == [1.0, 1.0, 1.0]
-    assert mean.tensors()["x"].tolist() == [2.0, 2.0, 2.0]
-
-
 def test_gradients_are_copies_and_zero_where_there_are_none() -> None:
     network = Tiny(1)
     network.layer(torch.ones(1, 3)).sum().backward()
@@ -336,26 +317,3 @@ def test_the_first_step_is_as_long_as_the_learning_rate() -> None:
     for name, gradient in gradients.items():
         moved = values(network)[name] - before[name]
         np.testing.assert_allclose(moved, -0.01 * np.sign(gradient), rtol=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("env_steps", "expected"), [(0, 1.0), (25, 0.75), (50, 0.5), (90, 0.1), (95, 0.1), (999, 0.1)]
-)
-def test_annealed_falls_linearly_and_then_stays(env_steps: int, expected: float) -> None:
-    assert annealed(env_steps, 100, 0.1) == pytest.approx(expected)
-
-
-def test_annealed_may_reach_zero_or_stay() -> None:
-    assert annealed(200, 100, 0.0) == 0.0
-    assert annealed(50, 100, 1.0) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("env_steps", "expected"), [(100, 1.0), (125, 0.5), (145, 0.1), (150, 0.0), (9999, 0.0)]
-)
-def test_a_cooldown_falls_linearly_to_nothing(env_steps: int, expected: float) -> None:
-    assert cooled_down(env_steps, 100, 50) == pytest.approx(expected)
-
-
-def test_a_cooldown_of_no_length_is_over_at_once() -> None:
-    assert cooled_down(100, 100, 0) == 0.0

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run that was killed and resumed, or had no room on its disk."""
+"""What TensorBoard and metrics.jsonl show of a run that was killed or had a full disk."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asyncade_learner.events import EventFile
+from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
-from asyncade_learner.reporting import Reporter
+from asyncade_learner.run_log import RunLog
+from asyncade_learner.telemetry import Telemetry
 from asyncade_runtime.run_folder import RunFolder
 
 
 def report(folder: RunFolder, name: str, resumed_at: int, *reports_at: int) -> None:
-    """A learner's reports, from its start to its end."""
-    progress = Progress(env_steps=resumed_at)
-    reporter = Reporter(folder, progress, target=None)
-    for progress.env_steps in reports_at:
-        progress.seconds += 2.0
-        reporter.report(active_actors=1, stage_seconds={})
+    """The rows of a learner from its start to its end."""
+    run_log = RunLog(folder, resumed_at)
+    for env_steps in reports_at:
+        run_log.append({"env_steps": env_steps, "updates": env_steps})
     (written,) = folder.tensorboard.glob("events*")
-    # Files of one second would have one name.
+    # Files of the same second would have the same name.
     written.rename(folder.tensorboard / f"{name}.tfevents")
 
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond so many bytes, as if the disk were full."""
+    """Limits files of this process to this many bytes, as a full disk would."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -62,15 +63,12 @@ def test_a_run_that_starts_anew_hides_what_was_before_its_first_checkpoint(tmp_p
 
 def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    progress = Progress()
-    reporter = Reporter(folder, progress, target=None)
+    metrics, progress = LearnerMetrics(CollectorRegistry()), Progress()
+    telemetry = Telemetry(metrics, progress, RunLog(folder, 0), None, Mock())
     for progress.env_steps in (16, 32, 48, 64):
         progress.seconds += 2.0
-        if progress.env_steps == 32:
-            with room_for(0), pytest.raises(OSError, match="too large"):
-                reporter.report(active_actors=1, stage_seconds={})
-        else:
-            reporter.report(active_actors=1, stage_seconds={})
+        with room_for(0 if progress.env_steps == 32 else 10_000):
+            telemetry.report(active_actors=1)  # a row that cannot be written is no error
     rows = folder.read_metrics()
     assert [row["env_steps"] for row in rows] == [16, 48, 64]
     assert rows[1]["env_steps_per_second"] == 8.0  # since the row that is missing
@@ -78,15 +76,16 @@ def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
 
 
 def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    events = EventFile(tmp_path, hidden_from=0)
-    events.write({"loss": 1.0}, 16)
-    (path,) = tmp_path.iterdir()
+    folder = RunFolder(tmp_path)
+    run_log = RunLog(folder, 0)
+    run_log.append({"env_steps": 16, "loss": 1.0})
+    (path,) = folder.tensorboard.iterdir()
     before = path.read_bytes()
     with room_for(len(before) + 20), pytest.raises(OSError, match="No space"):
-        events.write({"loss": 2.0}, 32)
+        run_log.append({"env_steps": 32, "loss": 2.0})
     assert path.read_bytes() == before
-    events.write({"loss": 3.0}, 48)
-    assert shown(tmp_path, "loss") == [16, 48]
+    run_log.append({"env_steps": 48, "loss": 3.0})
+    assert shown(folder.tensorboard, "loss") == [16, 48]
 
 
 def test_a_row_that_had_no_room_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""Admission of decoded messages: the outcome for each one, and the account of its sender.
+
+Shared by learner and relay. No I/O and no clock: the caller passes the time in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
+
+from asyncade_proto.errors import DecodeReason
+from asyncade_proto.limits import MAX_SENDERS
+from asyncade_proto.messages import Upstream
+
+ACTIVE_WINDOW_S: Final = 30.0
+"""A sender that has been silent for this long, in seconds, is no longer active."""
+
+_SEQUENCES_REMEMBERED: Final = 65_536
+
+DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", "action"]
+
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
+"""Why a decoded message is dropped.
+
+stale: made with weights too many versions ago. future: with weights that this learner has not
+published (an earlier one did, and died before its next checkpoint). unasked: a kind that is not
+requested now. model: of another network. shape: of frames, unroll or gradients. action: the game
+has no such action.
+"""
+
+_FOREIGN: Final = frozenset({"model", "shape", "action"})
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The message is used.
+
+    Attributes:
+        policy_lag: the receiver's policy version minus the message's.
+        foreign: False; as in `Dropped`.
+    """
+
+    policy_lag: int
+    foreign: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The message is not used.
+
+    Attributes:
+        reason: label of the metric.
+        detail: one phrase for the log.
+    """
+
+    reason: DropReason | DecodeReason
+    detail: str
+
+    @property
+    def foreign(self) -> bool:
+        """True if the sender belongs to another run: its play does not count, it gets no credit."""
+        return self.reason in _FOREIGN
+
+
+def check_policy(
+    message: Upstream, *, model: str, policy_version: int, max_policy_lag: int
+) -> Accepted | Dropped:
+    """Decides by the network and the version that a message was made with.
+
+    Args:
+        message: decoded, of any sender.
+        model: fingerprint of the present network.
+        policy_version: the present one.
+        max_policy_lag: messages older than this many versions are dropped.
+    """
+    lag = policy_version - message.policy_version
+    if message.model != model:
+        return Dropped("model", f"{message.actor_id} has network {message.model}, not {model}")
+    if lag < 0:
+        return Dropped("future", f"version {message.policy_version} > {policy_version}")
+    if lag > max_policy_lag:
+        return Dropped("stale", f"{lag} versions old, over {max_policy_lag}")
+    return Accepted(lag)
+
+
+class Roster:
+    """The senders: which are active, what has arrived from each, and what was lost.
+
+    Its length is the number of active senders. Times are seconds of one monotonic clock.
+
+    Attributes:
+        owes_credit: True if a message has arrived since `credit` was last called.
+    """
+
+    def __init__(self) -> None:
+        self.owes_credit = False
+        self._heard_at: dict[str, float] = {}
+        self._received: dict[str, int] = {}  # newest last
+        self._contributors: set[str] = set()
+        self._last_sequence: OrderedDict[str, int] = OrderedDict()  # newest last
+
+    def __len__(self) -> int:
+        return len(self._heard_at)
+
+    def count_lost(self, actor_id: str, sequence: int) -> int:
+        """Returns how many of the sender's messages are missing before this one.
+
+        A lower sequence number than before means that the sender restarted under its old name.
+        Call it once per decoded message, whatever its outcome. Up to 65,536 senders are remembered,
+        silent ones included.
+        """
+        last = self._last_sequence.pop(actor_id, None)
+        self._last_sequence[actor_id] = sequence
+        if len(self._last_sequence) > _SEQUENCES_REMEMBERED:
+            self._last_sequence.popitem(last=False)
+        return 0 if last is None else max(0, sequence - last - 1)
+
+    def heard(self, actor_id: str, sequence: int, now: float) -> None:
+        """Marks the sender as active; its messages up to this one count as received."""
+        self._heard_at[actor_id] = now
+        self._received.pop(actor_id, None)
+        self._received[actor_id] = sequence + 1
+        self.owes_credit = True
+
+    def credit(self) -> dict[str, int]:
+        """Returns `received` for the next weights: messages arrived by sender, lost ones included.
+
+        At most `MAX_SENDERS`, those heard of last. A sender that is not named has full credit.
+        """
+        self.owes_credit = False
+        return dict(islice(reversed(self._received.items()), MAX_SENDERS))
+
+    def forget_received(self) -> None:
+        """Treats everything in flight as lost: no sender is named, so all have full credit."""
+        self._received.clear()
+
+    def forget_silent(self, now: float) -> None:
+        """Ends the activity of senders that have been silent for `ACTIVE_WINDOW_S`."""
+        self._forget([a for a, at in self._heard_at.items() if now - at >= ACTIVE_WINDOW_S])
+
+    def contributed(self, actor_id: str) -> None:
+        """Notes that a message of this sender is part of the current batch."""
+        self._contributors.add(actor_id)
+
+    def forget_absent(self) -> None:
+        """Ends the activity of senders with no part in the current batch, until heard of again.
+
+        A sender that died must not hold up the next batch as well.
+        """
+        self._forget(self._heard_at.keys() - self._contributors)
+
+    def next_batch(self) -> None:
+        """Begins a batch without contributions."""
+        self._contributors.clear()
+
+    def _forget(self, actors: Collection[str]) -> None:
+        for actor in actors:
+            del self._heard_at[actor]
+            self._received.pop(actor, None)

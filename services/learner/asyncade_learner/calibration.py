@@ -1,0 +1,52 @@
+"""The first phase: sets the input normalisation from trajectories of a nearly random policy."""
+
+from __future__ import annotations
+
+from asyncade_learner.modes import LearnerMode
+from asyncade_learner.trainer import Improvement, Trainer
+from asyncade_proto.messages import STACK, Request, Trajectory, Upstream
+from asyncade_rl.normalisation import FrameStatistics
+
+
+class Calibration:
+    """Measures frames and learns nothing. In gradient mode, too, actors send trajectories.
+
+    Args:
+        trainer: its network gets the statistics.
+        following: the phase after this one.
+
+    Attributes:
+        gathered: trajectories since the last publication.
+    """
+
+    request: Request = "trajectories"
+
+    def __init__(self, trainer: Trainer, following: LearnerMode) -> None:
+        self._trainer = trainer
+        self._following = following
+        self._statistics = FrameStatistics()
+        self.gathered = 0
+
+    def enough(self, actors: int) -> bool:
+        """True if every actor sent a trajectory: publishing gives them credit for more."""
+        return self.gathered >= max(1, actors)
+
+    def add(self, message: Upstream) -> None:
+        """Adds a trajectory's new frames (its first stack was in the one before, or is padded)."""
+        assert isinstance(message, Trajectory)
+        self._statistics.add(message.frames[:, STACK:])
+        self.gathered += 1
+
+    def improve(self, remaining: float) -> Improvement:
+        """Writes the statistics into the network once they are complete."""
+        self.gathered = 0
+        if self._complete():
+            self._statistics.apply_to(self._trainer.network)
+        return Improvement()
+
+    def next(self) -> Calibration | LearnerMode:
+        """Returns itself until the statistics are complete."""
+        return self._following if self._complete() else self
+
+    def _complete(self) -> bool:
+        return self._statistics.count >= self._trainer.settings.calibration_env_steps

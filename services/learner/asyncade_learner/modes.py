@@ -1,0 +1,123 @@
+"""The two kinds of parallelism, seen from the learner: what it makes of the messages it accepts.
+
+The actor's half is `asyncade_actor.modes`. Both kinds meet in `Trainer.step`. A phase of the
+learner (calibration comes first) requests a kind of message, gathers messages until there are
+enough, improves the policy with them, and names the phase that comes next.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from asyncade_learner.trainer import Improvement, Trainer
+from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
+from asyncade_rl.batch import batch_of
+from asyncade_rl.objective import backpropagate, minibatches, prepare
+from asyncade_rl.params import set_gradients
+from asyncade_runtime.gradient_mean import GradientMean
+
+
+class DataParallel:
+    """Computes gradients here, from the trajectories that actors send."""
+
+    request: Request = "trajectories"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._trajectories: list[Trajectory] = []
+
+    @property
+    def gathered(self) -> int:
+        """Trajectories in the next batch."""
+        return len(self._trajectories)
+
+    def enough(self, actors: int) -> bool:
+        """True if the batch is complete."""
+        return self.gathered >= self._trainer.settings.unrolls_in_batch(actors)
+
+    def add(self, message: Upstream) -> None:
+        """Adds a trajectory to the batch."""
+        assert isinstance(message, Trajectory)
+        self._trajectories.append(message)
+
+    def improve(self, remaining: float) -> Improvement:
+        """Makes `passes` passes over the batch, with an optimiser step per minibatch.
+
+        Args:
+            remaining: fraction of step size and entropy cost that is left.
+        """
+        trainer, stages = self._trainer, self._trainer.stages
+        objective = trainer.settings.objective_at(remaining)
+        stages.enter("prepare")
+        device = trainer.network.frame_mean.device
+        batch = batch_of(self._trajectories, objective.discount).to(device)
+        samples = prepare(trainer.network, batch, objective)
+        self._trajectories = []
+        improvement = Improvement()
+        for minibatch in minibatches(samples, objective, trainer.generator):
+            stages.enter("forward_backward")
+            losses = backpropagate(trainer.network, minibatch, objective)
+            improvement.count(losses.as_numbers(), len(minibatch))
+            trainer.step(remaining, improvement)
+        return improvement
+
+    def next(self) -> DataParallel:
+        """Returns itself: this phase lasts until the end of the run."""
+        return self
+
+
+class GradientParallel:
+    """Averages the gradients that actors compute.
+
+    By default one from each actor, all taken at the present weights. Applied one by one as they
+    arrive, the gradients of two actors overshoot together at this step size: Pong then stood at 12
+    after 640,000 env steps. An actor that dies costs the others a few times `patience_seconds`,
+    until it no longer counts as active.
+    """
+
+    request: Request = "gradients"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._mean = GradientMean()
+        self._improvement = Improvement()
+
+    @property
+    def gathered(self) -> int:
+        """Gradients in the next update."""
+        return self._mean.count
+
+    def enough(self, actors: int) -> bool:
+        """True if the update has all its gradients."""
+        return self.gathered >= self._trainer.settings.gradients_in_update(actors)
+
+    def add(self, message: Upstream) -> None:
+        """Adds a gradient to the mean."""
+        assert isinstance(message, Gradients)
+        self._trainer.stages.enter("prepare")
+        self._mean.add(message.tensors, message.samples)
+        self._improvement.count(message.losses, message.samples)
+
+    def improve(self, remaining: float) -> Improvement:
+        """Makes one optimiser step along the mean.
+
+        Args:
+            remaining: fraction of the step size that is left.
+        """
+        mean, improvement = self._mean, self._improvement
+        self._mean, self._improvement = GradientMean(), Improvement()
+        set_gradients(self._trainer.network, mean.tensors())
+        self._trainer.step(remaining, improvement)
+        return improvement
+
+    def next(self) -> GradientParallel:
+        """Returns itself: this phase lasts until the end of the run."""
+        return self
+
+
+LearnerMode: TypeAlias = DataParallel | GradientParallel
+
+
+def make_mode(trainer: Trainer) -> LearnerMode:
+    """Returns the mode that the settings name."""
+    return DataParallel(trainer) if trainer.settings.mode == "data" else GradientParallel(trainer)

@@ -1,0 +1,143 @@
+"""Counts each event of the learner once: run counters, Prometheus metrics and report rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from asyncade_learner.metrics import LOSSES, LearnerMetrics
+from asyncade_learner.progress import Progress
+from asyncade_learner.receiving import Received
+from asyncade_learner.run_log import RunLog, counters, rounded
+from asyncade_learner.trainer import Improvement
+from asyncade_proto.errors import DecodeError
+from asyncade_runtime.admission import Accepted, Dropped
+
+
+@dataclass(eq=False, repr=False)
+class Telemetry:
+    """The counts of this process and their reports.
+
+    Attributes:
+        metrics: of this process.
+        progress: counters of the run.
+        run_log: gets a row at every report.
+        target: mean return to reach, if any.
+        log: structured logger.
+        wall_clock: Unix time in seconds.
+    """
+
+    metrics: LearnerMetrics
+    progress: Progress
+    run_log: RunLog
+    target: float | None
+    log: Any
+    wall_clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._reported = (self.progress.seconds, self.progress.env_steps)
+        self._lags: list[int] = []
+        self._losses: dict[str, float] = {}
+        self._dropped = self._lost = 0
+
+    def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
+        """A frame arrived; before it, messages of its sender were lost.
+
+        Env steps and episodes of a dropped message count: they were played.
+        """
+        metrics, progress, message = self.metrics, self.progress, received.content
+        metrics.received_bytes.inc(received.size)
+        metrics.lost.inc(lost)
+        self._lost += lost
+        if isinstance(outcome, Dropped):
+            metrics.dropped.labels(reason=outcome.reason).inc()
+            self._dropped += 1
+            self.log.debug("message dropped", reason=outcome.reason, detail=outcome.detail)
+        else:
+            metrics.messages.labels(kind=type(message).__name__.lower()).inc()
+            metrics.policy_lag.observe(outcome.policy_lag)
+            self._lags.append(outcome.policy_lag)
+        if isinstance(message, DecodeError):
+            return
+        progress.received_bytes += received.size
+        if not outcome.foreign:
+            returns = message.episodes.returns
+            progress.env_steps += message.env_steps
+            progress.count_episodes(returns)
+            metrics.env_steps.inc(message.env_steps)
+            metrics.episodes.inc(len(returns))
+
+    def joined(self, count: int) -> None:
+        """Subscribers to the weights joined, or none."""
+        if count:
+            self.metrics.joins.inc(count)
+            self.log.info("actors joined", count=count)
+
+    def improved(self, improvement: Improvement) -> None:
+        """The policy was improved, or calibration went on."""
+        metrics = self.metrics
+        self.progress.updates += improvement.updates
+        metrics.updates.inc(improvement.updates)
+        metrics.samples.inc(improvement.samples)
+        metrics.non_finite.inc(improvement.non_finite)
+        if improvement.non_finite:
+            self.log.warning("gradient not finite: update skipped", count=improvement.non_finite)
+        if improvement.updates:
+            metrics.gradient_norm.set(improvement.gradient_norm)
+            metrics.learning_rate.set(improvement.learning_rate)
+            metrics.last_update.set(self.wall_clock())
+            self._losses = improvement.losses
+            for name in LOSSES & improvement.losses.keys():  # actors could send any name
+                metrics.loss.labels(part=name).set(improvement.losses[name])
+
+    def published(self, policy_version: int, size: int) -> None:
+        """Weights were published in a frame of `size` bytes."""
+        self.metrics.policy_version.set(policy_version)
+        self.metrics.published.inc()
+        self.metrics.published_bytes.inc(size)
+
+    def checkpointed(self, error: OSError | None) -> None:
+        """A checkpoint was written, or could not be; training goes on."""
+        if error is None:
+            self.metrics.last_checkpoint.set(self.wall_clock())
+        else:
+            self.metrics.checkpoint_failures.inc()
+            self.log.error("checkpoint not written", detail=str(error))
+
+    def report(self, active_actors: int) -> None:
+        """Writes a row. One that cannot be written is logged and left out."""
+        self.metrics.active_actors.set(active_actors)
+        mean = self.progress.mean_return()
+        if mean is not None:
+            self.metrics.episode_return.set(mean)
+        row = self._row(active_actors)
+        try:
+            self.run_log.append(row)
+        except OSError as error:
+            self.log.error("report not written", detail=str(error))
+        else:
+            self.log.debug("progress", **row)
+
+    def _row(self, active_actors: int) -> dict[str, Any]:
+        """Returns the row of what happened since the last one."""
+        progress, lags = self.progress, self._lags
+        seconds, env_steps = self._reported
+        elapsed, played = progress.seconds - seconds, progress.env_steps - env_steps
+        stages = self.metrics.stages.seconds()
+        total = sum(stages.values())
+        self._reported, self._lags = (progress.seconds, progress.env_steps), []
+        return {
+            **counters(progress, self.target),
+            "policy_version": progress.policy_version,
+            "env_steps_per_second": round(played / elapsed, 1) if elapsed > 0 else 0.0,
+            "policy_lag_mean": rounded(sum(lags) / len(lags), 3) if lags else None,
+            "active_actors": active_actors,
+            "messages_dropped": self._dropped,
+            "messages_lost": self._lost,
+            **{f"loss_{name}": rounded(value, 6) for name, value in self._losses.items()},
+            "stage_shares": {n: round(spent / total, 4) for n, spent in stages.items()}
+            if total
+            else {},
+        }

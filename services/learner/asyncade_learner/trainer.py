@@ -1,0 +1,91 @@
+"""The optimiser step that both modes share: one optimiser, one schedule of the step size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from asyncade_learner.settings import LearnerSettings
+from asyncade_rl.network import ActorCritic
+from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.schedule import learning_rate_at
+from asyncade_runtime.stages import Stages
+
+
+@dataclass(slots=True)
+class Improvement:
+    """Counts and losses of one improvement of the policy.
+
+    Attributes:
+        updates: optimiser steps made.
+        non_finite: optimiser steps skipped because the gradient was not finite.
+        samples: samples in all gradients.
+        losses: mean of each loss over the gradients, by name.
+        gradient_norm: of the last gradient, before the clip.
+        learning_rate: of the last step.
+    """
+
+    updates: int = 0
+    non_finite: int = 0
+    samples: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    gradient_norm: float = 0.0
+    learning_rate: float = 0.0
+
+    def count(self, losses: Mapping[str, float], samples: int) -> None:
+        """Adds the losses of one gradient, weighted by its samples."""
+        self.samples += samples
+        for name, value in losses.items():
+            mean = self.losses.get(name, 0.0)
+            self.losses[name] = mean + (value - mean) * samples / self.samples
+
+
+class Trainer:
+    """The network with its optimiser and the generator that cuts minibatches.
+
+    Args:
+        network: to be improved.
+        settings: of the run.
+        stages: accounts for the time.
+        tick: called every step: a batch of hundreds of actors takes minutes and is not a stall.
+    """
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        settings: LearnerSettings,
+        stages: Stages,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self.stages = stages
+        self._tick = tick
+        self.optimiser = Optimiser(
+            network,
+            max_gradient_norm=settings.max_gradient_norm,
+            epsilon=settings.adam_epsilon,
+        )
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def step(self, remaining: float, improvement: Improvement) -> None:
+        """Moves the parameters along the gradients they hold, and counts the step.
+
+        Args:
+            remaining: fraction of the step size that is left.
+            improvement: updated.
+        """
+        self._tick()
+        self.stages.enter("optimise")
+        settings = self.settings
+        improvement.learning_rate = learning_rate_at(
+            remaining, settings.learning_rate, settings.samples_per_update()
+        )
+        norm = self.optimiser.step(improvement.learning_rate)
+        if norm is None:
+            improvement.non_finite += 1
+        else:
+            improvement.updates += 1
+            improvement.gradient_norm = norm

@@ -1,0 +1,99 @@
+"""Puts a learner together: for its process, for tests, and for runs within one process."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from asyncade_learner.calibration import Calibration
+from asyncade_learner.checkpoint import resume
+from asyncade_learner.intake import Intake, Rules
+from asyncade_learner.learner import Learner
+from asyncade_learner.metrics import LearnerMetrics
+from asyncade_learner.modes import make_mode
+from asyncade_learner.receiving import Receiver, ThreadedReceiver
+from asyncade_learner.run_log import RunLog
+from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.telemetry import Telemetry
+from asyncade_learner.trainer import Trainer
+from asyncade_rl.devices import fastest_precision, find_device
+from asyncade_rl.games import FRAME_SIDE, num_actions
+from asyncade_rl.network import make_network
+from asyncade_rl.params import fingerprint
+from asyncade_runtime.admission import Roster
+from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.connection_log import ConnectionLog
+from asyncade_runtime.transport.roles import Inbox, Publisher
+
+
+def make_learner(
+    settings: LearnerSettings,
+    *,
+    inbox: Inbox,
+    publisher: Publisher,
+    folder: RunFolder,
+    metrics: LearnerMetrics,
+    health: Health,
+    log: Any = None,
+    run_id: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+    started: float | None = None,
+) -> Learner:
+    """Builds a learner, and resumes the run in `folder` as the settings ask.
+
+    `metrics` is as in `Telemetry`; the others are as in `Learner`. By default the run id is random
+    and the process starts now.
+
+    Raises:
+        CheckpointError: see `checkpoint.resume`.
+        DeviceError: the settings ask for a GPU and there is none.
+    """
+    log = log or structlog.get_logger()
+    device = find_device(settings.device)
+    network = make_network(num_actions(settings.game), settings.network, settings.seed).to(device)
+    network.precision = (
+        fastest_precision(device) if settings.precision == "auto" else settings.precision
+    )
+    model = fingerprint(network)
+    about = {"game": settings.game, "network": settings.network, "model": model}
+    trainer = Trainer(network, settings, metrics.stages, health.tick)
+    progress = resume(folder, trainer, about, settings.resume, log)
+    mode = make_mode(trainer)
+    calibrated = progress.updates > 0 or settings.calibration_env_steps == 0
+    rules = Rules(
+        model=model,
+        parameter_shapes={n: tuple(p.shape) for n, p in network.named_parameters()},
+        num_actions=num_actions(settings.game),
+        frame_shape=(FRAME_SIDE, FRAME_SIDE),
+        unroll_length=settings.unroll_length,
+        max_policy_lag=settings.max_policy_lag,
+    )
+    run_log = RunLog(folder, progress.env_steps)
+    telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock)
+    threaded = settings.decodes_ahead(device.type)
+    receiver = (ThreadedReceiver if threaded else Receiver)(inbox, metrics.stages)
+    sockets = {"upstream": receiver, "weights": publisher}
+    return Learner(
+        trainer=trainer,
+        phase=mode if calibrated else Calibration(trainer, mode),
+        receiver=receiver,
+        intake=Intake(rules, Roster(), telemetry),
+        publisher=publisher,
+        folder=folder,
+        about=about,
+        progress=progress,
+        telemetry=telemetry,
+        connections=ConnectionLog(metrics.connection_events, log, serving=sockets),
+        health=health,
+        log=log,
+        run_id=secrets.randbits(63) if run_id is None else run_id,
+        clock=clock,
+        wall_clock=wall_clock,
+        started=clock() if started is None else started,
+    )
