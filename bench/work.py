@@ -16,8 +16,8 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import Header, make_reporter
-from asyncade_actor.unroll import Player
+from asyncade_actor.modes import DataParallel, make_mode, next_message
+from asyncade_actor.player import Header, Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
@@ -160,8 +160,7 @@ class Workshop:
         """The actor's own path, with environments that take no time."""
         network, player = self._network(), self._standing_player()
         network.hold_for_inference()
-        steps = self.settings.unroll_length
-        return Piece(lambda: player.play(network, steps), self.unroll)
+        return Piece(self._unrolls(player, network), self.unroll)
 
     def play(self, threads: int = 1) -> Piece:
         """An unroll with the emulators: they and the network take turns in the caches."""
@@ -169,8 +168,7 @@ class Workshop:
         network.hold_for_inference()
         environments = make_environments(self.game, self.envs, num_threads=threads)
         player = Player(environments, self.seed, self._stages())
-        steps = self.settings.unroll_length
-        return Piece(lambda: player.play(network, steps), self.unroll)
+        return Piece(self._unrolls(player, network), self.unroll)
 
     def update(self, messages: list[Upstream]) -> Piece:
         """The learner's improvement by one batch: its passes over the data, or one gradient step.
@@ -199,12 +197,12 @@ class Workshop:
         """
         network, player = self._network(), self._standing_player()
         network.hold_for_inference()
-        reporter = make_reporter("gradients", self._stages(), self.seed)
-        header = Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
+        mode = make_mode("gradients", player, network, self._stages(), self.seed)
+        header = _header(network)
 
         def report() -> None:
             for _ in range(self.gradients_per_unroll):
-                reporter.report(player, network, self.assignment, header)
+                next_message(mode, self.assignment, header)
 
         return Piece(report, self.unroll)
 
@@ -216,14 +214,15 @@ class Workshop:
         network = self._network()
         frame = self._frame_of(network)
         player = Player(make_environments(self.game, self.envs), self.seed, self._stages())
-        reporter = make_reporter("gradients", self._stages(), self.seed)
-        header = Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
+        mode = make_mode("gradients", player, network, self._stages(), self.seed)
+        header = _header(network)
 
         def run() -> None:
             for _ in range(self.gradients_per_unroll):
                 _take_over(frame, network)
-                reporter.report(player, network, self.assignment, header)
-                reporter.meanwhile(player, network, self.assignment)
+                next_message(mode, self.assignment, header)
+                for _ in mode.play_ahead(self.assignment):
+                    pass
 
         return Piece(run, self.unroll)
 
@@ -265,8 +264,17 @@ class Workshop:
         standing = StandingEnvironments(observations, num_actions(self.game))
         return Player(standing, self.seed, self._stages())
 
+    def _unrolls(self, player: Player, network: ActorCritic) -> Callable[[], object]:
+        """Returns what plays one more unroll."""
+        mode, header = DataParallel(player, network), _header(network)
+        return lambda: next_message(mode, self.assignment, header)
+
     def _stages(self) -> Any:
         return ActorMetrics(CollectorRegistry()).stages
+
+
+def _header(network: ActorCritic) -> Header:
+    return Header(actor_id="bench", sequence=0, policy_version=0, model=fingerprint(network))
 
 
 def _take_over(frame: bytes, network: ActorCritic) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from asyncade_cli.settings import EvalSettings
 from asyncade_learner import checkpoint
 from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.evaluation import Chooser, Round
-from asyncade_rl.games import num_actions
-from asyncade_rl.network import make_network
-from asyncade_rl.params import copy_into
+from asyncade_rl.session import Session
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 
@@ -32,26 +31,24 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
         raise RunFolderError(f"{run} has no checkpoint yet; train longer")
     path, found = _newest_readable(paths)
     game = str(found.about["game"])
-    network = make_network(num_actions(game), str(found.about["network"]))
-    copy_into(network.state_dict(), found.model)
-    network.hold_for_inference()
     sticky = float(folder.read_config().get("learner", {}).get("repeat_action_probability", 0.0))
-    chooser = Chooser(network, settings.policy, settings.seed)
+    network = str(found.about["network"])
     envs = min(settings.envs, settings.episodes)
-    environments = make_environments(game, envs, repeat_action_probability=sticky)
-    games = Round(environments, settings.episodes, settings.seed)
-    while not games.over:
-        games.step(chooser)
-    environments.close()
+    with closing(Session(game, network, envs=envs, repeat_action_probability=sticky)) as session:
+        session.load_tensors(found.model)
+        chooser = Chooser(session.network, settings.policy, settings.seed)
+        games = Round(session.environments, settings.episodes, settings.seed)
+        while not games.over:
+            games.step(chooser)
+        protocol = session.environments.protocol()
     if settings.video is not None:
-        single = make_environments(game, 1, repeat_action_probability=sticky)
-        _write_gif(film(single, chooser, settings.seed), settings.video)
-        single.close()
+        with closing(make_environments(game, 1, repeat_action_probability=sticky)) as single:
+            _write_gif(film(single, chooser, settings.seed), settings.video)
     return {
         "run": str(run),
         "checkpoint": path.name,
         "env_steps": found.progress.env_steps,
-        "protocol": environments.protocol(),
+        "protocol": protocol,
         "policy": settings.policy,
         "episodes": len(games.returns),
         "mean": round(statistics.fmean(games.returns), 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,16 +12,14 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import Header, make_reporter
-from asyncade_actor.unroll import Player
+from asyncade_actor.modes import make_mode, next_message
+from asyncade_actor.player import Header, Player
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream
 from asyncade_rl.devices import fastest_precision
-from asyncade_rl.envs import make_environments
 from asyncade_rl.games import num_actions
-from asyncade_rl.network import make_network
-from asyncade_rl.params import fingerprint
+from asyncade_rl.session import Session
 
 _MAX_GRADIENTS_OF_AN_UNROLL: Final = 1024
 
@@ -78,23 +77,21 @@ def record_messages(
         count: trajectories to record; of gradients one is recorded, as values do not affect costs.
         seed: of network and games.
     """
-    network = make_network(num_actions(game), assignment.network, seed)
-    network.precision = fastest_precision(torch.device("cpu"))
     stages = ActorMetrics(CollectorRegistry()).stages
-    environments = make_environments(
-        game, envs, repeat_action_probability=assignment.repeat_action_probability
+    session = Session(
+        game,
+        assignment.network,
+        envs=envs,
+        repeat_action_probability=assignment.repeat_action_probability,
+        precision=fastest_precision(torch.device("cpu")),
+        seed=seed,
     )
-    player = Player(environments, seed, stages)
-    header = Header(actor_id="recorded", sequence=0, policy_version=0, model=fingerprint(network))
-    try:
-        return [
-            make_reporter(assignment.request, stages, seed).report(
-                player, network, assignment, header
-            )
-            for _ in range(1 if assignment.request == "gradients" else count)
-        ]
-    finally:
-        player.close()
+    header = Header(actor_id="recorded", sequence=0, policy_version=0, model=session.model)
+    with closing(session):
+        player = Player(session.environments, seed, stages)
+        mode = make_mode(assignment.request, player, session.network, stages, seed)
+        messages = 1 if assignment.request == "gradients" else count
+        return [next_message(mode, assignment, header) for _ in range(messages)]
 
 
 def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:

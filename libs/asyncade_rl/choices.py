@@ -1,4 +1,7 @@
-"""The networks there are, by name. Without torch: settings name them before torch is loaded."""
+"""Named choices of the settings: modes, networks, devices, precisions.
+
+No torch here: settings are read before torch is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ Mode: TypeAlias = Literal["data", "gradients"]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Layers of a network.
+    """The layers of a network.
 
     Attributes:
-        convolutions: (channels, kernel, stride) of each.
-        hidden: units of the dense layer.
+        convolutions: (channels, kernel, stride) per layer.
+        hidden: units of the fully connected layer.
     """
 
     convolutions: tuple[tuple[int, int, int], ...]
@@ -26,10 +29,10 @@ NETWORKS: Final = {
     "small": Shape(convolutions=((16, 8, 4), (32, 4, 2)), hidden=256),  # A3C's: Mnih et al. 2016
     "nature": Shape(convolutions=((32, 8, 4), (64, 4, 2), (64, 3, 1)), hidden=512),  # DQN's: 2015
 }
-"""Name to shape."""
+"""Layers by name."""
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-"""That computes; auto: a GPU where there is one."""
+"""Compute device; auto picks a GPU if there is one."""
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""Of a network's multiplications."""
+"""Floating-point format of a network's multiplications."""

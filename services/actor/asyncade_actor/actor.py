@@ -1,7 +1,7 @@
-"""The actor's loop: take the newest weights, make one message by them, send it.
+"""The actor's loop: take the newest weights, play, send one message.
 
-An actor keeps nothing that matters. It may start before the learner or long after, it may be killed
-at any instant (only the message in the making is lost), and it outlives any number of learners.
+An actor holds no state that matters. It may start before or long after the learner, it may be
+killed at any instant (only the unsent message is lost), and it outlives learners.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,54 +17,52 @@ import numpy as np
 import structlog
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import Header, Reporter, make_reporter
-from asyncade_actor.unroll import Player
+from asyncade_actor.modes import ActorMode, make_mode
+from asyncade_actor.player import Header, Player
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream, Weights
 from asyncade_rl.choices import Precision
 from asyncade_rl.envs import Environments, make_environments
-from asyncade_rl.games import UnknownGameError, num_actions
-from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.params import (
-    ModelMismatchError,
-    check_fingerprint,
-    fingerprint,
-    load_safetensors,
-)
+from asyncade_rl.games import UnknownGameError
+from asyncade_rl.params import ModelMismatchError
+from asyncade_rl.session import Session
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25
-"""How long one step may block on a socket: what a SIGTERM waits for at most."""
+"""Longest that one step blocks on a socket, and so the longest delay of a SIGTERM."""
 
 
 @dataclass(slots=True)
 class _Work:
-    """What follows from an assignment; made anew when the learner asks for something else."""
+    """An assignment, and what the actor set up for it."""
 
     assignment: Assignment
-    network: ActorCritic
-    model: str
+    session: Session
     player: Player
-    reporter: Reporter
+    mode: ActorMode
+
+    def continues_with(self, assignment: Assignment) -> bool:
+        """Returns whether the assignment can be carried out with this setup."""
+        return self.session.plays(assignment) and self.assignment.request == assignment.request
 
 
 class Actor:
-    """Plays and reports.
+    """Plays the learner's game and sends it trajectories or gradients.
 
     Args:
-        actor_id: unique among the living.
+        actor_id: unique among the running actors.
         envs: E, games played at once.
         env_threads: threads that step the emulators.
         precision: of the network's multiplications.
         outbox: to the learner.
         subscriber: weights from the learner.
-        metrics: told what happens.
-        health: ticked every step; ready once there are weights.
-        log: told what a person should know.
-        make_environments: for tests.
+        metrics: updated by the actor.
+        health: ticked every step; ready once weights are in use.
+        log: default: structlog's.
+        make_environments: replaceable in tests.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class Actor:
         self._actor_id = actor_id
         self._envs = envs
         self._env_threads = env_threads
-        self._precision = precision
+        self._precision: Precision = precision
         self._outbox = outbox
         self._metrics = metrics
         self._health = health
@@ -106,66 +104,72 @@ class Actor:
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until told to stop.
+        """Steps until `stop` is set.
 
         Raises:
-            AccessRefusedError: of the learner's socket.
+            AccessRefusedError: the learner's socket refused this actor.
         """
         while not stop.is_set():
             self.step()
 
     def step(self) -> None:
-        """Takes the newest weights, and makes and sends one message if it may.
+        """Takes the newest weights, then makes and sends one message if it may.
 
-        It may not when there are no weights yet, when as many of its messages are on their way as
-        the learner allows, or when the last one is still to be sent. Then it waits, at most
-        `WAIT_S`, for the thing that is missing.
+        It may not while no weights have arrived, while the learner's limit of messages in flight is
+        reached, or while the last message is unsent. Then it waits at most `WAIT_S` for what is
+        missing.
         """
+        for _ in self.advance():
+            pass
+
+    def advance(self) -> Iterator[None]:
+        """Does what `step` does; yields before every env step, where the actor can be suspended."""
         self._health.tick()
         self._connections.note()
         if self._unsent is not None:
             self._send(*self._unsent)
             return
         self._take_weights(timeout_s=0.0 if self._may_report() else WAIT_S)
-        if self._work is None or not self._may_report():
-            return
         work = self._work
-        message = self._report(work)
+        if work is None or not self._may_report():
+            return
+        header = Header(
+            actor_id=self._actor_id,
+            sequence=self._sequence,
+            policy_version=self._policy_version,
+            model=work.session.model,
+        )
+        for _ in work.mode.play(work.assignment):
+            yield
+            if work.mode.refreshes_weights:
+                self._refresh_weights()
+        message = work.mode.message(work.assignment, header)
+        self._count(message)
         self._metrics.stages.enter("encode")
         self._send(message, encode(message))
-        work.reporter.meanwhile(work.player, work.network, work.assignment)
+        yield from work.mode.play_ahead(work.assignment)
 
     def close(self) -> None:
-        """Ends the games."""
+        """Closes the environments."""
         if self._work is not None:
-            self._work.player.close()
+            self._work.session.close()
 
     def _may_report(self) -> bool:
-        """Whether fewer messages are on their way than the learner allows.
+        """Returns whether fewer messages are in flight than the learner allows.
 
-        The count only falls when weights tell of messages received, so it bounds what is made from
-        one weights version too.
+        The count falls only when weights acknowledge messages, so it also bounds the messages made
+        with one version of the weights.
         """
         if self._work is None:
             return False
         return self._sequence - self._received < self._work.assignment.messages_in_flight
 
-    def _report(self, work: _Work) -> Upstream:
-        header = Header(
-            actor_id=self._actor_id,
-            sequence=self._sequence,
-            policy_version=self._policy_version,
-            model=work.model,
-        )
-        message = work.reporter.report(
-            work.player, work.network, work.assignment, header, self._refresh_weights
-        )
+    def _count(self, message: Upstream) -> None:
         self._sequence += 1
         self._metrics.env_steps.inc(message.env_steps)
         if len(message.episodes.returns):
             self._metrics.episodes.inc(len(message.episodes.returns))
             self._metrics.last_return.set(float(message.episodes.returns[-1]))
-        return message
 
     def _send(self, message: Upstream, frame: bytes) -> None:
         """Sends, or keeps the message for the next step: connection trouble is never fatal."""
@@ -176,12 +180,12 @@ class Actor:
             self._metrics.bytes_sent.inc(len(frame))
             return
         if self._unsent is None:
-            self._log.info("nobody takes the message; trying on", sequence=message.sequence)
+            self._log.info("send timed out; retrying", sequence=message.sequence)
         self._unsent = (message, frame)
         self._metrics.send_timeouts.inc()
 
     def _take_weights(self, timeout_s: float) -> None:
-        """Takes the newest weights, between two messages: whatever they ask for can begin now."""
+        """Takes the newest weights between two messages, where a new assignment can begin."""
         self._metrics.stages.enter("wait")
         arrival = self._feed.newer(0.0 if self._deferred else timeout_s)
         weights = arrival.weights if arrival else self._deferred
@@ -190,17 +194,16 @@ class Actor:
             self._apply_or_refuse(weights)
 
     def _refresh_weights(self) -> None:
-        """Takes newer weights within an unroll, unless they change what is to be done.
+        """Takes newer weights within an unroll; defers them if the assignment changes.
 
-        An unroll takes hundreds of milliseconds: without this its last steps would be played by
-        weights that old. The log-probabilities sent are of the weights that chose, so V-trace
-        corrects each step for its own.
+        An unroll takes hundreds of milliseconds: without this its last steps would be played with
+        weights of that age.
         """
         arrival = self._feed.newer(0.0)
         if arrival is None or self._work is None:
             return
         weights = arrival.weights
-        if weights.run == self._run and _same_work(self._work.assignment, weights.assignment):
+        if weights.run == self._run and self._work.continues_with(weights.assignment):
             self._apply_or_refuse(weights)
         else:
             self._deferred = weights
@@ -212,28 +215,25 @@ class Actor:
             self._feed.refuse("model", str(error))
 
     def _apply(self, weights: Weights) -> None:
-        """Takes the weights, or raises and leaves everything as it was."""
-        old = self._work
-        same = old is not None and _same_work(old.assignment, weights.assignment)
-        work = old if old is not None and same else self._begin(weights)
-        try:
-            check_fingerprint(weights.model, work.model)
-            load_safetensors(work.network, weights.safetensors)
-            work.network.hold_for_inference()
-        except ModelMismatchError:
-            if old is None or work.player is not old.player:
-                work.player.close()
-            raise
-        if old is not None and work.player is not old.player:
-            old.player.close()
+        """Uses the weights, or raises and leaves everything as it was."""
+        assignment, work = weights.assignment, self._work
+        if work is not None and work.session.plays(assignment):
+            session = work.session
+        else:
+            session = self._new_session(assignment)
+        session.load(weights)
+        if work is None or not work.continues_with(assignment):
+            work = self._begin(session, weights)
+        work.assignment = assignment
         if weights.run != self._run:
-            self._log.info("a learner", run=f"{weights.run:016x}", version=weights.policy_version)
-        work.assignment = weights.assignment
+            self._log.info(
+                "new learner run", run=f"{weights.run:016x}", version=weights.policy_version
+            )
         self._work = work
         self._run = weights.run
         self._policy_version = weights.policy_version
-        # An actor that is not mentioned has nothing on its way: it is new to this learner, or what
-        # it sent is lost. A number above its own count is that of a dead actor of the same name.
+        # An unnamed actor has nothing in flight: it is new to this learner, or its messages were
+        # lost. A number above its own count belongs to a dead actor of the same name.
         received = weights.received.get(self._actor_id, self._sequence)
         self._received = min(received, self._sequence)
         self._health.ready = True
@@ -244,40 +244,31 @@ class Actor:
             self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
         self._metrics.policy_version.set(weights.policy_version)
 
-    def _begin(self, weights: Weights) -> _Work:
-        """Sets up for an assignment; a player goes on if only the kind of message has changed."""
+    def _new_session(self, assignment: Assignment) -> Session:
+        return Session(
+            assignment.game,
+            assignment.network,
+            envs=self._envs,
+            repeat_action_probability=assignment.repeat_action_probability,
+            env_threads=self._env_threads,
+            precision=self._precision,
+            make_environments=self._make_environments,
+        )
+
+    def _begin(self, session: Session, weights: Weights) -> _Work:
+        """Sets up for an assignment; the player continues if only the mode has changed."""
         assignment, old = weights.assignment, self._work
         # A restarted actor has its old name: the version keeps it from repeating its old games.
         name = zlib.crc32(self._actor_id.encode())
         entropy = np.random.SeedSequence([assignment.seed, name, weights.policy_version])
         seed = int(entropy.generate_state(1)[0])
-        if old is not None and _same_game(old.assignment, assignment):
-            player, network = old.player, old.network
+        if old is not None and old.session is session:
+            player = old.player
         else:
-            network = make_network(num_actions(assignment.game), assignment.network)
-            network.precision = self._precision
-            # Here, too: before games are started in vain.
-            check_fingerprint(weights.model, fingerprint(network))
-            environments = self._make_environments(
-                assignment.game,
-                self._envs,
-                repeat_action_probability=assignment.repeat_action_probability,
-                num_threads=self._env_threads,
-            )
-            player = Player(environments, seed, self._metrics.stages)
-            self._log.info("environment protocol", envs=self._envs, **environments.protocol())
+            player = Player(session.environments, seed, self._metrics.stages)
+            protocol = session.environments.protocol()
+            self._log.info("environment protocol", envs=self._envs, **protocol)
+            self.close()
         self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)
-        reporter = make_reporter(assignment.request, self._metrics.stages, seed)
-        return _Work(assignment, network, fingerprint(network), player, reporter)
-
-
-def _same_game(one: Assignment, other: Assignment) -> bool:
-    return (one.game, one.repeat_action_probability, one.network) == (
-        other.game,
-        other.repeat_action_probability,
-        other.network,
-    )
-
-
-def _same_work(one: Assignment, other: Assignment) -> bool:
-    return _same_game(one, other) and one.request == other.request
+        mode = make_mode(assignment.request, player, session.network, self._metrics.stages, seed)
+        return _Work(assignment, session, player, mode)

@@ -1,6 +1,6 @@
-"""The evaluator's loop: take the newest weights, play a round of games by them, export returns.
+"""The evaluator's loop: take the newest weights, play one round of games, export the returns.
 
-It only listens. The learner does not know of it, so it may come, go and die as it likes.
+It only receives. The learner does not know of it, so it may start and stop at any time.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -17,49 +16,32 @@ from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.messages import Assignment, Weights
 from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.evaluation import Chooser, Policy, Round
-from asyncade_rl.games import UnknownGameError, num_actions
-from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.params import (
-    ModelMismatchError,
-    check_fingerprint,
-    fingerprint,
-    load_safetensors,
-)
+from asyncade_rl.games import UnknownGameError
+from asyncade_rl.params import ModelMismatchError
+from asyncade_rl.session import Session
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
 
 WAIT_S: Final = 0.25
-"""How long one step may block on the socket: what a SIGTERM waits for at most."""
-
-
-@dataclass(slots=True)
-class _Table:
-    """Where a game is played; laid anew when the learner turns to another one."""
-
-    game: str
-    repeat_action_probability: float
-    network: ActorCritic
-    model: str
-    shape: str
-    environments: Environments
+"""Longest that one step blocks on the socket, and so the longest delay of a SIGTERM."""
 
 
 class Evaluator:
-    """Plays rounds.
+    """Plays rounds: whole games with one version of the weights each.
 
     Args:
-        episodes: games in a round.
-        envs: E, games played at once; no more than `episodes` are.
+        episodes: games per round.
+        envs: games played at once, at most `episodes`.
         env_threads: threads that step the emulators.
         policy: how actions are chosen.
-        seed: of the first round's games; every round has its own.
+        seed: of the first round's games; every round uses its own.
         subscriber: weights from the learner.
-        metrics: told what happens.
-        health: ticked every step; ready once there are weights.
-        log: told what a person should know.
-        make_environments: for tests.
+        metrics: updated by the evaluator.
+        health: ticked every step; ready once weights are in use.
+        log: default: structlog's.
+        make_environments: replaceable in tests.
     """
 
     def __init__(
@@ -89,23 +71,23 @@ class Evaluator:
             metrics.connection_events, self._log, using={"weights": subscriber}
         )
         self._make_environments = make_environments
-        self._table: _Table | None = None
+        self._session: Session | None = None
         self._round: Round | None = None
         self._chooser: Chooser | None = None
         self._policy_version = 0
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until told to stop.
+        """Steps until `stop` is set.
 
         Raises:
-            AccessRefusedError: of the learner's socket.
+            AccessRefusedError: the learner's socket refused this evaluator.
         """
         while not stop.is_set():
             self.step()
 
     def step(self) -> None:
-        """Takes one step in every game of the round, or waits for weights to begin one by."""
+        """Takes one step in every game of the round; between rounds waits for newer weights."""
         self._health.tick()
         self._connections.note()
         if self._round is None or self._chooser is None:
@@ -121,26 +103,26 @@ class Evaluator:
             self._round = None
 
     def close(self) -> None:
-        """Ends the games."""
-        if self._table is not None:
-            self._table.environments.close()
+        """Closes the environments."""
+        if self._session is not None:
+            self._session.close()
 
-    def _report(self, games: Round) -> None:
-        metrics, version = self._metrics, self._policy_version
-        mean = statistics.fmean(games.returns)
+    def _report(self, finished: Round) -> None:
+        metrics, returns = self._metrics, finished.returns
+        mean, low, high = statistics.fmean(returns), min(returns), max(returns)
         metrics.rounds.inc()
-        metrics.episodes.inc(len(games.returns))
+        metrics.episodes.inc(len(returns))
         metrics.return_mean.set(mean)
-        metrics.return_min.set(min(games.returns))
-        metrics.return_max.set(max(games.returns))
-        metrics.policy_version.set(version)
+        metrics.return_min.set(low)
+        metrics.return_max.set(high)
+        metrics.policy_version.set(self._policy_version)
         self._log.info(
             "round",
-            policy_version=version,
-            episodes=len(games.returns),
+            policy_version=self._policy_version,
+            episodes=len(returns),
             mean=round(mean, 2),
-            min=min(games.returns),
-            max=max(games.returns),
+            min=low,
+            max=high,
         )
 
     def _await_weights(self) -> None:
@@ -153,39 +135,28 @@ class Evaluator:
             self._feed.refuse("model", str(error))
 
     def _begin(self, weights: Weights) -> None:
-        table = self._table_for(weights.assignment)
-        check_fingerprint(weights.model, table.model)
-        load_safetensors(table.network, weights.safetensors)
-        table.network.hold_for_inference()
-        self._chooser = Chooser(table.network, self._policy, self._seed)
-        self._round = Round(table.environments, self._episodes, self._seed)
+        """Begins a round with the weights, or raises and leaves everything as it was."""
+        assignment, session = weights.assignment, self._session
+        if session is None or not session.plays(assignment):
+            session = self._new_session(assignment)
+        session.load(weights)
+        environments = session.environments
+        if session is not self._session:
+            self._log.info("environment protocol", envs=self._envs, **environments.protocol())
+            self.close()
+            self._session = session
+        self._chooser = Chooser(session.network, self._policy, self._seed)
+        self._round = Round(environments, self._episodes, self._seed)
         self._seed = (self._seed + self._envs) % 2**30
         self._policy_version = weights.policy_version
         self._health.ready = True
 
-    def _table_for(self, wanted: Assignment) -> _Table:
-        old = self._table
-        if old is not None and (old.game, old.repeat_action_probability, old.shape) == (
-            wanted.game,
-            wanted.repeat_action_probability,
-            wanted.network,
-        ):
-            return old
-        network = make_network(num_actions(wanted.game), wanted.network)
-        environments = self._make_environments(
-            wanted.game,
-            self._envs,
-            repeat_action_probability=wanted.repeat_action_probability,
-            num_threads=self._env_threads,
+    def _new_session(self, assignment: Assignment) -> Session:
+        return Session(
+            assignment.game,
+            assignment.network,
+            envs=self._envs,
+            repeat_action_probability=assignment.repeat_action_probability,
+            env_threads=self._env_threads,
+            make_environments=self._make_environments,
         )
-        self.close()
-        self._table = _Table(
-            wanted.game,
-            wanted.repeat_action_probability,
-            network,
-            fingerprint(network),
-            wanted.network,
-            environments,
-        )
-        self._log.info("environment protocol", envs=self._envs, **environments.protocol())
-        return self._table
