@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.unroll import Player
+from asyncade_actor.player import Header, Player
 from asyncade_proto.messages import GOES_ON, TERMINATED, TRUNCATED
 from asyncade_rl.batch import stack_frames
 from asyncade_rl.envs import Environments, Step, atari, make_environments
@@ -53,7 +53,12 @@ def check_rebuilt(environments: Environments, unrolls: int, steps: int) -> npt.N
     """Compares all that the network was shown with what the learner rebuilds; returns the ends."""
     onlooker = Onlooker(environments.num_actions)
     player = Player(environments, 0, ActorMetrics(CollectorRegistry()).stages)
-    played = [player.play(onlooker, steps) for _ in range(unrolls)]
+    header = Header(actor_id="a", sequence=0, policy_version=0, model="m")
+    played = []
+    for _ in range(unrolls):
+        for _ in player.play(onlooker, steps):
+            pass
+        played.append(player.trajectory(header))
     shown: Iterator[UInt8] = iter(onlooker.shown)
     before = next(shown)
     for number, unroll in enumerate(played):

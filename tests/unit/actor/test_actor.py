@@ -18,14 +18,7 @@ from asyncade_actor import actor as actor_module
 from asyncade_actor.actor import Actor
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import (
-    Assignment,
-    Gradients,
-    Objective,
-    Trajectory,
-    Upstream,
-    Weights,
-)
+from asyncade_proto.messages import Assignment, Gradients, Trajectory, Upstream, Weights
 from asyncade_rl.batch import stack_frames
 from asyncade_rl.envs import make_environments
 from asyncade_rl.envs.catch import CELLS, Catch
@@ -35,31 +28,10 @@ from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 from asyncade_runtime.transport.roles import ConnectionEvent
+from builders import ASSIGNMENT
 
 ME = "me"
-E, T = 2, 4
-
-OBJECTIVE = Objective(
-    discount=0.9,
-    lambda_=0.8,
-    rho_clip=1.0,
-    clip=0.1,
-    passes=2,
-    minibatch_size=4,
-    entropy_cost=0.02,
-    value_cost=0.7,
-    normalise_advantages=True,
-)
-ASSIGNMENT = Assignment(
-    request="trajectories",
-    game="catch",
-    repeat_action_probability=0.0,
-    network="small",
-    unroll_length=T,
-    messages_in_flight=2,
-    seed=0,
-    objective=OBJECTIVE,
-)
+E, T = 2, ASSIGNMENT.unroll_length
 
 
 class Games(Catch):
@@ -322,6 +294,31 @@ def test_games_go_on_whatever_the_weights(bench: Bench) -> None:
     assert all(follows(*pair) for pair in itertools.pairwise(messages))
 
 
+@pytest.mark.parametrize("request_", ["trajectories", "gradients"])
+def test_it_can_be_suspended_before_every_env_step(bench: Bench, request_: Any) -> None:
+    """Between two of them, in an unroll and while playing ahead, nothing else of it runs."""
+    bench.publish(1, assignment=dataclasses.replace(ASSIGNMENT, request=request_))
+    turn = bench.actor.advance()
+    for played in range(T):
+        next(turn)
+        assert bench.games[0].steps == played
+        assert bench.inbox_empty() == []
+    ahead = list(turn)
+    assert sequences(bench.inbox_empty()) == [0]
+    assert bench.games[0].steps == T + len(ahead)
+    assert len(ahead) == (1 if request_ == "gradients" else 0)
+
+
+def test_a_gradient_is_of_the_version_in_its_header(bench: Bench) -> None:
+    """Weights that arrive within the unroll wait for the next message."""
+    assignment = dataclasses.replace(ASSIGNMENT, request="gradients")
+    bench.during_step[1] = lambda: bench.publish(8, assignment=assignment)
+    bench.publish(7, assignment=assignment)
+    (message,) = bench.steps(1)
+    assert message.policy_version == bench.metric("policy_version") == 7
+    assert bench.steps(1)[0].policy_version == 8
+
+
 # --- sending -------------------------------------------------------------------------------------
 
 
@@ -532,7 +529,6 @@ def test_every_stage_is_entered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
         "wait",
         "weights",
         *["inference", "environment"] * T,
-        "gradient",
         "gradient",
         "encode",
         "send",

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.codec import encode
-from asyncade_proto.messages import Assignment, Objective, Weights
+from asyncade_proto.messages import Weights
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.network import make_network
@@ -24,31 +24,17 @@ from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.memory import MemoryBroadcast
 from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
-
-OBJECTIVE = Objective(
-    discount=0.9,
-    lambda_=0.8,
-    rho_clip=1.0,
-    clip=0.1,
-    passes=2,
-    minibatch_size=4,
-    entropy_cost=0.02,
-    value_cost=0.7,
-    normalise_advantages=True,
-)
-ASSIGNMENT = Assignment(
-    request="trajectories",
-    game="catch",
-    repeat_action_probability=0.0,
-    network="small",
-    unroll_length=4,
-    messages_in_flight=2,
-    seed=0,
-    objective=OBJECTIVE,
-)
+from builders import ASSIGNMENT
 
 
-class Table:
+class Games(Catch):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
     """An evaluator, and the learner's side of what it hears."""
 
     def __init__(self, episodes: int = 3, envs: int = 2) -> None:
@@ -57,7 +43,7 @@ class Table:
         self.subscriber = broadcast.subscriber()
         self.registry = CollectorRegistry()
         self.health = Health(60.0)
-        self.games: list[Catch] = []
+        self.games: list[Games] = []
         self.asked: list[tuple[Any, ...]] = []
         self.network = make_network(3, "small", seed=0)
         self.evaluator = Evaluator(
@@ -72,9 +58,9 @@ class Table:
             make_environments=self.make_environments,
         )
 
-    def make_environments(self, game: str, envs: int, **options: Any) -> Catch:
+    def make_environments(self, game: str, envs: int, **options: Any) -> Games:
         self.asked.append((game, envs, options["repeat_action_probability"]))
-        self.games.append(Catch(envs))
+        self.games.append(Games(envs))
         return self.games[-1]
 
     def publish(self, version: int, run: int = 1, **changes: Any) -> None:
@@ -102,96 +88,97 @@ class Table:
 
 
 def test_it_waits_for_weights_and_says_so() -> None:
-    table = Table()
-    table.evaluator.step()
-    assert math.isnan(table.value("return_mean") or 0.0)
-    assert not table.health.ready
-    assert table.health.waiting_for == "weights from the learner"
-    table.publish(1)
-    table.evaluator.step()
-    assert table.health.ready
+    rig = Rig()
+    rig.evaluator.step()
+    assert math.isnan(rig.value("return_mean") or 0.0)
+    assert not rig.health.ready
+    assert rig.health.waiting_for == "weights from the learner"
+    rig.publish(1)
+    rig.evaluator.step()
+    assert rig.health.ready
 
 
 def test_a_round_is_played_by_one_version_and_exported() -> None:
-    table = Table(episodes=3, envs=2)
-    table.publish(4)
-    table.evaluator.step()
-    table.publish(5)  # comes while the round is under way
-    table.play_a_round()
-    assert table.value("policy_version") == 4
-    assert table.value("episodes_total") == 3
-    low, mean, high = (table.value(f"return_{name}") for name in ("min", "mean", "max"))
+    rig = Rig(episodes=3, envs=2)
+    rig.publish(4)
+    rig.evaluator.step()
+    rig.publish(5)  # comes while the round is under way
+    rig.play_a_round()
+    assert rig.value("policy_version") == 4
+    assert rig.value("episodes_total") == 3
+    low, mean, high = (rig.value(f"return_{name}") for name in ("min", "mean", "max"))
     assert low is not None
     assert high is not None
     assert mean is not None
     assert -1 <= low <= mean <= high <= 1
-    table.play_a_round()
-    assert table.value("policy_version") == 5
+    rig.play_a_round()
+    assert rig.value("policy_version") == 5
 
 
 def test_the_mean_is_that_of_the_same_games_played_by_hand() -> None:
-    table = Table(episodes=4, envs=2)
-    table.publish(1)
-    table.play_a_round()
+    rig = Rig(episodes=4, envs=2)
+    rig.publish(1)
+    rig.play_a_round()
     by_hand = Round(Catch(2), 4, seed=7)
-    chooser = Chooser(table.network, "sample", seed=7)
+    chooser = Chooser(rig.network, "sample", seed=7)
     while not by_hand.over:
         by_hand.step(chooser)
-    assert table.value("return_mean") == statistics.fmean(by_hand.returns)
-    assert table.value("env_steps_total") == sum(by_hand.lengths)  # equally long in Catch
+    assert rig.value("return_mean") == statistics.fmean(by_hand.returns)
+    assert rig.value("env_steps_total") == sum(by_hand.lengths)  # equally long in Catch
 
 
 def test_the_same_weights_are_not_played_twice() -> None:
-    table = Table()
-    table.publish(1)
-    table.play_a_round()
-    table.publish(1)
+    rig = Rig()
+    rig.publish(1)
+    rig.play_a_round()
+    rig.publish(1)
     for _ in range(3):
-        table.evaluator.step()
-    assert table.value("rounds_total") == 1
-    table.publish(1, run=2)  # another learner's first version
-    table.play_a_round()
-    assert table.value("rounds_total") == 2
+        rig.evaluator.step()
+    assert rig.value("rounds_total") == 1
+    rig.publish(1, run=2)  # another learner's first version
+    rig.play_a_round()
+    assert rig.value("rounds_total") == 2
 
 
-def test_another_game_lays_another_table() -> None:
-    table = Table()
-    table.publish(1)
-    table.play_a_round()
+def test_another_game_gets_other_environments() -> None:
+    rig = Rig()
+    rig.publish(1)
+    rig.play_a_round()
     sticky = dataclasses.replace(ASSIGNMENT, repeat_action_probability=0.25)
-    table.publish(2, assignment=sticky)
-    table.play_a_round()
-    assert table.asked == [("catch", 2, 0.0), ("catch", 2, 0.25)]
+    rig.publish(2, assignment=sticky)
+    rig.play_a_round()
+    assert rig.asked == [("catch", 2, 0.0), ("catch", 2, 0.25)]
+    assert [games.closed for games in rig.games] == [True, False]
 
 
 def test_no_more_games_at_once_than_asked_for() -> None:
-    table = Table(episodes=1, envs=8)
-    table.publish(1)
-    table.play_a_round()
-    assert table.asked[0][1] == 1
+    rig = Rig(episodes=1, envs=8)
+    rig.publish(1)
+    rig.play_a_round()
+    assert rig.asked[0][1] == 1
 
 
 def test_weights_that_cannot_be_used_are_refused_and_counted() -> None:
-    table = Table()
-    table.publisher.publish(b"nonsense")
-    table.evaluator.step()
-    table.publish(1, model="another")
-    table.evaluator.step()
-    table.publish(2, assignment=dataclasses.replace(ASSIGNMENT, game="no such game"))
-    table.evaluator.step()
-    assert table.value("weights_refused_total", reason="model") == 2
-    assert not table.health.ready
-    table.publish(3)
-    table.play_a_round()
-    assert table.value("policy_version") == 3
+    rig = Rig()
+    rig.publisher.publish(b"nonsense")
+    rig.evaluator.step()
+    rig.publish(1, model="another")
+    rig.evaluator.step()
+    rig.publish(2, assignment=dataclasses.replace(ASSIGNMENT, game="no such game"))
+    rig.evaluator.step()
+    assert rig.value("weights_refused_total", reason="model") == 2
+    assert not rig.health.ready
+    rig.publish(3)
+    rig.play_a_round()
+    assert rig.value("policy_version") == 3
 
 
 def test_a_refused_connection_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Table()
+    rig = Rig()
     event = ConnectionEvent("refused", "tcp://learner:5556", "the learner does not know this key")
-    monkeypatch.setattr(table.subscriber, "events", lambda: [event])
+    monkeypatch.setattr(rig.subscriber, "events", lambda: [event])
     with pytest.raises(AccessRefusedError, match="--keys"):
-        table.evaluator.run(threading.Event())
+        rig.evaluator.run(threading.Event())
 
 
 def test_every_environment_plays_its_share() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import GradientReporter, Header, Reporter, TrajectoryReporter
-from asyncade_actor.unroll import Player, Unroll
+from asyncade_actor.modes import make_mode, next_message
+from asyncade_actor.player import Header, Player
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.modes import DataParallel, GradientParallel
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.codec import decode, encode
+from asyncade_proto.messages import Request, Trajectory
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
@@ -40,74 +42,78 @@ SAID: dict[str, Any] = {
 class Replay(Player):
     """Has played this one unroll."""
 
-    def __init__(self, unroll: Unroll) -> None:
+    def __init__(self, unroll: Trajectory) -> None:
         self._unroll = unroll
 
-    def play(self, network: ActorCritic, steps: int, before_step: object = None) -> Unroll:
-        return self._unroll
+    def play(self, *_: object) -> Iterator[None]:
+        return iter(())
+
+    def trajectory(self, header: Header) -> Trajectory:
+        return dataclasses.replace(self._unroll, **dataclasses.asdict(header))
 
 
 def fresh_network() -> ActorCritic:
     return make_network(3, "small", seed=5)
 
 
-def played(envs: int, seed: int) -> Unroll:
+def played(envs: int, seed: int) -> Trajectory:
     """By another policy than the one that learns, so that V-trace has something to correct."""
     behaviour = make_network(3, "small", seed=seed)
     with torch.no_grad():
         behaviour.policy.weight.mul_(1000)
     player = Player(Catch(envs), seed, ActorMetrics(CollectorRegistry()).stages)
-    player.play(behaviour, 7)  # so that two games end in every unroll, and none with it
-    return player.play(behaviour, T)
+    header = Header(actor_id="a", sequence=0, policy_version=1, model="m")
+    for steps in (7, T):  # so that two games end in every unroll, and none with it
+        for _ in player.play(behaviour, steps):
+            pass
+        unroll = player.trajectory(header)
+    return unroll
 
 
 @pytest.fixture(scope="module")
-def unrolls() -> Sequence[Unroll]:
+def unrolls() -> Sequence[Trajectory]:
     return [played(envs=4, seed=1), played(envs=12, seed=2)]
 
 
 class Actor:
     """The actor's half, without the loop: what it plays is given."""
 
-    def __init__(self, reporter: Reporter, unroll: Unroll) -> None:
+    def __init__(self, request: Request, unroll: Trajectory, seed: int = 99) -> None:
         self.network = fresh_network()
-        self._reporter = reporter
-        self._player = Replay(unroll)
+        self._request: Request = request
+        stages = ActorMetrics(CollectorRegistry()).stages
+        self._mode = make_mode(request, Replay(unroll), self.network, stages, seed)
 
     def report(self, settings: LearnerSettings) -> Any:
         """The next message, as it comes out of the wire."""
-        gradients = isinstance(self._reporter, GradientReporter)
-        assignment = settings.assignment("gradients" if gradients else "trajectories", REMAINING)
+        assignment = settings.assignment(self._request, REMAINING)
         header = Header(actor_id="a", sequence=0, policy_version=1, model=fingerprint(self.network))
-        message = self._reporter.report(self._player, self.network, assignment, header)
-        return decode(encode(message))
-
-
-def gradient_reporter(seed: int = 99) -> GradientReporter:
-    return GradientReporter(ActorMetrics(CollectorRegistry()).stages, seed)
+        return decode(encode(next_message(self._mode, assignment, header)))
 
 
 def trainer(settings: LearnerSettings) -> Trainer:
     return Trainer(fresh_network(), settings, LearnerMetrics(CollectorRegistry()).stages)
 
 
-def data_step(unrolls: Sequence[Unroll], **changes: Any) -> tuple[dict[str, Tensor], Improvement]:
+def data_step(
+    unrolls: Sequence[Trajectory], **changes: Any
+) -> tuple[dict[str, Tensor], Improvement]:
     settings = LearnerSettings(**SAID | changes)
     learner = trainer(settings)
     phase = DataParallel(learner)
     for unroll in unrolls:
-        phase.add(Actor(TrajectoryReporter(), unroll).report(settings))
+        phase.add(Actor("trajectories", unroll).report(settings))
     return learner.network.state_dict(), phase.improve(REMAINING)
 
 
 def gradient_step(
-    unrolls: Sequence[Unroll], **changes: Any
+    unrolls: Sequence[Trajectory], **changes: Any
 ) -> tuple[dict[str, Tensor], Improvement]:
     settings = LearnerSettings(**SAID | changes)
     learner = trainer(settings)
     phase = GradientParallel(learner)
     for unroll in unrolls:
-        phase.add(Actor(gradient_reporter(), unroll).report(settings))
+        phase.add(Actor("gradients", unroll).report(settings))
     return learner.network.state_dict(), phase.improve(REMAINING)
 
 
@@ -123,7 +129,7 @@ def assert_same_step(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("clip", [0.1, None])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_one_unroll(
-    unrolls: Sequence[Unroll], normalise: bool, clip: float | None, max_gradient_norm: float
+    unrolls: Sequence[Trajectory], normalise: bool, clip: float | None, max_gradient_norm: float
 ) -> None:
     said = {
         "normalise_advantages": normalise,
@@ -139,7 +145,7 @@ def test_one_unroll(
     assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
 
 
-def test_two_actors_of_different_size(unrolls: Sequence[Unroll]) -> None:
+def test_two_actors_of_different_size(unrolls: Sequence[Trajectory]) -> None:
     """The weighted average of two gradients is the gradient of all samples together."""
     data, by_data = data_step(unrolls, normalise_advantages=False)
     gradients, by_gradients = gradient_step(unrolls, normalise_advantages=False)
@@ -149,12 +155,12 @@ def test_two_actors_of_different_size(unrolls: Sequence[Unroll]) -> None:
     assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
 
 
-def test_several_passes_over_minibatches(unrolls: Sequence[Unroll]) -> None:
+def test_several_passes_over_minibatches(unrolls: Sequence[Trajectory]) -> None:
     """An actor that takes the new weights between its gradients retraces the learner's passes."""
     cut = {"passes": 3, "minibatch_size": 2 * T}
     data, by_data = data_step(unrolls[:1], **cut)
     settings = LearnerSettings(**SAID | cut)
-    learner, actor = trainer(settings), Actor(gradient_reporter(settings.seed), unrolls[0])
+    learner, actor = trainer(settings), Actor("gradients", unrolls[0], settings.seed)
     phase = GradientParallel(learner)
     env_steps = []
     for _ in range(6):
@@ -168,7 +174,7 @@ def test_several_passes_over_minibatches(unrolls: Sequence[Unroll]) -> None:
     assert_same_step(data, learner.network.state_dict())
 
 
-def test_the_play_is_worth_the_test(unrolls: Sequence[Unroll]) -> None:
+def test_the_play_is_worth_the_test(unrolls: Sequence[Trajectory]) -> None:
     """Off-policy, with games that end and rewards of both signs; the two halves differ."""
     assert all(unroll.ends.any() for unroll in unrolls)
     rewards = np.concatenate([unroll.rewards.flatten() for unroll in unrolls])

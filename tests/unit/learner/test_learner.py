@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import GradientReporter, Header, TrajectoryReporter
-from asyncade_actor.unroll import Player
+from asyncade_actor.modes import make_mode, next_message
+from asyncade_actor.player import Header, Player
 from asyncade_learner import checkpoint
 from asyncade_learner.checkpoint import CheckpointError
 from asyncade_learner.metrics import LearnerMetrics
@@ -25,7 +25,7 @@ from asyncade_learner.receiving import Receiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.wiring import make_learner
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Gradients, Message, Trajectory, Weights
+from asyncade_proto.messages import Gradients, Message, Request, Trajectory, Weights
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import make_network
 from asyncade_rl.optimiser import Optimiser
@@ -123,26 +123,23 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def played() -> Sequence[Trajectory]:
-    """Six unrolls of an actor, all by the learner's first weights."""
-    network = make_network(3, "small", seed=SMALL["seed"])
-    player = Player(Catch(E), seed=11, stages=ActorMetrics(CollectorRegistry()).stages)
-    assignment = LearnerSettings(**SMALL).assignment("trajectories", 1.0)
-    return [
-        TrajectoryReporter().report(player, network, assignment, header(network, number))
-        for number in range(6)
-    ]
+    """Six unrolls of an actor, all with the learner's first weights."""
+    return reported("trajectories", 6)
 
 
 @pytest.fixture(scope="module")
 def gradients() -> Sequence[Gradients]:
     """Gradients of the same actor, two of each unroll and pass."""
+    return reported("gradients", 5)
+
+
+def reported(request: Request, count: int) -> Sequence[Any]:
     network = make_network(3, "small", seed=SMALL["seed"])
     stages = ActorMetrics(CollectorRegistry()).stages
-    player, reporter = Player(Catch(E), seed=11, stages=stages), GradientReporter(stages, seed=1)
-    assignment = LearnerSettings(**SMALL).assignment("gradients", 1.0)
-    return [
-        reporter.report(player, network, assignment, header(network, number)) for number in range(5)
-    ]
+    player = Player(Catch(E), seed=11, stages=stages)
+    mode = make_mode(request, player, network, stages, seed=1)
+    assignment = LearnerSettings(**SMALL).assignment(request, 1.0)
+    return [next_message(mode, assignment, header(network, number)) for number in range(count)]
 
 
 def header(network: Any, sequence: int) -> Header:

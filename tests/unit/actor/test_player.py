@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.unroll import Player, Unroll
-from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED
+from asyncade_actor.player import Header, Player
+from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED, Trajectory
 from asyncade_rl.envs import Step
 
 E, T = 2, 4
 SIDE = 2
 FIRST = (10, 110)  # number of the first frame of each game
+HEADER = Header(actor_id="a", sequence=3, policy_version=13, model="m")
 
 Ends = Mapping[tuple[int, int], int]
 
@@ -76,7 +77,7 @@ class Tape:
 
 
 class Judge:
-    """A network whose value is the stack read as a number in base 256, its oldest frame last."""
+    """A network whose value is the stack read as a number in base 256, the newest frame first."""
 
     def __init__(self) -> None:
         self.shown: list[list[list[int]]] = []
@@ -97,11 +98,18 @@ def make_player(tape: Tape, seed: int = 0) -> Player:
     return Player(tape, seed, ActorMetrics(CollectorRegistry()).stages)
 
 
-def play(player: Player, network: Any, steps: int = T) -> Unroll:
-    return player.play(network, steps)
+def play(player: Player, network: Any, steps: int = T) -> Trajectory:
+    for _ in player.play(network, steps):
+        pass
+    return player.trajectory(HEADER)
 
 
-def numbers(unroll: Unroll, env: int) -> list[int]:
+def play_ahead(player: Player, at_most: int) -> None:
+    for _ in player.play(Judge(), T, at_most):
+        pass
+
+
+def numbers(unroll: Trajectory, env: int) -> list[int]:
     assert (unroll.frames[env] == unroll.frames[env, :, :1, :1]).all()
     return unroll.frames[env, :, 0, 0].tolist()
 
@@ -120,7 +128,7 @@ def test_played_ahead_or_in_one_go_it_is_the_same_unroll(shares: tuple[int, ...]
     for _ in range(2):
         expected = play(whole, Judge())
         for count in shares:
-            parts.play_ahead(Judge(), T, count)
+            play_ahead(parts, count)
         assert parts.steps_ahead == min(sum(shares), T)
         unroll = play(parts, Judge())
         for name in ("frames", "actions", "behaviour_log_probs", "rewards", "ends"):
@@ -130,13 +138,33 @@ def test_played_ahead_or_in_one_go_it_is_the_same_unroll(shares: tuple[int, ...]
         assert unroll.episodes.lengths.tolist() == expected.episodes.lengths.tolist()
 
 
-def test_games_that_end_in_an_unroll_that_is_given_up_are_told_in_the_next() -> None:
+def test_an_incomplete_unroll_cannot_be_taken() -> None:
+    player = make_player(Tape())
+    play_ahead(player, T - 1)
+    with pytest.raises(AssertionError):
+        player.trajectory(HEADER)
+
+
+def test_games_that_end_in_a_discarded_unroll_are_reported_in_the_next() -> None:
     player = make_player(Tape({(0, 0): TERMINATED}))
-    player.play_ahead(Judge(), T, 2)
+    play_ahead(player, 2)
     unroll = play(player, Judge(), T - 1)  # the learner asks for shorter unrolls now
     assert unroll.actions.shape == (T - 1, E)
     assert unroll.episodes.lengths.tolist() == [1]
     assert numbers(unroll, 0)[STACK - 1 :] == [13, 14, 15, 16]
+
+
+def test_an_unroll_is_a_trajectory_with_the_header_it_is_given() -> None:
+    unroll = play(make_player(Tape()), Judge())
+    assert (unroll.actor_id, unroll.sequence, unroll.policy_version) == ("a", 3, 13)
+    assert unroll.model == "m"
+    assert unroll.env_steps == E * T
+
+
+def test_it_yields_before_every_step() -> None:
+    tape, judge = Tape(), Judge()
+    played = [(len(tape.actions), len(judge.shown)) for _ in make_player(tape).play(judge, T)]
+    assert played == [(t, t) for t in range(T)]
 
 
 def test_the_network_is_shown_what_is_written_down() -> None:
@@ -239,7 +267,7 @@ def test_a_game_goes_on_from_unroll_to_unroll() -> None:
     assert len(tape.seeds) == 1  # reset once: the games reset themselves
 
 
-def test_games_that_end_together_are_all_told_of() -> None:
+def test_games_that_end_together_are_all_reported() -> None:
     ends = {(2, 0): TERMINATED, (2, 1): TRUNCATED, (3, 0): TERMINATED}
     unroll = play(make_player(Tape(ends, [1.0, 10.0])), Judge())
     assert unroll.episodes.returns.tolist() == [3.0, 30.0, 1.0]
@@ -274,9 +302,3 @@ def test_an_unroll_is_not_changed_by_the_next() -> None:
     play(player, judge)
     for name, copy in copies.items():
         np.testing.assert_array_equal(getattr(one, name), copy)
-
-
-def test_the_player_closes_its_games() -> None:
-    tape = Tape()
-    make_player(tape).close()
-    assert tape.closed == 1

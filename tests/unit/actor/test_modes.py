@@ -7,11 +7,12 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
+import builders
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.reporters import Header, Reporter, TrajectoryReporter, make_reporter
-from asyncade_actor.unroll import Player
+from asyncade_actor.modes import DataParallel, GradientParallel, next_message
+from asyncade_actor.player import Header, Player
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Assignment, Gradients, Objective, Trajectory
+from asyncade_proto.messages import Gradients, Trajectory
 from asyncade_rl.batch import batch_of
 from asyncade_rl.envs.catch import CELLS, Catch
 from asyncade_rl.network import ActorCritic, make_network
@@ -23,26 +24,9 @@ E, T = 2, CELLS  # every game of Catch ends in its eleventh step, so once in the
 PASSES, SIZE = 2, 8
 MESSAGES = PASSES * E * T // SIZE
 
-OBJECTIVE = Objective(
-    discount=0.9,
-    lambda_=0.8,
-    rho_clip=1.0,
-    clip=0.1,
-    passes=PASSES,
-    minibatch_size=SIZE,
-    entropy_cost=0.02,
-    value_cost=0.7,
-    normalise_advantages=True,
-)
-ASSIGNMENT = Assignment(
-    request="gradients",
-    game="catch",
-    repeat_action_probability=0.0,
-    network="small",
-    unroll_length=T,
-    messages_in_flight=1,
-    seed=0,
-    objective=OBJECTIVE,
+OBJECTIVE = dataclasses.replace(builders.OBJECTIVE, passes=PASSES, minibatch_size=SIZE)
+ASSIGNMENT = dataclasses.replace(
+    builders.ASSIGNMENT, request="gradients", unroll_length=T, objective=OBJECTIVE
 )
 
 
@@ -61,45 +45,37 @@ def player(metrics: ActorMetrics) -> Player:
 
 
 @pytest.fixture
-def reporter(metrics: ActorMetrics) -> Reporter:
-    return make_reporter("gradients", metrics.stages, SEED)
-
-
-@pytest.fixture
 def network() -> ActorCritic:
     return make_network(3, "small", seed=0)
 
 
+@pytest.fixture
+def mode(player: Player, network: ActorCritic, metrics: ActorMetrics) -> GradientParallel:
+    return GradientParallel(player, network, metrics.stages, SEED)
+
+
 def first_unroll(network: ActorCritic, metrics: ActorMetrics) -> Trajectory:
     """What the player fixture plays first, from a player of its own."""
-    twin = Player(Catch(E), SEED, metrics.stages)
-    return TrajectoryReporter().report(twin, network, ASSIGNMENT, header())
+    twin = DataParallel(Player(Catch(E), SEED, metrics.stages), network)
+    message = next_message(twin, ASSIGNMENT, header())
+    assert isinstance(message, Trajectory)
+    return message
 
 
-def test_a_trajectory_is_an_unroll_with_a_header(
-    player: Player, network: ActorCritic, metrics: ActorMetrics
-) -> None:
-    reporter = make_reporter("trajectories", metrics.stages, SEED)
-    message = reporter.report(player, network, ASSIGNMENT, header(3))
+def test_data_mode_sends_the_unroll(player: Player, network: ActorCritic) -> None:
+    message = next_message(DataParallel(player, network), ASSIGNMENT, header(3))
     assert isinstance(message, Trajectory)
     assert (message.actor_id, message.sequence) == ("a", 3)
     assert (message.policy_version, message.model) == (13, "m")
     assert message.env_steps == E * T
     assert message.episodes.lengths.tolist() == [CELLS - 1] * E
-    unroll = Player(Catch(E), SEED, metrics.stages).play(network, T)
-    for field in dataclasses.fields(unroll):
-        if field.name != "episodes":
-            np.testing.assert_array_equal(getattr(message, field.name), getattr(unroll, field.name))
     assert isinstance(decode(encode(message)), Trajectory)  # the wire takes it
 
 
 def test_an_unroll_yields_a_gradient_for_every_minibatch_of_every_pass(
-    reporter: Reporter, player: Player, network: ActorCritic
+    mode: GradientParallel, network: ActorCritic
 ) -> None:
-    messages = [
-        reporter.report(player, network, ASSIGNMENT, header(number))
-        for number in range(2 * MESSAGES)
-    ]
+    messages = [next_message(mode, ASSIGNMENT, header(number)) for number in range(2 * MESSAGES)]
     for number, message in enumerate(messages):
         assert isinstance(message, Gradients)
         assert (message.sequence, message.policy_version) == (number, number + 10)
@@ -116,14 +92,14 @@ def test_an_unroll_yields_a_gradient_for_every_minibatch_of_every_pass(
 
 
 def test_each_gradient_is_taken_where_the_weights_are_now(
-    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+    mode: GradientParallel, player: Player, network: ActorCritic, metrics: ActorMetrics
 ) -> None:
     """Targets are of the weights that played, gradients of those that came since."""
     batch = batch_of([first_unroll(network, metrics)], OBJECTIVE.discount)
     generator = torch.Generator().manual_seed(SEED)
     expected = minibatches(prepare(network, batch, OBJECTIVE), OBJECTIVE, generator)
     for number in range(MESSAGES):
-        message = reporter.report(player, network, ASSIGNMENT, header(number))
+        message = next_message(mode, ASSIGNMENT, header(number))
         losses = backpropagate(network, next(expected), OBJECTIVE)
         for name, gradient in gradients_of(network).items():
             np.testing.assert_array_equal(message.tensors[name], gradient)
@@ -134,17 +110,17 @@ def test_each_gradient_is_taken_where_the_weights_are_now(
 
 
 def test_a_gradient_is_not_changed_by_the_next(
-    reporter: Reporter, player: Player, network: ActorCritic
+    mode: GradientParallel, network: ActorCritic
 ) -> None:
-    one = reporter.report(player, network, ASSIGNMENT, header())
+    one = next_message(mode, ASSIGNMENT, header())
     copies = {name: tensor.copy() for name, tensor in one.tensors.items()}
-    reporter.report(player, network, ASSIGNMENT, header(1))
+    next_message(mode, ASSIGNMENT, header(1))
     for name, copy in copies.items():
         np.testing.assert_array_equal(one.tensors[name], copy)
 
 
 def test_the_newest_costs_count_within_an_unroll(
-    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+    mode: GradientParallel, player: Player, network: ActorCritic, metrics: ActorMetrics
 ) -> None:
     """The entropy bonus is on a schedule; an unroll in use does not hold it up."""
     batch = batch_of([first_unroll(network, metrics)], OBJECTIVE.discount)
@@ -152,42 +128,41 @@ def test_the_newest_costs_count_within_an_unroll(
     parts: list[Samples] = list(
         minibatches(prepare(network, batch, OBJECTIVE), OBJECTIVE, generator)
     )
-    reporter.report(player, network, ASSIGNMENT, header())
+    next_message(mode, ASSIGNMENT, header())
     objective = dataclasses.replace(OBJECTIVE, entropy_cost=0.5)
     assignment = dataclasses.replace(ASSIGNMENT, objective=objective)
-    message = reporter.report(player, network, assignment, header(1))
+    message = next_message(mode, assignment, header(1))
     assert message.losses == backpropagate(network, parts[1], objective).as_numbers()
     assert message.losses != backpropagate(network, parts[1], OBJECTIVE).as_numbers()
 
 
 def test_the_next_unroll_is_played_in_equal_shares_while_gradients_travel(
-    reporter: Reporter, player: Player, network: ActorCritic, metrics: ActorMetrics
+    mode: GradientParallel, player: Player, network: ActorCritic, metrics: ActorMetrics
 ) -> None:
     """Whoever played it all in one go would keep the other actors waiting."""
     ahead = []
     for number in range(MESSAGES):
-        message = reporter.report(player, network, ASSIGNMENT, header(number))
+        message = next_message(mode, ASSIGNMENT, header(number))
         assert message.env_steps == (E * T if number == 0 else 0)
-        reporter.meanwhile(player, network, ASSIGNMENT)
+        assert len(list(mode.play_ahead(ASSIGNMENT))) == T // MESSAGES
         ahead.append(player.steps_ahead)
     assert ahead == [T * (number + 1) // MESSAGES for number in range(MESSAGES)]
-    twin = Player(Catch(E), SEED, metrics.stages)
-    twin.play(network, T)
-    second = twin.play(network, T)
+    twin = DataParallel(Player(Catch(E), SEED, metrics.stages), network)
+    _, second = (next_message(twin, ASSIGNMENT, header()) for _ in range(2))
     entered: list[str] = []
     metrics.stages.enter = entered.append
-    message = reporter.report(player, network, ASSIGNMENT, header(MESSAGES))
+    message = next_message(mode, ASSIGNMENT, header(MESSAGES))
     assert set(entered) == {"gradient"}  # nothing was left to be played
     assert message.env_steps == E * T
     np.testing.assert_array_equal(message.episodes.lengths, second.episodes.lengths)
 
 
 def test_a_trajectory_waits_for_credit_with_its_first_step(
-    player: Player, network: ActorCritic, metrics: ActorMetrics
+    player: Player, network: ActorCritic
 ) -> None:
-    reporter = make_reporter("trajectories", metrics.stages, SEED)
-    reporter.report(player, network, ASSIGNMENT, header())
-    reporter.meanwhile(player, network, ASSIGNMENT)
+    mode = DataParallel(player, network)
+    next_message(mode, ASSIGNMENT, header())
+    assert list(mode.play_ahead(ASSIGNMENT)) == []
     assert player.steps_ahead == 0
 
 
@@ -198,9 +173,8 @@ def test_the_stages_are_entered_in_turn(network: ActorCritic) -> None:
         def enter(self, name: str) -> None:
             entered.append(name)
 
-    player = Player(Catch(E), SEED, Stages())
-    reporter = make_reporter("gradients", Stages(), SEED)
-    reporter.report(player, network, ASSIGNMENT, header())
-    assert entered == [*["inference", "environment"] * T, "gradient", "gradient"]
-    reporter.report(player, network, ASSIGNMENT, header(1))
-    assert entered[2 * T + 2 :] == ["gradient"]
+    mode = GradientParallel(Player(Catch(E), SEED, Stages()), network, Stages(), SEED)
+    next_message(mode, ASSIGNMENT, header())
+    assert entered == [*["inference", "environment"] * T, "gradient"]
+    next_message(mode, ASSIGNMENT, header(1))
+    assert entered[2 * T + 1 :] == ["gradient"]
