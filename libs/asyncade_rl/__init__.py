@@ -1,1 +1,1 @@
-"""Actor-critic learning on tensors: environments, network, losses. It knows no sockets."""
+"""Actor-critic learning: environments, network, losses, optimiser. No sockets."""

@@ -1,23 +1,23 @@
-"""Trajectories to the time-major batch that learning works on.
+"""Stacks trajectories into the time-major batch that the losses are computed on.
 
-What index t means, here and everywhere else:
+The meaning of index t, here and everywhere else:
 
-    frames[t]               what was seen before step t: the stack x_t            t in [0, T]
-    actions[t]              what was done then, drawn from the behaviour policy   t in [0, T)
+    frames[t]               the observation before step t: the stack x_t          t in [0, T]
+    actions[t]              the action in step t, from the behaviour policy       t in [0, T)
     behaviour_log_probs[t]  log mu(actions[t] | frames[t])
-    rewards[t]              what came of it
-    discounts[t]            what the future after step t is worth: gamma, 0 if the episode ended
-                            in step t. Then frames[t + 1] is the next episode's first stack.
+    rewards[t]              the reward of step t
+    discounts[t]            the discount of everything after step t: gamma, or 0 if the episode
+                            ended in step t. Then frames[t + 1] is the next episode's first stack.
 
-frames[T] is there for the bootstrap value alone. Where the time limit cut an episode off, its
-future is not worthless: rewards[t] then holds gamma times the behaviour network's value of the
-observation that was cut off, and discounts[t] is 0 (Pardo et al. 2018, "Time limits in RL").
+frames[T] serves the bootstrap value only. A truncated episode has a future that the unroll does not
+show: rewards[t] then includes gamma times the behaviour network's value of the final observation,
+and discounts[t] is 0 (Pardo et al. 2018, "Time limits in reinforcement learning").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from torch import Tensor
 from asyncade_proto.messages import GOES_ON, STACK, TRUNCATED, Trajectory, UInt8
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """B environments' unrolls of T steps; the module's docstring says what index t means.
+class Batch(NamedTuple):
+    """Unrolls of T steps of B environments; index t as in the module's docstring.
 
     Attributes:
         frames: uint8 [T+1, B, 4, H, W].
@@ -45,52 +44,45 @@ class Batch:
     discounts: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Returns the batch on a device; frames move as uint8."""
-        return Batch(
-            frames=self.frames.to(device),
-            actions=self.actions.to(device),
-            behaviour_log_probs=self.behaviour_log_probs.to(device),
-            rewards=self.rewards.to(device),
-            discounts=self.discounts.to(device),
-        )
+        """Returns the batch on a device; frames stay uint8."""
+        return Batch(*(tensor.to(device) for tensor in self))
 
 
-def stack_frames(frames: UInt8, ends: UInt8) -> UInt8:
-    """Rebuilds what every step saw, bit for bit.
+def stack_frames(frames: UInt8, ends: UInt8, out: UInt8 | None = None) -> UInt8:
+    """Rebuilds the observation of every step, bit for bit.
 
     Args:
         frames: uint8 [E, T+4, H, W], each frame once (`asyncade_proto.messages.Trajectory.frames`).
         ends: uint8 [T, E].
+        out: array for the result, possibly a slice of a larger one; None makes a new one.
 
     Returns:
-        uint8 [T+1, E, 4, H, W]: stack t is frames t..t+3, but zeros where those are of an episode
-        that had ended before.
+        uint8 [T+1, E, 4, H, W]: stack t is frames t..t+3, with zeros for frames of an earlier
+        episode.
+
+    Raises:
+        ValueError: frames and ends differ in T or E.
     """
-    steps, envs = ends.shape
-    stacks = np.empty((steps + 1, envs, STACK, *frames.shape[2:]), dtype=np.uint8)
-    _stack_into(stacks, frames, ends)
-    return stacks
-
-
-def _stack_into(stacks: UInt8, frames: UInt8, ends: UInt8) -> None:
-    """Writes what `stack_frames` returns into `stacks`, which may be a part of a larger array."""
     steps, envs = ends.shape
     if frames.shape[:2] != (envs, steps + STACK):
         raise ValueError(f"frames {frames.shape} do not fit ends {ends.shape}")
+    if out is None:
+        out = np.empty((steps + 1, envs, STACK, *frames.shape[2:]), dtype=np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(frames, STACK, axis=1)
-    np.copyto(stacks, windows.transpose(1, 0, 4, 2, 3))
+    np.copyto(out, windows.transpose(1, 0, 4, 2, 3))
     for step, env in np.argwhere(ends != GOES_ON):
-        # Stack step+1 is the new episode's first: one frame of its own, the next one two, ...
+        # Stack step+1 is the new episode's first, with one frame of its own; the next has two, ...
         for own in range(1, STACK):
             if step + own <= steps:
-                stacks[step + own, env, : STACK - own] = 0
+                out[step + own, env, : STACK - own] = 0
+    return out
 
 
 def batch_of(trajectories: Sequence[Trajectory], discount: float) -> Batch:
-    """Puts trajectories of the same T side by side.
+    """Joins trajectories of the same T into one batch.
 
     Args:
-        trajectories: at least one; B is the sum of their environments.
+        trajectories: at least one; B is the sum of their E.
         discount: gamma.
     """
     parts = [_columns(trajectory, discount) for trajectory in trajectories]
@@ -102,10 +94,10 @@ def batch_of(trajectories: Sequence[Trajectory], discount: float) -> Batch:
 
 
 def _frames_of(trajectories: Sequence[Trajectory]) -> UInt8:
-    """Returns the stacks of all, uint8 [T+1, B, 4, H, W].
+    """Returns the stacks of all trajectories, uint8 [T+1, B, 4, H, W].
 
-    Written once, where they stay: at 28 kB a sample, every copy more costs the learner as much as
-    all decoding.
+    They are written in place: at 28 kB per sample, another copy costs the learner as much as all
+    decoding.
     """
     steps = trajectories[0].actions.shape[0]
     envs = [trajectory.actions.shape[1] for trajectory in trajectories]
@@ -113,7 +105,7 @@ def _frames_of(trajectories: Sequence[Trajectory]) -> UInt8:
     stacks = np.empty((steps + 1, sum(envs), STACK, *side), dtype=np.uint8)
     start = 0
     for trajectory, count in zip(trajectories, envs, strict=True):
-        _stack_into(stacks[:, start : start + count], trajectory.frames, trajectory.ends)
+        stack_frames(trajectory.frames, trajectory.ends, stacks[:, start : start + count])
         start += count
     return stacks
 

@@ -1,4 +1,4 @@
-"""Where tensors are computed, and in which precision that is fastest there."""
+"""Compute devices, their fastest precision, and torch's set-up on the processor."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from asyncade_rl.choices import Device, Precision
 
 
 class DeviceError(ValueError):
-    """A device that this machine or this build of torch does not have."""
+    """This machine or this build of torch does not have the device."""
 
 
 def find_device(name: Device) -> torch.device:
-    """Returns the device of this name; ``auto`` is a GPU where there is one.
+    """Returns the device of this name; ``auto`` picks a GPU if there is one.
 
     Raises:
-        DeviceError: a GPU is asked for and there is none.
+        DeviceError: torch sees no GPU and ``cuda`` is requested.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -27,10 +27,10 @@ def find_device(name: Device) -> torch.device:
 
 
 def fastest_precision(device: torch.device) -> Precision:
-    """Returns bfloat16 where the device has instructions for it, else float32.
+    """Returns bfloat16 if the device has instructions for it, else float32.
 
-    On processors those are AVX512-BF16; on GPUs Ampere's and later. Elsewhere bfloat16 is
-    emulated, and slower than float32.
+    Processors need AVX512-BF16, GPUs Ampere or later. Elsewhere bfloat16 is emulated and slower
+    than float32.
     """
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -40,13 +40,11 @@ def fastest_precision(device: torch.device) -> Precision:
 
 
 def prepare_processor(threads: int) -> None:
-    """Sets torch up for this process's arithmetic, before any is done.
+    """Sets torch's number of threads and rounds denormal numbers to zero.
 
-    Denormal numbers become zero. Where gradients vanish, Adam's moments fade through them, and a
-    step in which many are denormal takes about ten times as long.
-
-    Args:
-        threads: of torch. They take over how numbers are rounded from the thread that starts them.
+    Where gradients vanish, Adam's moments decay through the denormal range, and an optimiser step
+    with many denormals takes about ten times as long. Call this before any arithmetic: torch's
+    threads inherit the rounding of the thread that starts them.
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Whole games by a network that does not change meanwhile: how good is it?"""
+"""Evaluation: whole games played with fixed weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from asyncade_rl.envs import Environments
 from asyncade_rl.network import ActorCritic
 
 Policy: TypeAlias = Literal["sample", "greedy"]
-"""Actions drawn from the policy, as in training, or the likeliest ones."""
+"""sample: draw actions from the policy, as in training; greedy: take the likeliest."""
 
 
 class Chooser:
-    """Actions of a network.
+    """Chooses actions with a network.
 
     Args:
-        network: read at every choice.
-        policy: how to choose.
+        network: its current weights are used.
+        policy: sample or greedy.
         seed: of the draws.
     """
 
@@ -40,18 +40,18 @@ class Chooser:
 
 
 class Round:
-    """So many games, from their beginnings to their ends, one step of all environments at a time.
+    """A fixed number of whole games, stepped in all environments together.
 
-    Every environment plays its share of them: were the first ones to finish counted, short games
-    would be counted more often than long ones.
+    Every environment plays an equal share of the games. Counting the first to finish instead would
+    favour short games.
 
     Args:
-        environments: E of them; they are reset.
+        environments: E games; the round resets them.
         episodes: games to play.
         seed: of the games.
 
     Attributes:
-        returns: of the games that are over.
+        returns: of the finished games, unclipped.
         lengths: of the same games, in env steps.
     """
 
@@ -67,11 +67,11 @@ class Round:
 
     @property
     def over(self) -> bool:
-        """Whether all games are."""
+        """True once every game has ended."""
         return not any(self._share)
 
     def step(self, chooser: Chooser) -> None:
-        """Takes one step in every environment."""
+        """Takes one env step in every environment."""
         step = self._environments.step(chooser.actions(self._observations))
         self._observations = step.observations
         self._score += step.rewards

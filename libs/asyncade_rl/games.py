@@ -1,7 +1,7 @@
-"""What is known of the games by those who may not open one: screen and number of actions.
+"""The games' screen size and numbers of actions, known without an emulator.
 
-The learner builds the network without an emulator (its image has none). A test compares this table
-with the games that ale-py has.
+The learner's image has no emulator, but needs both to build the network. A test compares the table
+with ale-py.
 """
 
 from __future__ import annotations
@@ -122,23 +122,23 @@ NUM_ACTIONS: Final = {
     "yars_revenge": 18,
     "zaxxon": 18,
 }
-"""Game id to the size of its minimal action set: ALE's single-player games, and `CATCH`."""
+"""Size of the minimal action set by game id: ALE's single-player games, and `CATCH`."""
 
 
 class UnknownGameError(ValueError):
-    """No game has this id; the message names the nearest ones."""
+    """No game has this id; the message names the closest ids."""
 
 
 def num_actions(game: str) -> int:
-    """Returns the number of actions a game has.
+    """Returns the size of a game's minimal action set.
 
     Raises:
-        UnknownGameError: there is no such game.
+        UnknownGameError: no game has this id.
     """
     if game not in NUM_ACTIONS:
         near = difflib.get_close_matches(game.lower(), NUM_ACTIONS, n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UnknownGameError(
-            f"there is no game {game!r}{hint} (ids are those of ale-py: pong, space_invaders, ...)"
+            f"unknown game {game!r}{hint} (ids are ale-py's: pong, space_invaders, ...)"
         )
     return NUM_ACTIONS[game]

@@ -1,13 +1,11 @@
-"""Actor-critic losses over a minibatch of N samples.
+"""Actor-critic losses of a minibatch of N samples.
 
 Every loss is a mean over samples, so its scale, and with it the learning rate, does not depend on
-the size of the minibatch. Time plays no part here: unrolls are flattened to samples ``[N]`` once
-their targets are known.
+the size of the minibatch. Unrolls are flattened to samples ``[N]`` once their targets are known.
 
-The well-known bug of this algorithm is an advantage computed as returns ``[B]`` minus values
-``[B, 1]``: torch broadcasts that to ``[B, B]``, every sample is judged by every other sample's
-value, and the loss still goes down. Each function here therefore refuses tensors whose shapes are
-not exactly equal, before any arithmetic, which makes that bug impossible rather than unlikely.
+A well-known bug of actor-critic code is an advantage computed as returns ``[B]`` minus values
+``[B, 1]``: torch broadcasts it to ``[B, B]``, and the loss still falls. Each function here
+therefore refuses tensors of unequal shapes before any arithmetic.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from torch import Tensor
 class Losses(NamedTuple):
     """Losses and diagnostics of one minibatch; every field is a float scalar, ``[]``.
 
-    Only ``total`` carries a gradient: the others are for reading.
+    Only ``total`` carries a gradient; the others are for monitoring.
 
     Attributes:
         total: ``policy + value_cost * value - entropy_cost * entropy``, to be minimised.
@@ -30,8 +28,8 @@ class Losses(NamedTuple):
         value: Value loss, in squared units of the values, before its cost.
         entropy: Mean entropy of the policy, in nats, before its cost.
         kl: Estimate of KL(proximal, current), in nats.
-        clip_fraction: Share of samples whose ratio lies outside the clip range, in [0, 1]; 0 when
-            nothing is clipped.
+        clip_fraction: Share of samples whose ratio lies outside the clip range, in [0, 1]; 0
+            without a clip.
     """
 
     total: Tensor
@@ -47,7 +45,7 @@ class Losses(NamedTuple):
 
 
 def _check_samples(**tensors: Tensor) -> None:
-    """Refuse anything but tensors of one shape ``[N]``, N >= 1; the mean of no samples is NaN."""
+    """Raise ValueError unless all are ``[N]`` with N >= 1; the mean of no samples is NaN."""
     first, *_ = tensors
     expected = tensors[first].shape
     if len(expected) != 1 or expected[0] < 1:
@@ -61,7 +59,7 @@ def _check_samples(**tensors: Tensor) -> None:
 
 
 def action_log_probs(logits: Tensor, actions: Tensor) -> Tensor:
-    """Look up the log-probabilities of the actions taken under a categorical policy.
+    """Return the log-probabilities of the actions taken under a categorical policy.
 
     Args:
         logits: float ``[..., A]``, unnormalised log-probabilities of the A actions.
@@ -70,7 +68,7 @@ def action_log_probs(logits: Tensor, actions: Tensor) -> Tensor:
     Returns:
         float ``[...]``, in nats.
     """
-    # gather accepts an index smaller than its source and would quietly drop the rest.
+    # gather accepts an index smaller than its source and silently drops the rest.
     if logits.ndim < 1 or actions.shape != logits.shape[:-1]:
         raise ValueError(
             f"actions has shape {list(actions.shape)} and logits {list(logits.shape)}, "
@@ -87,14 +85,14 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
 
     Args:
         log_probs: float ``[N]``, in nats: the actions taken, under the current policy.
-        advantages: float ``[N]``, in reward units or normalised; constants, whatever their graph.
+        advantages: float ``[N]``, in reward units or normalised; treated as constants.
 
     Returns:
         float ``[]``, in units of the advantages.
     """
     _check_samples(log_probs=log_probs, advantages=advantages)
-    # The policy-gradient theorem holds the advantage fixed; a gradient through it would teach the
-    # value network to flatter the policy.
+    # The policy-gradient theorem holds the advantage fixed; a gradient through it would bias the
+    # value network.
     return -(advantages.detach() * log_probs).mean()
 
 
@@ -106,18 +104,18 @@ def clipped_surrogate_loss(
     Schulman et al. 2017, "Proximal policy optimization algorithms", eq. 7, negated to be
     minimised. https://arxiv.org/abs/1707.06347
 
-    The proximal policy is the learner's own at the start of the update, not the one that gathered
-    the data: how far one update may go and how stale the data are is not the same question. The
-    second is answered by V-trace, whose advantages already carry the (truncated) ratio
-    proximal / behaviour. This is the decoupled policy objective of Hilton et al. 2021,
-    "Batch size-invariance for policy optimization". https://arxiv.org/abs/2110.00641
+    The proximal policy is the learner's own at the start of the update, not the behaviour policy:
+    the size of an update and the staleness of the data are separate questions. V-trace handles the
+    staleness: its advantages already carry the truncated ratio proximal / behaviour. This is the
+    decoupled policy objective of Hilton et al. 2021, "Batch size-invariance for policy
+    optimization". https://arxiv.org/abs/2110.00641
 
     Args:
         log_probs: float ``[N]``, in nats: the actions taken, under the current policy.
         proximal_log_probs: float ``[N]``, in nats: the same under the proximal policy; constants.
         advantages: float ``[N]``, in reward units or normalised; constants.
-        clip: PPO's epsilon, > 0, dimensionless: the ratio earns nothing beyond [1 - clip,
-            1 + clip].
+        clip: PPO's epsilon, > 0, dimensionless: the objective is flat for ratios beyond
+            [1 - clip, 1 + clip].
 
     Returns:
         float ``[]``, in units of the advantages.
@@ -128,15 +126,14 @@ def clipped_surrogate_loss(
     constants = advantages.detach()
     ratios = torch.exp(log_probs - proximal_log_probs.detach())
     clipped = ratios.clamp(1.0 - clip, 1.0 + clip)
-    # The minimum makes the bound pessimistic: a ratio that moved the wrong way keeps its gradient.
+    # The minimum is a pessimistic bound: a ratio that moved the wrong way keeps its gradient.
     return -torch.minimum(ratios * constants, clipped * constants).mean()
 
 
 def value_loss(values: Tensor, value_targets: Tensor) -> Tensor:
     """Compute half the mean squared error of the values.
 
-    The half makes d loss / d value the error itself (over N), with no stray factor of two for the
-    value cost to make up for.
+    With the half, d loss / d value is the error itself (over N), without a factor of two.
 
     Args:
         values: float ``[N]``, in reward units.
@@ -165,7 +162,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def normalise(advantages: Tensor) -> Tensor:
-    """Shift and scale advantages to zero mean and unit standard deviation over the samples.
+    """Normalise advantages to zero mean and unit standard deviation over the samples.
 
     Args:
         advantages: float ``[N]``, in reward units.
@@ -191,7 +188,7 @@ def actor_critic_loss(
     entropy_cost: float,
     value_cost: float,
 ) -> Losses:
-    """Compute the whole actor-critic loss of a minibatch.
+    """Compute the actor-critic loss of a minibatch.
 
     Args:
         logits: float ``[N, A]``, the current policy's, unnormalised.
@@ -206,7 +203,7 @@ def actor_critic_loss(
         value_cost: Weight of the value loss.
 
     Returns:
-        The total to minimise, with its parts and diagnostics.
+        The total to minimise, its parts and diagnostics.
     """
     _check_samples(
         actions=actions,
@@ -227,8 +224,7 @@ def actor_critic_loss(
     with torch.no_grad():
         # r - 1 - log r ("k3" of http://joschu.net/blog/kl-approx.html, with r = current / proximal)
         # is never negative and less noisy than -log r. It assumes actions drawn from the proximal
-        # policy, so staler data make it a rougher estimate. expm1 keeps its digits where r is
-        # close to 1, which is where a healthy update stays.
+        # policy, so staler data make it less accurate. expm1 is precise for r close to 1.
         log_ratios = log_probs - proximal_log_probs
         ratio_changes = torch.expm1(log_ratios)
         kl = (ratio_changes - log_ratios).mean()

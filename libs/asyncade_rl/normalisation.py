@@ -1,4 +1,4 @@
-"""Statistics of the frames that random play shows, for `ActorCritic`'s input normalisation."""
+"""Frame statistics of random play, for the input normalisation of `ActorCritic`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from asyncade_rl.network import ActorCritic
 
 MIN_SCALE: Final = 1.0
-"""Grey levels. A game whose screen never changes must not divide by zero."""
+"""In grey levels; keeps a game whose screen never changes from dividing by zero."""
 
 
 class FrameStatistics:
-    """Per-pixel mean and deviation of frames, gathered unroll by unroll."""
+    """Per-pixel mean and standard deviation of frames, accumulated unroll by unroll."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -23,7 +23,7 @@ class FrameStatistics:
         self._squares: npt.NDArray[Any] = np.zeros((), dtype=np.float64)
 
     def add(self, frames: npt.NDArray[np.uint8]) -> None:
-        """Takes frames in: uint8 [..., H, W]."""
+        """Adds frames, uint8 [..., H, W]."""
         flat = frames.reshape(-1, *frames.shape[-2:]).astype(np.float64)
         self.count += len(flat)
         self._sum = self._sum + flat.sum(axis=0)
@@ -36,8 +36,8 @@ class FrameStatistics:
     def scale(self) -> float:
         """Returns half the largest per-pixel standard deviation, in grey levels (Pong: about 10).
 
-        One number for all pixels: dividing each by its own deviation would blow up the noise of
-        those that hardly ever change.
+        One number for all pixels: dividing each by its own deviation would amplify the noise of
+        pixels that hardly ever change.
         """
         variance = self._squares / self.count - np.square(self.mean())
         return max(float(np.sqrt(np.maximum(variance, 0.0)).max()) / 2, MIN_SCALE)

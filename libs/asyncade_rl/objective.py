@@ -1,8 +1,8 @@
-"""From a batch to gradients. Learner (data mode) and actor (gradient mode) both go this way.
+"""From a batch to gradients, for the learner (data mode) and the actor (gradient mode) alike.
 
-samples = prepare(network, batch, objective)           V-trace, once per batch
-for minibatch in minibatches(samples, ...):             `passes` times over the samples
-losses = backpropagate(network, minibatch, ...)    then one optimiser step, here or afar
+samples = prepare(network, batch, objective)              V-trace, once per batch
+for minibatch in minibatches(samples, objective, ...):    `passes` times over the samples
+    losses = backpropagate(network, minibatch, objective) then one optimiser step
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from asyncade_rl.network import ActorCritic
 from asyncade_rl.vtrace import vtrace
 
 _FORWARD_CHUNK: Final = 256
-"""Frames per forward pass in `prepare`: enough for full speed, and little memory."""
+"""Frames per forward pass in `prepare`: enough for full speed, small in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """N steps, no longer in order, each with what the loss wants of it.
+    """N steps in any order, with the inputs and targets of the loss.
 
     Attributes:
-        inputs: [N, 21, 21, 64], what `ActorCritic.inputs_of` makes of the stacks of frames.
+        inputs: [N, 21, 21, 64], from `ActorCritic.inputs_of`.
         actions: int64 [N].
         proximal_log_probs: float32 [N], of the policy at the start of the update.
-        advantages: float32 [N], V-trace's; of mean 0 and deviation 1 over the batch where that is
-            asked for.
+        advantages: float32 [N], V-trace's; normalised over the batch if the objective says so.
         value_targets: float32 [N], V-trace's vs.
     """
 
@@ -48,8 +47,8 @@ class Samples:
         return len(self.actions)
 
     def rows(self, index: Tensor) -> Samples:
-        """Returns some of the samples: int64 [M]."""
-        # `index_select` copies whole rows; indexing goes element by element, 15 times as long.
+        """Returns the M samples of an index, int64 [M]."""
+        # `index_select` copies whole rows; indexing copies elements and takes 15 times as long.
         return Samples(
             self.inputs.index_select(0, index),
             self.actions.index_select(0, index),
@@ -60,12 +59,12 @@ class Samples:
 
 
 def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples:
-    """Returns the batch's T x B samples with targets and advantages.
+    """Returns the batch's T x B samples with value targets and advantages.
 
-    The network's present policy becomes the proximal policy of the clipped surrogate; V-trace
-    corrects for the behaviour policy having been another one (Hilton et al. 2021 decouple the two
-    in the same way). With fresh data and one pass it is all n-step A2C / GAE. With
-    `objective.vtrace` off, all data are taken for fresh.
+    The network's current policy becomes the proximal policy of the clipped surrogate; V-trace
+    corrects for the different behaviour policy (Hilton et al. 2021 decouple the two in the same
+    way). With on-policy data and one pass this is A2C with GAE. With `objective.vtrace` off, all
+    data are treated as on-policy.
     """
     steps, envs = batch.actions.shape
     with torch.no_grad():
@@ -87,8 +86,8 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
     )
     advantages = corrected.pg_advantages.flatten()
     if objective.normalise_advantages:
-        # Over the batch: over a minibatch, one that happens to hold no point scored or lost would
-        # be blown up to the same size as the others, and be nothing but noise.
+        # Over the batch: a minibatch without a point scored or lost holds only noise, which
+        # normalising over the minibatch would amplify.
         advantages = normalise(advantages)
     return Samples(
         inputs=inputs[: steps * envs],
@@ -100,16 +99,16 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
 
 
 def minibatches_per_pass(count: int, objective: Objective) -> int:
-    """Returns into how many minibatches `count` samples are cut."""
+    """Returns the number of minibatches that `count` samples are divided into."""
     return max(1, round(count / objective.minibatch_size))
 
 
 def minibatches(
     samples: Samples, objective: Objective, generator: torch.Generator
 ) -> Iterator[Samples]:
-    """Yields the samples `passes` times over, each time cut anew at random into minibatches.
+    """Yields the samples `passes` times, each time divided anew at random into minibatches.
 
-    They are equally large, and as near to `minibatch_size` as that allows.
+    Minibatches are of equal size, as close to `minibatch_size` as possible.
     """
     count = minibatches_per_pass(len(samples), objective)
     for _ in range(objective.passes):
@@ -119,7 +118,7 @@ def minibatches(
 
 
 def backpropagate(network: ActorCritic, samples: Samples, objective: Objective) -> Losses:
-    """Leaves the gradient of the loss on these samples in the parameters' ``grad``."""
+    """Writes the gradient of the loss into the parameters' ``grad`` and returns the losses."""
     network.zero_grad(set_to_none=True)
     logits, values = network.of_inputs(samples.inputs)
     losses = actor_critic_loss(

@@ -1,4 +1,4 @@
-"""The one place where parameters change."""
+"""The optimiser: the only code that changes parameters in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Optimiser:
-    """Adam (Kingma & Ba 2015) behind a clip of the gradient's global norm."""
+    """Adam (Kingma & Ba 2015) after clipping the gradient's global norm."""
 
     def __init__(self, network: nn.Module, *, max_gradient_norm: float, epsilon: float) -> None:
         self._names = [name for name, _ in network.named_parameters()]
@@ -19,11 +19,11 @@ class Optimiser:
         self._adam = torch.optim.Adam(self._parameters, lr=0.0, eps=epsilon, fused=True)
 
     def step(self, learning_rate: float) -> float | None:
-        """Moves the parameters by the gradients they hold.
+        """Takes one step with the parameters' ``grad``.
 
         Returns:
-            The gradient's norm before the clip; None if it was not finite. Nothing changed then:
-            one bad batch must not cost the run.
+            The gradient's norm before clipping; None if it was not finite, and then nothing has
+            changed: one bad batch must not end the run.
         """
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm))
         if not math.isfinite(norm):
@@ -42,7 +42,7 @@ class Optimiser:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up where `state` was taken: names are ``KIND.PARAMETER``, kinds hold no dot."""
+        """Restores a `state`; its names are ``KIND.PARAMETER``, and kinds contain no dot."""
         kinds = {name.partition(".")[0] for name in state}
         for name, parameter in zip(self._names, self._parameters, strict=True):
             if kinds:

@@ -1,4 +1,4 @@
-"""Parameters and gradients between torch and the wire."""
+"""Converts parameters and gradients between torch and the wire."""
 
 from __future__ import annotations
 
@@ -15,21 +15,13 @@ NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 class ModelMismatchError(ValueError):
-    """Tensors that do not belong to this network."""
+    """The tensors are not those of this network."""
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Returns 16 hexadecimal digits of the names, shapes and dtypes of the network's state."""
+    """Returns a hash of the names, shapes and dtypes of the network's state: 16 hex digits."""
     lines = [f"{n} {t.dtype} {list(t.shape)}" for n, t in sorted(network.state_dict().items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def check_fingerprint(learners: str, ours: str) -> None:
-    """Raises ModelMismatchError unless a learner's network is the one that we have."""
-    if learners != ours:
-        raise ModelMismatchError(
-            f"the learner's network is {learners}, ours {ours}: run the same release on both ends"
-        )
 
 
 def to_safetensors(network: nn.Module) -> bytes:
@@ -38,10 +30,10 @@ def to_safetensors(network: nn.Module) -> bytes:
 
 
 def load_safetensors(network: nn.Module, blob: bytes) -> None:
-    """Writes parameters and buffers into the network in place, so that its tensors stay themselves.
+    """Copies parameters and buffers into the network's tensors in place.
 
     Raises:
-        ModelMismatchError: the bytes are no safetensors, or of another network.
+        ModelMismatchError: the bytes are no safetensors, or of another network; nothing is written.
     """
     try:
         tensors = safetensors.torch.load(blob)
@@ -51,10 +43,10 @@ def load_safetensors(network: nn.Module, blob: bytes) -> None:
 
 
 def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors onto those of the same name.
+    """Copies tensors into the state's tensors of the same name.
 
     Raises:
-        ModelMismatchError: names or shapes differ; nothing is written then.
+        ModelMismatchError: names or shapes differ; nothing is written.
     """
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
@@ -70,7 +62,7 @@ def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Non
 
 
 def gradients_of(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
-    """Returns a copy of the gradient of every parameter; zeros where there is none."""
+    """Returns a copy of every parameter's gradient by name; zeros for a missing one."""
     return {
         name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy(force=True).copy()
         for name, p in network.named_parameters()
@@ -78,7 +70,7 @@ def gradients_of(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:
-    """Makes these the gradients of the network's parameters.
+    """Writes gradients into the ``grad`` of the network's parameters.
 
     Raises:
         ModelMismatchError: names or shapes differ.

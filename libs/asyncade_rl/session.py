@@ -12,7 +12,7 @@ from asyncade_rl.choices import Precision
 from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import make_network
-from asyncade_rl.params import check_fingerprint, copy_into, fingerprint, load_safetensors
+from asyncade_rl.params import ModelMismatchError, copy_into, fingerprint, load_safetensors
 
 
 class Session:
@@ -85,7 +85,11 @@ class Session:
         Raises:
             ModelMismatchError: the weights are of another network; nothing has changed.
         """
-        check_fingerprint(weights.model, self.model)
+        if weights.model != self.model:
+            raise ModelMismatchError(
+                f"the learner's network is {weights.model}, ours {self.model}: "
+                "run the same release on both ends"
+            )
         load_safetensors(self.network, weights.safetensors)
         self.network.hold_for_inference()
 

@@ -1,8 +1,13 @@
-"""V-trace: value targets and advantages from data that an older policy gathered.
+"""V-trace: value targets and advantages from data gathered by an older policy.
 
-An actor plays with parameters that are a few updates behind the learner's. V-trace reweights its
-steps by how much likelier the learner's policy is to act as the actor did, with the weights
-truncated so that their product over an unroll cannot explode.
+An actor's parameters are a few updates behind the learner's. V-trace weights each of its steps by
+how much likelier the learner's policy is to take the same action, and truncates the weights so that
+their product over an unroll cannot explode.
+
+Tensors are time-major, ``[T, B]``: T steps of an unroll by B unrolls. Row ``t`` holds one step: the
+value of the state acted in, the reward that followed and the discount of everything after it.
+Discounts are data: gamma, or 0 where the episode terminated, so one unroll may span several
+episodes.
 """
 
 from __future__ import annotations
@@ -12,18 +17,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asyncade_rl.returns import backward_recurrence, check_time_major
-
 
 class VTrace(NamedTuple):
-    """What V-trace makes of an unroll; every field is float ``[T, B]`` and carries no gradient.
+    """Learning targets of an unroll; every field is float ``[T, B]`` and carries no gradient.
 
     Attributes:
         vs: Value targets, in reward units.
         pg_advantages: Advantages for the policy gradient, in reward units, already multiplied by
             the truncated importance ratio.
-        rhos: Importance ratios target / behaviour before any truncation, dimensionless; the
-            measure of how far off-policy the data are.
+        rhos: Importance ratios target / behaviour before truncation, dimensionless; they measure
+            how far off-policy the data are.
     """
 
     vs: Tensor
@@ -51,9 +54,10 @@ def vtrace(
     ``c_t = lambda * min(c_clip, rho_t)``. https://arxiv.org/abs/1802.01561
 
     The advantages mix the next target with the next value by lambda, as RLax's
-    ``vtrace_td_error_and_advantage`` does, so that on-policy they are exactly GAE(lambda); with
-    lambda = 1 they are the paper's own (section 4.2) and, on-policy, ``vs`` is the n-step return.
-    https://github.com/google-deepmind/rlax/blob/master/rlax/_src/vtrace.py
+    ``vtrace_td_error_and_advantage`` does (github.com/google-deepmind/rlax). On-policy they are
+    exactly GAE(lambda) (Schulman et al. 2016, https://arxiv.org/abs/1506.02438). With lambda = 1
+    they are the paper's (section 4.2), and on-policy ``vs`` is A3C's n-step return (Mnih et al.
+    2016, https://arxiv.org/abs/1602.01783).
 
     Args:
         behaviour_log_probs: float ``[T, B]``, in nats: log-probabilities of the actions taken
@@ -66,15 +70,16 @@ def vtrace(
         bootstrap_values: float ``[B]``, in reward units: the value of the state after the last
             step.
         lambda_: In [0, 1]; how far a TD error reaches back, as in GAE.
-        rho_clip: The paper's rho-bar, on the weight of a step's own TD error and advantage; it
-            decides which policy's value function is learnt. The paper takes it >= c_clip.
-        c_clip: The paper's c-bar, on the weights multiplied along the trace; it decides how fast
-            that value function is learnt.
+        rho_clip: The paper's rho-bar, which truncates the weight of a step's own TD error and
+            advantage; it decides which policy's value function is learnt. The paper assumes it
+            >= c_clip.
+        c_clip: The paper's c-bar, which truncates the weights multiplied along the trace; it
+            decides how fast that value function is learnt.
 
-    Returns:
-        The targets, advantages and ratios, each ``[T, B]``.
+    Raises:
+        ValueError: A tensor has another shape; the message names it and both shapes.
     """
-    check_time_major(
+    _check_time_major(
         bootstrap_values,
         behaviour_log_probs=behaviour_log_probs,
         target_log_probs=target_log_probs,
@@ -86,16 +91,49 @@ def vtrace(
     clipped_rhos = rhos.clamp(max=rho_clip)
     traces = lambda_ * rhos.clamp(max=c_clip)
 
-    # Past the last step there is nothing left to correct: v_T is the bootstrap value itself.
+    # v_T is the bootstrap value: no step is left to correct it.
     last = bootstrap_values.unsqueeze(0)
     next_values = torch.cat([values[1:], last])
     td_errors = clipped_rhos * (rewards + discounts * next_values - values)
-    vs = values + backward_recurrence(
+    vs = values + _backward_recurrence(
         td_errors, discounts * traces, torch.zeros_like(bootstrap_values)
     )
 
     next_vs = torch.cat([vs[1:], last])
-    # Not clipped_rho_t * (vs_t - values_t): vs_t already weighs the action taken at t by rho_t and
-    # c_t, and the advantage is to weigh it once.
+    # Not clipped_rho_t * (vs_t - values_t): vs_t already weights the action at t with rho_t and
+    # c_t, and the advantage must weight it once.
     q_values = rewards + discounts * (lambda_ * next_vs + (1.0 - lambda_) * next_values)
     return VTrace(vs=vs, pg_advantages=clipped_rhos * (q_values - values), rhos=rhos)
+
+
+def _check_time_major(bootstrap_values: Tensor, **time_major: Tensor) -> None:
+    """Raises ValueError unless all tensors are ``[T, B]`` and the bootstrap values ``[B]``.
+
+    Torch would silently broadcast ``[T, B, 1]`` or ``[B, 1]`` against ``[T, B]`` and learn from the
+    wrong numbers.
+    """
+    first, *_ = time_major
+    expected = time_major[first].shape
+    if len(expected) != 2 or expected[0] < 1:
+        raise ValueError(f"{first} has shape {list(expected)}, expected [T, B] with T >= 1")
+    for name, tensor in time_major.items():
+        if tensor.shape != expected:
+            raise ValueError(
+                f"{name} has shape {list(tensor.shape)}, "
+                f"expected {list(expected)} ([T, B], as {first})"
+            )
+    if bootstrap_values.shape != expected[1:]:
+        raise ValueError(
+            f"bootstrap_values has shape {list(bootstrap_values.shape)}, "
+            f"expected {list(expected[1:])} ([B] of {first})"
+        )
+
+
+def _backward_recurrence(terms: Tensor, decays: Tensor, last: Tensor) -> Tensor:
+    """Returns the x ``[T, B]`` of ``x_t = terms_t + decays_t * x_{t+1}``, with ``x_T = last``."""
+    backwards = []
+    following = last
+    for term, decay in zip(reversed(terms), reversed(decays), strict=True):
+        following = term + decay * following
+        backwards.append(following)
+    return torch.stack(backwards[::-1])

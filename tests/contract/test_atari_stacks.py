@@ -201,5 +201,5 @@ def test_an_unknown_game_is_refused_before_the_emulator_sees_it() -> None:
 
 def test_a_release_with_other_actions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atari, "num_actions", lambda game: 5)
-    with pytest.raises(RuntimeError, match="do not fit together"):
+    with pytest.raises(RuntimeError, match="do not match"):
         make_environments("breakout", E)

@@ -1,4 +1,4 @@
-"""Environments: many games of one kind, stepped together. `make_environments` returns them."""
+"""Environments of one game, stepped together; `make_environments` creates them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["Environments", "Observations", "Step", "make_environments"]
 def make_environments(
     game: str, num_envs: int, *, repeat_action_probability: float = 0.0, num_threads: int = 1
 ) -> Environments:
-    """Returns `num_envs` games of one kind.
+    """Returns E environments of one game.
 
     Args:
         game: an ALE id such as ``pong``, or ``catch``.
         num_envs: E.
-        repeat_action_probability: sticky actions.
+        repeat_action_probability: sticky actions, in [0, 1); ignored by ``catch``.
         num_threads: threads that step the emulators.
 
     Raises:
-        UnknownGameError: there is no such game.
+        UnknownGameError: no game has this id.
     """
     num_actions(game)
     if game == CATCH:
         from asyncade_rl.envs.catch import Catch
 
         return Catch(num_envs)
-    from asyncade_rl.envs.atari import AtariEnvironments  # ale-py loads only where it is played
+    from asyncade_rl.envs.atari import AtariEnvironments  # loads ale-py only if needed
 
     return AtariEnvironments(
         game,

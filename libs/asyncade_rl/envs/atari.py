@@ -1,8 +1,8 @@
-"""Atari games on the protocol of the figures this project compares itself with.
+"""Atari games with the usual preprocessing of published results.
 
-Frame skip 4 with the maximum of the last two frames, 84x84 grey, stacks of 4, up to 30 no-op
-starts, the game's minimal actions, an episode is a whole game (Mnih et al. 2015, 2016). No sticky
-actions unless asked for (Machado et al. 2018 recommend 0.25).
+Frame skip 4 with the maximum of the last two frames, 84x84 grey, stacks of 4, up to 30 no-ops at
+the start, the minimal action set, whole games as episodes (Mnih et al. 2015, 2016). No sticky
+actions by default (Machado et al. 2018 recommend 0.25).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_FRAMES_PER_EPISODE: Final = 108_000
 
 
 class AtariEnvironments:
-    """ALE games over `ale_py.vector_env.AtariVectorEnv` (C++, no per-game Python work)."""
+    """ALE games in `ale_py.vector_env.AtariVectorEnv` (C++, without Python work per game)."""
 
     def __init__(
         self, game: str, num_envs: int, *, repeat_action_probability: float, num_threads: int = 1
@@ -43,10 +43,10 @@ class AtariEnvironments:
         self._envs = AtariVectorEnv(
             game,
             num_envs=num_envs,
-            num_threads=num_threads,  # its default reads the host's cores, not the container's
+            num_threads=num_threads,  # the default counts the host's cores, not the container's
             max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
             repeat_action_probability=repeat_action_probability,
-            autoreset_mode="SameStep",  # contiguous data: no step is played that must be masked
+            autoreset_mode="SameStep",  # no reset steps to mask in the data
             img_height=FRAME_SIDE,
             img_width=FRAME_SIDE,
             frameskip=FRAME_SKIP,
@@ -56,7 +56,7 @@ class AtariEnvironments:
         if self._envs.single_action_space != Discrete(num_actions(game)):
             raise RuntimeError(
                 f"ale-py gives {game} the actions {self._envs.single_action_space}, "
-                f"asyncade_rl.games says {num_actions(game)}: the releases do not fit together"
+                f"asyncade_rl.games {num_actions(game)}: the installed releases do not match"
             )
 
     @property
@@ -70,16 +70,16 @@ class AtariEnvironments:
         return num_actions(str(self._protocol["game"]))
 
     def protocol(self) -> dict[str, Any]:
-        """Says how the game is played."""
+        """Returns the preprocessing and rules."""
         return dict(self._protocol)
 
     def reset(self, seed: int) -> Observations:
-        """Starts every game anew."""
+        """Restarts every game; returns the first observations."""
         observations: Observations = self._envs.reset(seed=seed)[0]
         return observations
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
-        """Plays one step in every game."""
+        """Takes one step in every game."""
         check_actions(actions, self._num_envs, self.num_actions)
         observations, rewards, terminated, truncated, info = self._envs.step(actions)
         return Step(

@@ -1,4 +1,4 @@
-"""The interface of environments: E games of one kind, stepped together."""
+"""The interface of environments: E copies of one game, stepped together."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 Observations: TypeAlias = npt.NDArray[np.uint8]
-"""uint8 [E, 4, 84, 84], the newest frame last; zeros before an episode's first frame."""
+"""uint8 [E, 4, 84, 84], newest frame last; zeros before an episode's first frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What E environments answer to E actions.
+    """The result of one step in E environments.
 
     Attributes:
-        observations: uint8 [E, 4, 84, 84]. Where an episode ended it is the next one's first.
-        rewards: float32 [E], the game's own (unclipped).
+        observations: uint8 [E, 4, 84, 84]; after an episode's end, the next one's first.
+        rewards: float32 [E], unclipped.
         terminated: bool [E], the game is over.
-        truncated: bool [E], the time limit cut the game off.
-        final_observations: uint8 [E, 4, 84, 84], what was seen last, in the rows where an episode
-            ended (other rows are not to be read); None where none did.
+        truncated: bool [E], the time limit ended the game.
+        final_observations: uint8 [E, 4, 84, 84], the last observations of the episodes that ended;
+            other rows are undefined. None if no episode ended.
     """
 
     observations: Observations
@@ -33,7 +33,7 @@ class Step:
 
 
 class Environments(Protocol):
-    """E games of one kind, reset by themselves in the step in which they end."""
+    """E copies of one game; each restarts in the step in which it ends."""
 
     @property
     def num_envs(self) -> int:
@@ -42,22 +42,25 @@ class Environments(Protocol):
 
     @property
     def num_actions(self) -> int:
-        """Actions are the integers below this."""
+        """A; actions are in [0, A)."""
         ...
 
     def protocol(self) -> dict[str, Any]:
-        """Says how the game is played, for the log and the run folder."""
+        """Returns the preprocessing and rules, for the log and the evaluation report."""
         ...
 
     def reset(self, seed: int) -> Observations:
-        """Starts every game anew; environment i uses seed + i."""
+        """Restarts every game; environment i uses seed + i. Returns the first observations."""
         ...
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
-        """Plays one step in every game.
+        """Takes one step in every game.
+
+        Args:
+            actions: int64 [E].
 
         Raises:
-            ValueError: an action that the game does not have, or not E of them.
+            ValueError: an action out of range, or not E of them.
         """
         ...
 
@@ -67,9 +70,9 @@ class Environments(Protocol):
 
 
 def check_actions(actions: npt.NDArray[np.int64], num_envs: int, num_actions: int) -> None:
-    """Raises ValueError unless actions is [num_envs] of integers in [0, num_actions).
+    """Raises ValueError unless actions are [num_envs] integers in [0, num_actions).
 
-    ale-py must never see an invalid action: its worker thread dies of it and `recv` waits forever.
+    An invalid action kills ale-py's worker thread, and `recv` then waits forever.
     """
     if actions.shape != (num_envs,):
         raise ValueError(f"actions have shape {actions.shape}, not ({num_envs},)")

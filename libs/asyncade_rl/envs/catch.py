@@ -1,7 +1,7 @@
 """Catch: a ball falls, a paddle moves below it.
 
-Learned in seconds, so that a pipeline can be seen to learn where there is no time for Pong
-(Mnih et al. 2014, "Recurrent models of visual attention").
+Learned in seconds, for tests that have no time for Pong (Mnih et al. 2014, "Recurrent models of
+visual attention").
 
 Twelve rows and columns of 7x7 pixels. The ball falls one row a step from a random column; the
 paddle in the last row stays or moves by one. +1 for a catch, -1 for a miss, then a new ball.
@@ -43,25 +43,25 @@ class Catch:
         return num_actions(CATCH)
 
     def protocol(self) -> dict[str, Any]:
-        """Says how the game is played."""
+        """Returns the rules."""
         return {"game": CATCH, "screen": "84x84 grey, stack 4", "episode": f"{CELLS - 1} steps"}
 
     def reset(self, seed: int) -> Observations:
-        """Starts every game anew; the seed is of all games together."""
+        """Restarts every game; one seed serves all games together."""
         self._random = np.random.default_rng(seed)
-        self._begin(np.ones(self._num_envs, dtype=bool))
+        self._begin(np.arange(self._num_envs))
         return self._stack.copy()
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
-        """Plays one step in every game."""
+        """Takes one step in every game."""
         check_actions(actions, self._num_envs, self.num_actions)
         self._paddle = np.clip(self._paddle + actions - 1, 0, CELLS - 1)
         self._row += 1
-        self._see(np.zeros(self._num_envs, dtype=bool))
+        self._push_frames(np.arange(self._num_envs))
         ended = self._row == CELLS - 1
         caught = np.where(self._paddle == self._column, 1.0, -1.0)
         final = self._stack.copy() if ended.any() else None
-        self._begin(ended)
+        self._begin(np.flatnonzero(ended))
         return Step(
             observations=self._stack.copy(),
             rewards=np.where(ended, caught, 0.0).astype(np.float32),
@@ -73,23 +73,19 @@ class Catch:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _begin(self, which: npt.NDArray[np.bool_]) -> None:
-        count = int(which.sum())
-        if not count:
-            return
-        self._row[which] = 0
-        self._column[which] = self._random.integers(CELLS, size=count)
-        self._paddle[which] = self._random.integers(CELLS, size=count)
-        self._see(which, only=which)
+    def _begin(self, games: npt.NDArray[np.int64]) -> None:
+        """Starts new episodes in these games."""
+        self._row[games] = 0
+        self._column[games] = self._random.integers(CELLS, size=len(games))
+        self._paddle[games] = self._random.integers(CELLS, size=len(games))
+        self._stack[games] = 0
+        self._push_frames(games)
 
-    def _see(self, fresh: npt.NDArray[np.bool_], only: npt.NDArray[np.bool_] | None = None) -> None:
-        """Draws a frame onto the stack; fresh games see nothing before it."""
-        games = np.arange(self._num_envs) if only is None else np.flatnonzero(only)
+    def _push_frames(self, games: npt.NDArray[np.int64]) -> None:
+        """Draws the current frames of these games and pushes them onto their stacks."""
         cells = np.zeros((len(games), CELLS, CELLS), dtype=np.uint8)
         each = np.arange(len(games))
         cells[each, self._row[games], self._column[games]] = 255
         cells[each, CELLS - 1, self._paddle[games]] = 255
-        frames = cells.repeat(_PIXELS, axis=1).repeat(_PIXELS, axis=2)
         self._stack[games, :-1] = self._stack[games, 1:]
-        self._stack[np.flatnonzero(fresh), :-1] = 0
-        self._stack[games, -1] = frames
+        self._stack[games, -1] = cells.repeat(_PIXELS, axis=1).repeat(_PIXELS, axis=2)

@@ -1,1 +1,1 @@
-"""The actor: plays games by the newest weights and tells the learner what happened."""
+"""The actor: plays games with the newest weights and sends trajectories or gradients."""

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import structlog
@@ -26,13 +26,10 @@ from asyncade_rl.envs import Environments, make_environments
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
-from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
-
-WAIT_S: Final = 0.25
-"""Longest that one step blocks on a socket, and so the longest delay of a SIGTERM."""
 
 
 @dataclass(slots=True)

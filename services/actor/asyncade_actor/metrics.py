@@ -1,4 +1,4 @@
-"""All metrics of an actor. Documented in services/actor/README.md, which is tested against this."""
+"""The actor's metrics. The table in services/actor/README.md is generated from this module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATENCY_BUCKETS_S: Final = (
 
 
 class ActorMetrics:
-    """The metrics, registered where the caller wants them."""
+    """The metrics, registered in a given registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -32,25 +32,27 @@ class ActorMetrics:
         self.messages = counter("messages_sent_total", "Messages handed to ZeroMQ.", ("kind",))
         self.bytes_sent = counter("sent_bytes_total", "Bytes of those messages.")
         self.send_timeouts = counter(
-            "send_timeouts_total", "Attempts to send that no learner took in time."
+            "send_timeouts_total", "Sends that timed out; each is retried."
         )
-        self.weights_received = counter("weights_received_total", "Weights taken.")
+        self.weights_received = counter("weights_received_total", "Weights received and used.")
         self.weights_refused = counter(
-            "weights_refused_total", "Weights that could not be used.", ("reason",)
+            "weights_refused_total", "Weights refused, by reason.", ("reason",)
         )
         self.weights_timestamp = gauge(
-            "weights_last_received_timestamp_seconds", "Unix time of the last weights taken."
+            "weights_last_received_timestamp_seconds", "Unix time of the last weights used."
         )
         self.weights_latency = Histogram(
             "asyncade_actor_weights_latency_seconds",
-            "From the publication of weights to their use; by the clocks of both machines.",
+            "From publication of weights to their use; compares the clocks of both machines.",
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
         self.policy_version = gauge("policy_version", "Version of the weights in use.")
         self.connection_events = counter(
-            "connection_events_total", "Connects, disconnects, retries.", ("socket", "event")
+            "connection_events_total",
+            "Connects, disconnects and retries, by socket.",
+            ("socket", "event"),
         )
         self.stages = Stages(
-            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
+            counter("stage_seconds_total", "Time in the main loop, by stage.", ("stage",)), STAGES
         )

@@ -1,1 +1,1 @@
-"""The evaluator: plays whole games by the learner's weights and says how good they are."""
+"""The evaluator: plays whole games with the learner's weights and exports their returns."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -19,13 +19,10 @@ from asyncade_rl.evaluation import Chooser, Policy, Round
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
-from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
-
-WAIT_S: Final = 0.25
-"""Longest that one step blocks on the socket, and so the longest delay of a SIGTERM."""
 
 
 class Evaluator:

@@ -1,4 +1,4 @@
-"""All metrics of an evaluator. Documented in services/evaluator/README.md, tested against this."""
+"""The evaluator's metrics; services/evaluator/README.md has a table generated from this module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAGES: Final = ("wait", "weights", "play", "report")
 
 
 class EvaluatorMetrics:
-    """The metrics, registered where the caller wants them."""
+    """The metrics, registered in a given registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -23,21 +23,25 @@ class EvaluatorMetrics:
             return Gauge(f"asyncade_evaluator_{name}", text, registry=registry)
 
         ProcessCollector(registry=registry)
-        self.rounds = counter("rounds_total", "Rounds finished, each by one version of the policy.")
+        self.rounds = counter(
+            "rounds_total", "Rounds finished, each with one version of the weights."
+        )
         self.episodes = counter("episodes_total", "Games finished.")
         self.env_steps = counter("env_steps_total", "Env steps played.")
         self.return_mean = gauge("return_mean", "Mean return of the last round's games.")
         self.return_min = gauge("return_min", "Lowest return of the last round's games.")
         self.return_max = gauge("return_max", "Highest return of the last round's games.")
-        self.policy_version = gauge("policy_version", "Version that played the last round.")
+        self.policy_version = gauge("policy_version", "Version of the weights in the last round.")
         for unknown in (self.return_mean, self.return_min, self.return_max, self.policy_version):
-            unknown.set(math.nan)  # until a round is over; 0 would be a return
+            unknown.set(math.nan)  # until the first round ends; 0 would be a valid return
         self.weights_refused = counter(
-            "weights_refused_total", "Weights that could not be used.", ("reason",)
+            "weights_refused_total", "Weights refused, by reason.", ("reason",)
         )
         self.connection_events = counter(
-            "connection_events_total", "Connects, disconnects, retries.", ("socket", "event")
+            "connection_events_total",
+            "Connects, disconnects and retries, by socket.",
+            ("socket", "event"),
         )
         self.stages = Stages(
-            counter("stage_seconds_total", "Time of the main loop by stage.", ("stage",)), STAGES
+            counter("stage_seconds_total", "Time in the main loop, by stage.", ("stage",)), STAGES
         )

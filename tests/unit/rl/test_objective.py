@@ -12,7 +12,6 @@ from asyncade_rl.batch import Batch
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
-from asyncade_rl.returns import gae
 
 T, B, A = 6, 3, 4
 OBJECTIVE = Objective(
@@ -63,13 +62,21 @@ def batch() -> Batch:
     )
 
 
+def gae(rewards: Tensor, discounts: Tensor, values: Tensor, lambda_: float) -> Tensor:
+    """Generalised advantage estimates, [T, B], from values [T + 1, B]."""
+    errors = rewards + discounts * values[1:] - values[:-1]
+    for t in reversed(range(T - 1)):
+        errors[t] += discounts[t] * lambda_ * errors[t + 1]
+    return errors
+
+
 def test_on_policy_the_samples_are_gae(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
     log_probs, values = outputs
-    on_policy = dataclasses.replace(batch, behaviour_log_probs=log_probs)
+    on_policy = batch._replace(behaviour_log_probs=log_probs)
     samples = prepare(network, on_policy, OBJECTIVE)
-    expected = gae(batch.rewards, batch.discounts, values[:-1], values[-1], OBJECTIVE.lambda_)
+    expected = gae(batch.rewards, batch.discounts, values, OBJECTIVE.lambda_)
     close = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(samples.advantages.view(T, B), expected, **close)
     torch.testing.assert_close(samples.value_targets.view(T, B), values[:-1] + expected, **close)
@@ -96,7 +103,7 @@ def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
     unlikely, unlikelier = (
         prepare(
             network,
-            dataclasses.replace(batch, behaviour_log_probs=torch.full((T, B), log_prob)),
+            batch._replace(behaviour_log_probs=torch.full((T, B), log_prob)),
             OBJECTIVE,
         )
         for log_prob in (-30.0, -60.0)
@@ -104,7 +111,7 @@ def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
     assert torch.equal(unlikely.advantages, unlikelier.advantages)
     twice = dataclasses.replace(OBJECTIVE, rho_clip=2.0)
     behaviour = torch.full((T, B), -30.0)
-    more = prepare(network, dataclasses.replace(batch, behaviour_log_probs=behaviour), twice)
+    more = prepare(network, batch._replace(behaviour_log_probs=behaviour), twice)
     last = slice(B * (T - 1), None)  # there the advantage is a TD error, weighted once
     torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
 
@@ -128,7 +135,7 @@ def test_advantages_are_normalised_over_the_batch_and_not_over_minibatches(
 def test_without_vtrace_stale_data_are_taken_for_fresh(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
-    fresh = dataclasses.replace(batch, behaviour_log_probs=outputs[0])
+    fresh = batch._replace(behaviour_log_probs=outputs[0])
     expected = prepare(network, fresh, OBJECTIVE)
     off = prepare(network, batch, dataclasses.replace(OBJECTIVE, vtrace=False))
     on = prepare(network, batch, OBJECTIVE)

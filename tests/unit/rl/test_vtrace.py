@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncade_rl.returns import gae, n_step_returns
 from asyncade_rl.vtrace import vtrace
 
 Array = npt.NDArray[np.float64]
@@ -108,28 +107,62 @@ def test_the_data_span_both_thresholds() -> None:
         assert ((rhos > low) & (rhos < high)).sum() >= 3
 
 
+def gae_oracle(
+    rewards: Array, discounts: Array, values: Array, bootstrap_values: Array, lambda_: float
+) -> Array:
+    """GAE as its definition, the exponentially weighted mean of k-step advantages.
+
+    That is the left-hand side of Schulman et al.'s eq. 16, not the sum of TD errors on its right,
+    so it shares no step with the code. The longest return takes all the weight left over: with
+    lambda = 1 the result is A3C's n-step return minus the value. Inefficient on purpose.
+    """
+    next_values = np.vstack([values[1:], bootstrap_values[None]])
+    advantages = np.zeros((T, B))
+    for t, b in np.ndindex(T, B):
+        longest = T - t
+        for k in range(1, longest + 1):
+            weight = lambda_ ** (k - 1) * (1.0 if k == longest else 1.0 - lambda_)
+            k_step = np.prod(discounts[t : t + k, b]) * next_values[t + k - 1, b]
+            for i in range(k):
+                k_step += np.prod(discounts[t : t + i, b]) * rewards[t + i, b]
+            advantages[t, b] += weight * (k_step - values[t, b])
+    return advantages
+
+
 @pytest.mark.parametrize("lambda_", [0.0, 0.5, 0.95, 1.0])
 def test_on_policy_the_advantages_are_gae(lambda_: float) -> None:
-    inputs = on_policy()
+    inputs, data = on_policy(), unroll()
     actual = vtrace(**inputs, lambda_=lambda_)
-    expected = gae(
-        inputs["rewards"],
-        inputs["discounts"],
-        inputs["values"],
-        inputs["bootstrap_values"],
-        lambda_,
-    )
-    torch.testing.assert_close(actual.pg_advantages, expected)
-    torch.testing.assert_close(actual.vs, inputs["values"] + expected)
+    names = ("rewards", "discounts", "values", "bootstrap_values")
+    expected = gae_oracle(*(data[name] for name in names), lambda_)
+    np.testing.assert_allclose(actual.pg_advantages.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(actual.vs.numpy(), data["values"] + expected, atol=1e-12)
     assert torch.equal(actual.rhos, torch.ones(T, B, dtype=torch.float64))
 
 
 def test_on_policy_with_lambda_one_the_targets_are_n_step_returns() -> None:
-    inputs = on_policy()
-    torch.testing.assert_close(
-        vtrace(**inputs).vs,
-        n_step_returns(inputs["rewards"], inputs["discounts"], inputs["bootstrap_values"]),
+    actual = vtrace(
+        behaviour_log_probs=torch.zeros(3, 1),
+        target_log_probs=torch.zeros(3, 1),
+        rewards=torch.tensor([[1.0], [2.0], [3.0]]),
+        discounts=torch.tensor([[0.5], [0.0], [0.5]]),
+        values=torch.tensor([[5.0], [6.0], [7.0]]),
+        bootstrap_values=torch.tensor([8.0]),
     )
+    # 3 + 0.5 * 8; 2, the episode's last reward; 1 + 0.5 * 2.
+    assert actual.vs.tolist() == [[2.0], [2.0], [7.0]]
+    assert actual.vs.dtype == torch.float32
+
+
+def test_nothing_leaks_across_an_episode_boundary() -> None:
+    before = vtrace(**tensors(unroll()))
+    changed = tensors(unroll())
+    changed["rewards"][4:, 0] += 100.0  # unroll 0's first episode ends at step 3
+    changed["values"][4:, 0] += 100.0
+    after = vtrace(**changed | {"bootstrap_values": changed["bootstrap_values"] + 100.0})
+    for one, other in ((before.vs, after.vs), (before.pg_advantages, after.pg_advantages)):
+        assert torch.equal(one[:4, 0], other[:4, 0])
+        assert not torch.isclose(one[4:, 0], other[4:, 0]).any()
 
 
 def test_with_lambda_zero_each_step_sees_only_its_own_td_error() -> None:
@@ -166,10 +199,20 @@ def test_wrong_shapes_are_refused(name: str) -> None:
             vtrace(**inputs | {name: bad})
 
 
-def test_tensors_that_agree_on_a_wrong_rank_are_refused() -> None:
-    inputs = {name: tensor.unsqueeze(-1) for name, tensor in tensors(unroll()).items()}
-    with pytest.raises(ValueError, match=r"^behaviour_log_probs has shape \[9, 4, 1\], expected"):
+@pytest.mark.parametrize("shape", [(5,), (5, 3, 1), (0, 3)])
+def test_tensors_that_agree_on_a_wrong_rank_are_refused(shape: tuple[int, ...]) -> None:
+    inputs = {name: torch.zeros(shape) for name in unroll()}
+    inputs["bootstrap_values"] = torch.zeros(shape[1:])
+    with pytest.raises(ValueError, match=r"^behaviour_log_probs has shape .* expected \[T, B\]"):
         vtrace(**inputs)
+
+
+def test_the_message_names_the_tensor_and_both_shapes() -> None:
+    inputs = tensors(unroll())
+    with pytest.raises(ValueError, match=r"^values has shape \[9, 4, 1\], expected \[9, 4\]"):
+        vtrace(**inputs | {"values": torch.zeros(T, B, 1)})
+    with pytest.raises(ValueError, match=r"^bootstrap_values has shape \[4, 1\], expected \[4\]"):
+        vtrace(**inputs | {"bootstrap_values": torch.zeros(B, 1)})
 
 
 log_probs = st.floats(-200.0, 0.0, width=32)
