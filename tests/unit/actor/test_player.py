@@ -173,7 +173,7 @@ def test_the_network_is_shown_what_is_written_down() -> None:
     assert [shown[0] for shown in judge.shown] == [
         [0, 0, 0, 10],
         [0, 0, 10, 11],
-        [0, 0, 0, 13],  # 12 was the ended game's last, and seen by nobody
+        [0, 0, 0, 13],  # 12 was the ended game's last, and not observed
         [0, 0, 13, 14],
     ]
 

@@ -1,4 +1,4 @@
-"""The evaluator's loop, one step at a time, against a learner that is these tests."""
+"""The evaluator's loop, one step at a time; the tests play the learner."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
+import builders
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.codec import encode
-from asyncade_proto.messages import Weights
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.network import make_network
@@ -35,7 +35,7 @@ class Games(Catch):
 
 
 class Rig:
-    """An evaluator, and the learner's side of what it hears."""
+    """An evaluator, and the learner's end of its socket."""
 
     def __init__(self, episodes: int = 3, envs: int = 2) -> None:
         broadcast = MemoryBroadcast()
@@ -64,15 +64,13 @@ class Rig:
         return self.games[-1]
 
     def publish(self, version: int, run: int = 1, **changes: Any) -> None:
-        weights = Weights(
-            run=run,
-            policy_version=version,
-            model=fingerprint(self.network),
-            assignment=ASSIGNMENT,
-            received={},
-            safetensors=to_safetensors(self.network),
-        )
-        self.publisher.publish(encode(dataclasses.replace(weights, **changes)))
+        plain = {
+            "run": run,
+            "policy_version": version,
+            "model": fingerprint(self.network),
+            "safetensors": to_safetensors(self.network),
+        }
+        self.publisher.publish(encode(builders.weights(**plain | changes)))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"asyncade_evaluator_{name}", labels)
@@ -98,7 +96,7 @@ def test_it_waits_for_weights_and_says_so() -> None:
     assert rig.health.ready
 
 
-def test_a_round_is_played_by_one_version_and_exported() -> None:
+def test_a_round_is_played_with_one_version_and_exported() -> None:
     rig = Rig(episodes=3, envs=2)
     rig.publish(4)
     rig.evaluator.step()

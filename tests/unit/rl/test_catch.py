@@ -104,7 +104,7 @@ def test_the_only_reward_comes_at_the_end_and_says_whether_it_was_caught() -> No
 
 
 def test_optimal_play_always_wins() -> None:
-    """From any column to any column there is time, or nobody could learn it."""
+    """From any column to any other, or the game could not be learned."""
     catch = Catch(512)
     observations = catch.reset(0)
     total = 0.0

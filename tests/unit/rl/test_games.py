@@ -31,7 +31,7 @@ def test_a_known_game_has_its_actions() -> None:
     ("asked", "meant"),
     [("pongg", "pong"), ("Pong", "pong"), ("spaceinvaders", "space_invaders"), ("cach", "catch")],
 )
-def test_an_unknown_game_is_told_the_nearest(asked: str, meant: str) -> None:
+def test_an_unknown_game_gets_a_suggestion(asked: str, meant: str) -> None:
     with pytest.raises(UnknownGameError, match=rf"'{asked}'; did you mean {meant}\b"):
         num_actions(asked)
 

@@ -84,7 +84,7 @@ def test_making_a_seeded_network_leaves_torchs_own_generator_out_of_it() -> None
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_an_unknown_name_is_told_what_there_is() -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'large'.*small, nature"):
         make_network(A, "large")
 
@@ -151,7 +151,7 @@ def test_held_parameters_serve_inference_and_nothing_else(precision: Precision) 
     network.hold_for_inference()
     copy_into(network.state_dict(), other.state_dict())
     with torch.inference_mode():
-        assert not torch.equal(network(frames)[0], other(frames)[0])  # it has to be told
+        assert not torch.equal(network(frames)[0], other(frames)[0])  # until it holds the new ones
     assert torch.equal(network(frames)[0], other(frames)[0])
     logits, _ = network(frames)
     logits.sum().backward()  # gradients flow to the parameters themselves
