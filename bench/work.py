@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from asyncade_learner.phases import Trainer, learning_phase
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
@@ -21,10 +22,10 @@ from asyncade_actor.player import Header, Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.phases import Trainer, learning_phase
-from asyncade_learner.settings import LearnerSettings, Mode
+from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Upstream, Weights
+from asyncade_rl.choices import Mode
 from asyncade_rl.devices import fastest_precision, prepare_processor
 from asyncade_rl.envs import Step, make_environments
 from asyncade_rl.games import num_actions

@@ -1,6 +1,6 @@
-"""The two modes, actor's side: what is sent upstream, and when it is computed.
+"""The two modes, actor's half: what an actor sends, and when it plays and computes it.
 
-The learner's side is `asyncade_learner.modes`, with classes of the same names.
+The learner's half is `asyncade_learner.modes`, with classes of the same names.
 """
 
 from __future__ import annotations
