@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncade_cli.compare_report import MODES, modes_table, report, seeds_of, spreads_of
-from asyncade_cli.outcome import FinishedRun, read_finished, read_json, read_rows
+from asyncade_cli.outcome import FinishedRun, read_finished
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, train
-from asyncade_runtime.run_folder import RunFolderError, write_atomically
+from asyncade_runtime.run_folder import RunFolder, RunFolderError, read_json, write_atomically
 from asyncade_runtime.settings import load
 
 _COMPLETE: Final = ("target", "max_env_steps", "max_minutes")  # `ended_by` of a complete run
@@ -102,8 +102,8 @@ def plan(
     for seed, mode in itertools.product(settings.seeds, MODES):
         root, minutes = out / f"{mode}-seed-{seed}", settings.minutes()
         resume = any(root.glob("checkpoints/*.safetensors"))
-        if resume and minutes is not None and (rows := read_rows(root)):
-            minutes = max(minutes - rows[-1].get("seconds", 0.0) / 60, 1e-3)
+        if resume and minutes is not None and (row := RunFolder(root).last_metrics()):
+            minutes = max(minutes - row.get("seconds", 0.0) / 60, 1e-3)
         flags = {
             "--mode": mode,
             "--game": settings.game,
@@ -122,7 +122,7 @@ def plan(
 
 def is_complete(root: Path) -> bool:
     """Returns whether the run in a folder reached its target or used up its budget."""
-    return (read_json(root / "summary.json") or {}).get("ended_by") in _COMPLETE
+    return (RunFolder(root).read_summary() or {}).get("ended_by") in _COMPLETE
 
 
 def _train_all(planned: Mapping[Path, TrainSettings], environ: Mapping[str, str]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,38 +117,11 @@ def read_finished(root: Path) -> FinishedRun:
     Raises:
         RunFolderError: the folder holds no run, or an unfinished one.
     """
-    summary, rows = read_json(root / "summary.json"), read_rows(root)
+    folder = RunFolder(root)
+    summary, rows = folder.read_summary(), folder.read_metrics()
     if summary is None or not rows:
         raise RunFolderError(
             f"{root} holds no finished run (summary.json and rows in metrics.jsonl): check the"
             f" path, wait, or finish the run with: asyncade train --resume --run-dir {root}"
         )
     return FinishedRun(root, summary, rows)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Returns a JSON object, None if there is no such file.
-
-    Raises:
-        RunFolderError: the file cannot be read.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); repair or remove it") from error
-    return content if isinstance(content, dict) else None
-
-
-def read_rows(root: Path) -> list[dict[str, Any]]:
-    """Returns the rows of metrics.jsonl; skips a line cut off when its process was killed."""
-    try:
-        lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows

@@ -82,14 +82,14 @@ def choose_folder(settings: TrainSettings) -> RunFolder:
             raise RunFolderError(
                 f"{root} has no checkpoint to resume from; start again without --resume"
             )
-        return folder
+        return RunFolder.create(root)
     time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
     if any(root.glob("checkpoints/*.safetensors")):
         raise RunFolderError(
             f"{root} already holds a run: add --resume to continue it, or choose another --run-dir"
         )
-    return RunFolder(root)
+    return RunFolder.create(root)
 
 
 def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSettings:

@@ -66,13 +66,10 @@ def append_whole(path: Path, data: bytes) -> None:
 
 
 class RunFolder:
-    """The files of one run.
+    """The files of one run. Constructing it touches no file.
 
     Args:
-        root: created with its subfolders if missing.
-
-    Raises:
-        RunFolderError: the folder cannot be created.
+        root: the folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -86,17 +83,25 @@ class RunFolder:
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
         self._lock = root / ".lock"
+
+    @staticmethod
+    def create(root: Path) -> RunFolder:
+        """Creates the folder and its subfolders where they are missing.
+
+        Raises:
+            RunFolderError: a folder cannot be created.
+        """
+        folder = RunFolder(root)
         try:
-            for folder in (self.checkpoints, self.tensorboard, self.logs):
-                folder.mkdir(parents=True, exist_ok=True)
+            for one in (folder.checkpoints, folder.tensorboard, folder.logs):
+                one.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFolderError(
-                f"{root} cannot be created ({error}); choose another one"
-            ) from error
+            raise RunFolderError(f"cannot create {root} ({error}); choose another one") from error
+        return folder
 
     @staticmethod
     def existing(root: Path) -> RunFolder:
-        """Opens an existing run.
+        """Opens an existing run, without writing to it.
 
         Raises:
             RunFolderError: the folder holds no run.
@@ -131,7 +136,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Returns all sections of config.json; empty before the first `write_config`."""
-        return _read(self._config) or {}
+        return read_json(self._config) or {}
 
     def write_config(self, section: str, values: Mapping[str, Any]) -> None:
         """Sets one section of config.json and keeps the others.
@@ -157,7 +162,7 @@ class RunFolder:
         """
         try:
             return _rows(self._metrics.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def last_metrics(self) -> dict[str, Any] | None:
@@ -186,7 +191,7 @@ class RunFolder:
 
     def read_summary(self) -> dict[str, Any] | None:
         """Returns summary.json, or None while the run has not ended."""
-        return _read(self._summary)
+        return read_json(self._summary)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json.
@@ -202,7 +207,7 @@ class RunFolder:
 
     def read_endpoints(self) -> dict[str, Any] | None:
         """Returns the running learner's addresses, or None."""
-        return _read(self._endpoints)
+        return read_json(self._endpoints)
 
     def write_endpoints(self, endpoints: Mapping[str, Any]) -> None:
         """Writes the learner's addresses.
@@ -251,13 +256,18 @@ def _rows(lines: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the object in a JSON file; None if the file is missing.
+
+    Raises:
+        RunFolderError: the file cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path} is not valid JSON: {error}; repair or remove it") from error
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}); repair or remove it") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} is not a JSON object; repair or remove it")
     return content

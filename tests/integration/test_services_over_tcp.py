@@ -101,7 +101,7 @@ def learning(
                 LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
                 inbox=inbox,
                 publisher=publisher,
-                folder=RunFolder(run_dir),
+                folder=RunFolder.create(run_dir),
                 metrics=LearnerMetrics(registry),
                 health=health,
             )

@@ -79,7 +79,7 @@ def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Lear
         LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
         inbox=HastyInbox(queue),
         publisher=broadcast.publisher(),
-        folder=RunFolder(run_dir),
+        folder=RunFolder.create(run_dir),
         metrics=LearnerMetrics(CollectorRegistry()),
         health=Health(60.0),
     )
@@ -125,7 +125,7 @@ def curve(run_dir: Path, seed: int) -> list[tuple[int, float | None, float | Non
     with playing(run_dir, envs=4, mode="data", seed=seed, **small) as turns:
         for _ in zip(range(40), turns, strict=False):
             pass
-    rows = RunFolder(run_dir).read_metrics()
+    rows = RunFolder.create(run_dir).read_metrics()
     return [(row["updates"], row["mean_return_100"], row.get("loss_total")) for row in rows]
 
 
@@ -168,7 +168,7 @@ def stale_play(run_dir: Path, seed: int, budget: int, **settings: Any) -> Progre
             progress = learner.progress
             if progress.reached(TARGET) or progress.env_steps >= budget:
                 break
-    rows = RunFolder(run_dir).read_metrics()
+    rows = RunFolder.create(run_dir).read_metrics()
     lags = {row["policy_lag_mean"] for row in rows if row["policy_version"] > 2 * LAG}
     assert lags == {float(LAG)}
     assert not any(row["messages_dropped"] for row in rows)

@@ -38,7 +38,7 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     threads = settings.threads(available_cores())
     prepare_processor(threads)
     about = _about(settings, threads)
-    folder = RunFolder(settings.run_dir)
+    folder = RunFolder.create(settings.run_dir)
     service.stack.enter_context(folder.claimed())
     folder.remove_endpoints()
     inbox, publisher = service.stack.enter_context(

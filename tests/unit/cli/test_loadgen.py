@@ -67,7 +67,7 @@ class Rig:
             LearnerSettings(**settings | learner),
             inbox=HastyInbox(self.queue),
             publisher=broadcast.publisher(),
-            folder=RunFolder(run_dir),
+            folder=RunFolder.create(run_dir),
             metrics=LearnerMetrics(self.registry),
             health=Health(60.0),
         )

@@ -26,7 +26,7 @@ PASSED = {"target_env_steps": 380_000, "target_seconds": 360.0}
 
 
 def folder_with(root: Path, *rows: dict[str, Any]) -> RunFolder:
-    folder = RunFolder(root)
+    folder = RunFolder.create(root)
     folder.write_config("learner", {"mode": "data", "game": "pong", "seed": 3, "target": 18.0})
     for row in rows:
         folder.append_metrics(row)

@@ -28,7 +28,7 @@ def given(*arguments: str) -> TrainSettings:
 
 def a_run(root: Path, *, checkpoint: bool = True, **settings: object) -> RunFolder:
     """Makes a folder as a training leaves it."""
-    folder = RunFolder(root)
+    folder = RunFolder.create(root)
     written = TrainSettings(**settings, run_dir=root).model_dump(mode="json")
     folder.write_config("train", written)
     if checkpoint:
@@ -157,7 +157,7 @@ def test_settings_of_another_release_are_ignored(here: Path) -> None:
 
 
 def test_a_run_of_a_bare_learner_can_be_resumed(here: Path) -> None:
-    folder = RunFolder(here / "bare")
+    folder = RunFolder.create(here / "bare")
     folder.write_config("learner", {"game": "catch"})
     assert resumed_settings(given("--resume", "--game=catch"), folder).game == "catch"
 

@@ -101,7 +101,7 @@ def test_the_last_action_and_any_number_of_environments_are_fine() -> None:
 class Rig:
     def __init__(self, run_dir: Path) -> None:
         self.registry, self.progress, self.roster = CollectorRegistry(), Progress(), Roster()
-        run_log = RunLog(RunFolder(run_dir), 0)
+        run_log = RunLog(RunFolder.create(run_dir), 0)
         telemetry = Telemetry(LearnerMetrics(self.registry), self.progress, run_log, None, Mock())
         self.intake = Intake(RULES, self.roster, telemetry)
 

@@ -71,7 +71,7 @@ class Rig:
 
     def __init__(self, run_dir: Path, **settings: Any) -> None:
         self.clock = Clock()
-        self.folder = RunFolder(run_dir)
+        self.folder = RunFolder.create(run_dir)
         self.queue, self.broadcast = MemoryQueue(capacity=64), MemoryBroadcast()
         self.registry = CollectorRegistry()
         self.health = Health(stall_seconds=60.0, clock=self.clock)
@@ -768,7 +768,7 @@ def test_resuming_needs_something_to_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
 def test_a_folder_without_a_checkpoint_is_a_new_run(tmp_path: Path, resume: str) -> None:
-    RunFolder(tmp_path).append_metrics({"env_steps": 0})  # of a run that died young
+    RunFolder.create(tmp_path).append_metrics({"env_steps": 0})  # of a run that died young
     rig = Rig(tmp_path, resume=resume)
     assert rig.learner.progress.env_steps == 0
     assert rig.folder.read_metrics() == []

@@ -47,7 +47,7 @@ def shown(folder: Path, name: str = "updates") -> list[int]:
 
 
 def test_what_lies_beyond_the_resumed_checkpoint_is_hidden(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder.create(tmp_path / "run")
     report(folder, "0-killed", 0, 16, 32, 48)
     assert shown(folder.tensorboard) == [16, 32, 48]
     report(folder, "1-resumed", 16, 40, 64)
@@ -55,14 +55,14 @@ def test_what_lies_beyond_the_resumed_checkpoint_is_hidden(tmp_path: Path) -> No
 
 
 def test_a_run_that_starts_anew_hides_what_was_before_its_first_checkpoint(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder.create(tmp_path / "run")
     report(folder, "0-killed", 0, 16, 32)
     report(folder, "1-anew", 0, 20)
     assert shown(folder.tensorboard) == [20]
 
 
 def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder.create(tmp_path / "run")
     metrics, progress = LearnerMetrics(CollectorRegistry()), Progress()
     telemetry = Telemetry(metrics, progress, RunLog(folder, 0), None, Mock())
     for progress.env_steps in (16, 32, 48, 64):
@@ -76,7 +76,7 @@ def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
 
 
 def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunFolder.create(tmp_path)
     run_log = RunLog(folder, 0)
     run_log.append({"env_steps": 16, "loss": 1.0})
     (path,) = folder.tensorboard.iterdir()
@@ -89,7 +89,7 @@ def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_row_that_had_no_room_does_not_spoil_the_next(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder.create(tmp_path / "run")
     folder.append_metrics({"env_steps": 16})
     with room_for(len('{"env_steps": 16}\n') + 5), pytest.raises(OSError, match="No space"):
         folder.append_metrics({"env_steps": 32})

@@ -11,12 +11,12 @@ from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "runs" / "one")
+    return RunFolder.create(tmp_path / "runs" / "one")
 
 
 def test_the_folder_is_made_with_its_parts(folder: RunFolder) -> None:
     assert {path.name for path in folder.root.iterdir()} == {"checkpoints", "tensorboard", "logs"}
-    RunFolder(folder.root)  # and may be there already
+    RunFolder.create(folder.root)  # and may be there already
 
 
 def test_an_existing_run_has_a_config(folder: RunFolder) -> None:
@@ -33,7 +33,7 @@ def test_looking_for_a_run_makes_none(tmp_path: Path) -> None:
 
 
 def test_one_learner_at_a_time_has_the_folder(folder: RunFolder) -> None:
-    other = RunFolder(folder.root)
+    other = RunFolder.create(folder.root)
     with folder.claimed():
         with (
             pytest.raises(RunFolderError, match="another learner"),
