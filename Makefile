@@ -30,9 +30,9 @@ train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 
 test: check  ## check, then all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-fast: setup  ## tests without containers and service processes: under three minutes
-	$(BIN)/python -m pytest --ignore tests/e2e --ignore tests/contract/test_compose_images.py \
-		-m "not processes" $(ARGS)
+test-fast: setup  ## unit, contract and integration tests, no containers: under three minutes
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not processes" \
+		--ignore tests/contract/test_compose_images.py $(ARGS)
 
 check: setup  ## lint, types, import rules, generated tables
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ def conduct(
         extra: returns further content of a run's entry.
     """
     threads = load(LearnerSettings, [f"--mode={asked.mode}"], {}).threads(available_cores())
-    result = about(module, seed=asked.seed, torch_threads=threads)
+    result = about(module, seed=wanted[0]["seed"], torch_threads=threads)
     result |= {"settings": {**settings, "episodes": asked.episodes}}
     result["runs"] = entries = _kept(name, asked.machine, result)
     folder = Path(asked.runs or tempfile.mkdtemp(prefix="asyncade-bench-"))

@@ -76,7 +76,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = options("games", __doc__)
+    parser = options("games", __doc__, one_run=False)
     options_of_runs(parser, episodes=30)
     parser.set_defaults(max_env_steps=400_000)
     parser.add_argument("--games", default="breakout,freeway,boxing")

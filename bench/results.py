@@ -22,7 +22,7 @@ RESULTS: Final = ROOT / "bench/results"
 
 
 def options(
-    module: str, description: str | None, seconds: float | None = None
+    module: str, description: str | None, seconds: float | None = None, *, one_run: bool = True
 ) -> argparse.ArgumentParser:
     """Returns a parser with the options that benchmarks have in common.
 
@@ -30,14 +30,16 @@ def options(
         module: module of the benchmark.
         description: its docstring.
         seconds: default of ``--seconds``; None for a benchmark without it.
+        one_run: add ``--seed`` and ``--game``.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, default=1, help="seed of games and weights")
-    parser.add_argument("--game", default="pong", help="ALE game id")
+    if one_run:
+        parser.add_argument("--seed", type=int, default=1, help="seed of games and weights")
+        parser.add_argument("--game", default="pong", help="ALE game id")
     if seconds is not None:
         parser.add_argument("--seconds", type=float, default=seconds, help="per measurement")
     parser.add_argument("--machine", default=machine(), help="folder of results/ to write to")

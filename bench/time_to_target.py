@@ -71,9 +71,10 @@ def table(result: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = options("time_to_target", __doc__)
+    parser = options("time_to_target", __doc__, one_run=False)
     options_of_runs(parser, episodes=100)
     parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser.add_argument("--game", default="pong")
     parser.add_argument("--target", type=float, help="default: the game's own")
     parser.add_argument("--actors", type=int, help="default: as in asyncade train")
     asked = parser.parse_args()
