@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncade_learner.settings import Mode
+from asyncade_rl.choices import Mode
 from asyncade_runtime.allocator import keep_freed_memory
 from bench.pieces import Pieces
 

@@ -19,9 +19,9 @@ import zmq
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from asyncade_cli.markdown import table as markdown
-from asyncade_learner.settings import Mode
 from asyncade_proto.codec import encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
+from asyncade_rl.choices import Mode
 from asyncade_runtime.transport import keys as curve
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from bench.harness import Clock, timings

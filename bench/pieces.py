@@ -21,11 +21,13 @@ from asyncade_actor.unroll import Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.phases import Trainer, learning_phase
-from asyncade_learner.settings import LearnerSettings, Mode
+from asyncade_learner.modes import make_mode
+from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.trainer import Trainer
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Assignment, Request, Trajectory, UInt8, Upstream, Weights
 from asyncade_rl.batch import batch_of
+from asyncade_rl.choices import Mode
 from asyncade_rl.devices import fastest_precision, prepare_processor
 from asyncade_rl.envs import Step, make_environments
 from asyncade_rl.games import num_actions
@@ -146,17 +148,17 @@ class Pieces:
         of one gradient of every actor, and an optimiser step.
         """
         stages = LearnerMetrics(CollectorRegistry()).stages
-        phase = learning_phase(Trainer(self._network(), self.settings, stages))
+        mode = make_mode(Trainer(self._network(), self.settings, stages))
         turn = itertools.cycle(self.messages)
         taken = 0
-        while not phase.enough(self.actors):
-            phase.add(next(turn))
+        while not mode.enough(self.actors):
+            mode.add(next(turn))
             taken += 1
 
         def run() -> None:
-            phase.improve(1.0)
+            mode.improve(1.0)
             for _ in range(taken):
-                phase.add(next(turn))
+                mode.add(next(turn))
 
         return Piece(run, taken * self.env_steps_per_message)
 

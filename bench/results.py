@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from asyncade_learner.settings import Mode
+from asyncade_rl.choices import Mode
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import source_commit, write_atomically
 

@@ -19,7 +19,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from asyncade_cli.markdown import table as markdown
-from asyncade_learner.settings import Mode
+from asyncade_rl.choices import Mode
 from asyncade_runtime.cores import available_cores
 from bench.harness import timings
 from bench.pieces import Pieces

@@ -16,8 +16,8 @@ from typing import Any
 import msgpack
 
 from asyncade_cli.markdown import table as markdown
-from asyncade_learner.settings import Mode
 from asyncade_proto.codec import encode
+from asyncade_rl.choices import Mode
 from bench.pieces import Pieces
 from bench.results import MODES, options, record
 
