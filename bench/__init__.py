@@ -1,1 +1,1 @@
-"""Measures this machine and this project on it; see README.md. Run from the repository's root."""
+"""Benchmarks; README.md says what each one measures."""

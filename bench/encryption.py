@@ -1,193 +1,141 @@
-"""What CURVE costs: processor time and latency of each kind of message, plain and encrypted.
+"""Latency and CPU time of each kind of message, plain and encrypted with CURVE.
 
 python -m bench.encryption [--seconds 2] [--seed 1] [--game pong]
 
 Messages go over loopback TCP through the services' own sockets, one at a time. Both ends are in
-this process, so its CPU time is that of both, with ZeroMQ's threads.
+one process, so its CPU time is that of both ends and of ZeroMQ's threads.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import zmq
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from asyncade_cli.markdown import table as markdown
+from asyncade_proto.codec import encode
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
-from asyncade_runtime.transport.keys import (
-    ACTOR,
-    LEARNER,
-    ActorKeys,
-    LearnerKeys,
-    authenticating,
-    load_actor_keys,
-    load_learner_keys,
-    make_keys,
-)
+from asyncade_rl.choices import Mode
+from asyncade_runtime.transport import keys as curve
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
-from bench.report import about, command_line, markdown_table, write_result
+from bench.harness import Clock, timings
+from bench.result_files import MODES, options, record
+from bench.unit_costs import Work
 
-ADDRESS = "tcp://127.0.0.1:*"
-TIMEOUT_S = 10.0
-Keys = tuple[LearnerKeys, ActorKeys] | None
-
-
-@contextmanager
-def upstream(context: zmq.SyncContext, keys: Keys) -> Iterator[Callable[[bytes], bool]]:
-    """Yields what sends a frame from an actor to a learner and waits until it is there."""
-    inbox = ZmqInbox(context, ADDRESS, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys and keys[0])
-    outbox = ZmqOutbox(context, inbox.endpoint, keys=keys and keys[1])
-    try:
-        yield lambda frame: outbox.send(frame, TIMEOUT_S) and inbox.receive(TIMEOUT_S) is not None
-    finally:
-        outbox.close()
-        inbox.close()
+ADDRESS: Final = "tcp://127.0.0.1:*"
+TIMEOUT_S: Final = 10.0
+CLOCKS: Final[dict[Clock, str]] = {
+    "perf_counter": "latency_seconds",
+    "process_time": "cpu_seconds",
+}
 
 
-@contextmanager
-def downstream(context: zmq.SyncContext, keys: Keys) -> Iterator[Callable[[bytes], bool]]:
-    """Yields what publishes a frame and waits until a subscriber has it."""
-    publisher = ZmqPublisher(context, ADDRESS, keys=keys and keys[0])
-    subscriber = ZmqSubscriber(
-        context, publisher.endpoint, max_message_bytes=MAX_MESSAGE_BYTES, keys=keys and keys[1]
-    )
-
-    def send(frame: bytes) -> bool:
-        publisher.publish(frame)
-        return subscriber.latest(TIMEOUT_S) is not None
-
-    try:
+@pytest.fixture(params=["plain", "encrypted"])
+def send(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, bytes], bool]]:
+    """A function that sends a message ``up`` or as ``weights`` and waits until it has arrived."""
+    server = client = None
+    if request.param == "encrypted":
+        curve.make_keys(tmp_path)
+        server = curve.load_learner_keys(tmp_path / curve.LEARNER)
+        client = curve.load_actor_keys(tmp_path / curve.ACTOR)
+    size = MAX_MESSAGE_BYTES
+    with ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        stack.enter_context(curve.authenticating(context, server))
+        inbox = stack.enter_context(
+            closing(ZmqInbox(context, ADDRESS, max_message_bytes=size, keys=server))
+        )
+        publisher = stack.enter_context(closing(ZmqPublisher(context, ADDRESS, keys=server)))
+        outbox = stack.enter_context(closing(ZmqOutbox(context, inbox.endpoint, keys=client)))
+        subscriber = stack.enter_context(
+            closing(ZmqSubscriber(context, publisher.endpoint, max_message_bytes=size, keys=client))
+        )
         while not publisher.welcome_joiners():
             subscriber.latest(0.01)
-        yield send
-    finally:
-        subscriber.close()
-        publisher.close()
+
+        def send_and_receive(way: str, frame: bytes) -> bool:
+            if way == "up":
+                return outbox.send(frame, TIMEOUT_S) and inbox.receive(TIMEOUT_S) is not None
+            publisher.publish(frame)
+            return subscriber.latest(TIMEOUT_S) is not None
+
+        yield send_and_receive
 
 
-def cost(send: Callable[[bytes], bool], frame: bytes, seconds: float) -> dict[str, float]:
-    """Returns CPU seconds and median latency of one message."""
-    assert send(frame)  # the connection is made, and buffers are there
-    latencies: list[float] = []
-    cpu, ends = time.process_time(), time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        since = time.perf_counter()
-        assert send(frame)
-        latencies.append(time.perf_counter() - since)
-    return {
-        "cpu_seconds": (time.process_time() - cpu) / len(latencies),
-        "latency_seconds": statistics.median(latencies),
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", ["up", "weights"])
+def bench_message(
+    benchmark: BenchmarkFixture,
+    request: pytest.FixtureRequest,
+    send: Callable[[str, bytes], bool],
+    work: Work,
+    mode: Mode,
+    way: str,
+) -> None:
+    pieces = work(mode)
+    frame = encode(pieces.messages[0] if way == "up" else pieces.weights_message())
+    benchmark.extra_info |= {
+        "mode": mode,
+        "way": way,
+        "kind": request.node.callspec.params["send"],
+        "bytes": len(frame),
+        "env_steps_per_message": pieces.env_steps_per_message,
     }
-
-
-def messages(game: str, seed: int) -> dict[str, tuple[bytes, bytes, float]]:
-    """Returns for each mode a message up, a weights message, and env steps for one of each."""
-    from asyncade_cli.replay import record_messages
-    from asyncade_proto.codec import encode
-    from asyncade_rl.games import num_actions
-    from asyncade_rl.network import make_network
-    from asyncade_rl.params import fingerprint, to_safetensors
-    from bench.work import Workshop, weights_message
-
-    found = {}
-    for mode in ("data", "gradients"):
-        shop = Workshop("gradients" if mode == "gradients" else "data", game, seed)
-        (message, *_) = record_messages(
-            shop.assignment, game=game, envs=shop.envs, count=1, seed=seed
-        )
-        network = make_network(num_actions(game), shop.settings.network, seed)
-        weights = encode(
-            weights_message(to_safetensors(network), fingerprint(network), shop.assignment, {})
-        )
-        found[mode] = (encode(message), weights, shop.env_steps_per_message)
-    return found
+    assert benchmark(send, way, frame)
 
 
 def measure(game: str, seed: int, seconds: float) -> dict[str, Any]:
-    """Returns costs by mode, message and whether it was encrypted."""
-    frames = messages(game, seed)
-    found: dict[str, Any] = {
-        mode: {"env_steps_per_message": steps} for mode, (_, _, steps) in frames.items()
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        make_keys(Path(folder))
-        pair = (load_learner_keys(Path(folder) / LEARNER), load_actor_keys(Path(folder) / ACTOR))
-        for name, keys in (("plain", None), ("encrypted", pair)):
-            with zmq.Context() as context, authenticating(context, keys and keys[0]):
-                for mode, (up, weights, _) in frames.items():
-                    with upstream(context, keys) as send:
-                        found[mode].setdefault("up", {"bytes": len(up)})[name] = cost(
-                            send, up, seconds
-                        )
-                    with downstream(context, keys) as send:
-                        found[mode].setdefault("weights", {"bytes": len(weights)})[name] = cost(
-                            send, weights, seconds
-                        )
-    return found
+    """Returns latency and CPU time by mode, message, and whether it was encrypted."""
+    modes: dict[str, Any] = {mode: {"up": {}, "weights": {}} for mode in MODES}
+    for clock, quantity in CLOCKS.items():
+        (found,) = timings("encryption", seconds, game=game, seed=seed, clock=clock)
+        for one in found:
+            mode = modes[one["mode"]]
+            mode["env_steps_per_message"] = one["env_steps_per_message"]
+            mode[one["way"]]["bytes"] = one["bytes"]
+            mode[one["way"]].setdefault(one["kind"], {})[quantity] = one["seconds"]
+    return modes
 
 
 def added_per_env_step(mode: Mapping[str, Any]) -> float:
-    """Returns the CPU seconds that encryption adds to an env step, of all processes together.
+    """Returns the CPU seconds that encryption adds to an env step, in all processes together.
 
-    For each message up an actor takes one weights message: batches and updates are of one message
-    of every actor.
+    An actor receives one weights message for each message that it sends.
     """
     added = sum(
-        mode[part]["encrypted"]["cpu_seconds"] - mode[part]["plain"]["cpu_seconds"]
-        for part in ("up", "weights")
+        mode[way]["encrypted"]["cpu_seconds"] - mode[way]["plain"]["cpu_seconds"]
+        for way in ("up", "weights")
     )
     return float(added / mode["env_steps_per_message"])
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Returns the Markdown table."""
-    head = ["mode", "message", "kB", "latency ms, plain", "encrypted", "CPU ms, plain"]
-    head += ["encrypted", "adds to an env step, CPU µs"]
+    """Returns latency and CPU time of both modes as a Markdown table."""
+    header = ["mode", "message", "kB", "latency ms, plain", "encrypted", "CPU ms, plain"]
+    header += ["encrypted", "added per env step, CPU µs"]
     rows: list[list[object]] = []
     for name, mode in result["modes"].items():
-        for part in ("up", "weights"):
-            plain, encrypted = mode[part]["plain"], mode[part]["encrypted"]
-            rows.append(
-                [
-                    name,
-                    {"up": "trajectory" if name == "data" else "gradient"}.get(part, part),
-                    mode[part]["bytes"] / 1000,
-                    plain["latency_seconds"] * 1e3,
-                    encrypted["latency_seconds"] * 1e3,
-                    plain["cpu_seconds"] * 1e3,
-                    encrypted["cpu_seconds"] * 1e3,
-                    added_per_env_step(mode) * 1e6 if part == "weights" else None,
-                ]
-            )
-    return markdown_table(head, rows)
+        for way in ("up", "weights"):
+            kinds = [mode[way][kind] for kind in ("plain", "encrypted")]
+            message = {"data": "trajectory", "gradients": "gradient"}[name]
+            cells = [kind[quantity] * 1e3 for quantity in CLOCKS.values() for kind in kinds]
+            added = added_per_env_step(mode) * 1e6 if way == "weights" else None
+            label = message if way == "up" else way
+            rows.append([name, label, mode[way]["bytes"] / 1000, *cells, added])
+    return markdown(header, rows)
 
 
-def run(seconds: float, game: str, seed: int, command: str) -> dict[str, Any]:
-    """Measures, writes encryption.json, prints the table."""
-    result = about(command, seed=seed, torch_threads=1) | {
-        "game": game,
-        "modes": measure(game, seed, seconds),
-    }
-    write_result("encryption", result)
-    print(table(result), flush=True)
-    return result
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.encryption", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each kind of message")
-    parser.add_argument("--game", default="pong")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(argv)
-    run(asked.seconds, asked.game, asked.seed, command_line("encryption", argv))
+def main() -> int:
+    """Runs the benchmark; returns the exit code."""
+    asked = options("encryption", __doc__, seconds=2.0).parse_args()
+    modes = measure(asked.game, asked.seed, asked.seconds)
+    record("encryption", "encryption", asked, {"modes": modes}, table)
     return 0
 
 

@@ -1,162 +1,86 @@
-"""What `asyncade train` reaches, in both modes, against the ceiling of this machine.
+"""Rate and efficiency of `asyncade train` in both modes, against the ceiling of this machine.
 
-And data mode once more with actors that play ahead: by default they wait for the learner.
+python -m bench.pipeline [--seconds 45] [--seed 1] [--game pong]
 
-python -m bench.pipeline [--seconds 45] [--seed 1] [--game pong] [--modes data,gradients]
-
-The ceiling is measured before, between and after the runs: of one minute, it is worth little.
+Data mode runs a second time with actors that play ahead instead of waiting for new weights. Unit
+costs are measured before, between and after the runs, because the speed of a shared machine drifts.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from asyncade_runtime.cores import learner_threads
-from bench import ceiling, scrape
-from bench.report import MODES, about, command_line, markdown_table, write_result
-from bench.runs import (
-    START_TIMEOUT_S,
-    WatchedRun,
-    efficiency,
-    rate_between,
-    settled_training,
-)
-
-NEVER: Final = 1e9
-"""A target that no game reaches: the run goes on until it is stopped."""
+from asyncade_cli.markdown import table as markdown
+from asyncade_runtime.cores import available_cores, learner_threads
+from bench import scrape, unit_costs
+from bench.result_files import MODES, options, record
+from bench.runs import NEVER, Training, rate_between, training
 
 AHEAD: Final = {
     "ASYNCADE_LEARNER_MESSAGES_IN_FLIGHT": "2",
     "ASYNCADE_LEARNER_TORCH_THREADS": "1",
 }
-"""Data mode with nobody waiting: actors play the next unroll while the learner trains.
-
-By default they take turns, so that all data are of the present weights. What that costs in rate is
-the difference between the two."""
+"""Settings under which actors play the next unroll while the learner trains."""
 
 LATENCY: Final = "asyncade_actor_weights_latency_seconds"
 LAG: Final = "asyncade_learner_policy_lag_versions"
 
+_SETTLE_S: Final = 5.0
+"""Time after the first update that is not measured."""
+
 
 def measure(
-    mode: str,
-    seconds: float,
-    game: str,
-    seed: int,
-    *,
-    environment: Mapping[str, str] | None = None,
+    mode: str, seconds: float, game: str, seed: int, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Trains for a while and returns what the part after calibration was like."""
-    arguments = {"mode": mode, "game": game, "seed": seed, "target": NEVER}
-    with settled_training(arguments, environment) as (run, first):
-        before = histograms(run)
-        wait = seconds + START_TIMEOUT_S
-        last = run.wait_for_row(first["seconds"] + seconds, wait, trained=True)
-        after = histograms(run)
+    """Trains, and returns the figures of `seconds` seconds after calibration."""
+    flags = {"mode": mode, "game": game, "seed": seed, "target": NEVER}
+    with training(flags, environment) as run:
+        started = run.wait_for_row()
+        first = run.wait_for_row(started["seconds"] + _SETTLE_S)
+        before = _histograms(run)
+        last = run.wait_for_row(first["seconds"] + seconds)
+        latency, lag = (new - old for new, old in zip(_histograms(run), before, strict=True))
     return {
-        "env_steps_per_second": rate_between(first, last),
+        "env_steps_per_second": rate_between(first, last, "env_steps"),
+        "updates_per_second": rate_between(first, last, "updates"),
         "seconds": last["seconds"] - first["seconds"],
-        "env_steps": last["env_steps"] - first["env_steps"],
-        "updates_per_second": (last["updates"] - first["updates"])
-        / (last["seconds"] - first["seconds"]),
         "bytes_per_env_step": last["bytes_per_env_step"],
         "messages_dropped": last["messages_dropped"] - first["messages_dropped"],
         "messages_lost": last["messages_lost"] - first["messages_lost"],
         "learner_stage_shares": last["stage_shares"],
-        **distributions(before, after),
+        "policy_lag_counts": scrape.counts(lag),
+        "weights_latency_seconds": {"median": scrape.quantile(latency, 0.5)},
     }
 
 
-def histograms(run: WatchedRun) -> dict[str, dict[float, float]]:
-    """Returns the histograms of interest by page; those that a service has not are left out."""
-    pages = [(LATENCY, page) for page in run.actor_pages()]
-    learner = run.learner_page()
-    if learner is not None:
-        pages.append((LAG, learner))
-    found: dict[str, dict[float, float]] = {}
-    for name, page in pages:
-        try:
-            histogram = scrape.histogram(scrape.read_page(page), name)
-        except OSError:
-            continue  # an actor that was started again has another port
-        if histogram is not None:
-            found[f"{name} {page}"] = histogram
-    return found
+def _histograms(run: Training) -> tuple[scrape.Histogram, scrape.Histogram]:
+    """Returns weights latency and policy lag of all updates so far."""
+    latency = scrape.histogram(run.actor_pages(), LATENCY)
+    return latency, scrape.histogram([run.endpoints()["metrics"]], LAG)
 
 
-def distributions(
-    before: Mapping[str, Mapping[float, float]], after: Mapping[str, Mapping[float, float]]
-) -> dict[str, Any]:
-    """Returns policy lag and weights latency between two readings; None where there is none."""
-
-    def of(name: str) -> dict[float, float] | None:
-        return scrape.together(
-            scrape.since(before.get(key), histogram)
-            for key, histogram in after.items()
-            if key.startswith(f"{name} ")
-        )
-
-    lag, latency = of(LAG), of(LATENCY)
-    return {
-        "policy_lag_counts": scrape.counts(lag) if lag else None,
-        "weights_latency_seconds": {
-            "median": scrape.quantile(latency, 0.5),
-            "p95": scrape.quantile(latency, 0.95),
-            "counts": scrape.counts(latency),
-        }
-        if latency
-        else None,
-    }
-
-
-def against(modes: Mapping[str, dict[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the modes with their efficiency, and the ratio between them."""
-    found: dict[str, Any] = {
-        "modes": {
-            mode: held_against(measured, best["modes"][mode]) for mode, measured in modes.items()
-        },
-        "gradients_over_data": None,
-    }
-    if {"data", "gradients"} <= modes.keys():
-        found["gradients_over_data"] = efficiency(
-            modes["gradients"]["env_steps_per_second"], modes["data"]["env_steps_per_second"]
-        )
-    return found
-
-
-def held_against(measured: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
-    """Returns what was measured, with the mode's ceilings and the parts of them it reaches."""
+def with_efficiency(measured: Mapping[str, Any], ceilings: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the figures of a mode with its ceilings and the parts of them that it reaches."""
     rate = measured["env_steps_per_second"]
     return {
         **measured,
-        "ceiling": limits["ceiling"],
-        "ceiling_all_cores_busy": limits["ceiling_all_cores_busy"],
-        "efficiency": efficiency(rate, limits["ceiling"]),
-        "efficiency_all_cores_busy": efficiency(rate, limits["ceiling_all_cores_busy"]),
+        "ceiling": ceilings["ceiling"],
+        "ceiling_all_cores_busy": ceilings["ceiling_all_cores_busy"],
+        "efficiency": rate / ceilings["ceiling"],
+        "efficiency_all_cores_busy": rate / ceilings["ceiling_all_cores_busy"],
     }
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Returns the Markdown table."""
-    head = [
-        "mode",
-        "env steps/s",
-        "ceiling",
-        "efficiency",
-        "with all cores busy",
-        "bytes per env step",
-        "policy lag",
-        "weights latency, median ms",
-    ]
-    rows = []
-    measured = dict(result["modes"])
-    if ahead := result.get("ahead"):
-        measured["data, actors ahead"] = ahead
-    for mode, found in measured.items():
-        latency = found["weights_latency_seconds"]
+    """Returns the figures as a Markdown table, one row per run."""
+    header = ["mode", "env steps/s", "ceiling", "efficiency", "with all cores busy"]
+    header += ["bytes per env step", "policy lag", "weights latency, median ms"]
+    rows: list[list[object]] = []
+    ahead = {"data, actors ahead": result["ahead"]} if "ahead" in result else {}
+    for mode, found in (result["modes"] | ahead).items():
+        latency = found["weights_latency_seconds"]["median"]
         rows.append(
             [
                 mode,
@@ -165,64 +89,36 @@ def table(result: Mapping[str, Any]) -> str:
                 found["efficiency"],
                 found["efficiency_all_cores_busy"],
                 found["bytes_per_env_step"],
-                shown_counts(found["policy_lag_counts"]),
-                (latency and latency["median"] is not None and latency["median"] * 1000) or None,
+                _shares(found["policy_lag_counts"]),
+                None if latency is None else latency * 1000,
             ]
         )
-    text = markdown_table(head, rows)
-    ratio = result["gradients_over_data"]
-    return text + (f"\ngradients over data: {ratio:.2f}\n" if ratio is not None else "")
+    return markdown(header, rows)
 
 
-def shown_counts(counts: Mapping[str, float] | None) -> str | None:
-    """Returns a distribution as shares, such as ``1: 96%, 2: 4%``."""
-    if not counts:
-        return None
+def _shares(counts: Mapping[str, float]) -> str:
     total = sum(counts.values())
-    return ", ".join(f"{bound}: {100 * count / total:.0f}%" for bound, count in counts.items())
+    return ", ".join(f"{versions}: {count / total:.0%}" for versions, count in counts.items())
 
 
-def run(
-    seconds: float,
-    ceiling_seconds: float,
-    game: str,
-    seed: int,
-    command: str,
-    modes: Sequence[str] = MODES,
-) -> dict[str, Any]:
-    """Measures, writes ceiling.json and pipeline.json, prints their tables."""
-    turns = [ceiling.measure(ceiling_seconds, game, seed)]
-
-    def in_turn(mode: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-        found = measure(mode, seconds, game, seed, environment=environment)
-        turns.append(ceiling.measure(ceiling_seconds, game, seed))
-        return found
-
-    measured = {mode: in_turn(mode) for mode in modes}
-    ahead = in_turn("data", AHEAD) if "data" in modes else None
-    best = ceiling.report(turns, game, seed, command)
-    header = about(command, seed=seed, torch_threads=learner_threads(best["cores"]))
-    result = header | {"game": game} | against(measured, best)
-    if ahead:
-        result["ahead"] = held_against(ahead, best["modes"]["data"])
-    write_result("pipeline", result)
-    print(table(result), flush=True)
-    return result
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=45.0, help="watched, in each mode")
-    parser.add_argument(
-        "--ceiling-seconds", type=float, default=2.0, help="as in bench.ceiling, each time"
-    )
-    parser.add_argument("--modes", default="data,gradients")
-    parser.add_argument("--game", default="pong")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(argv)
-    command, modes = command_line("pipeline", argv), asked.modes.split(",")
-    run(asked.seconds, asked.ceiling_seconds, asked.game, asked.seed, command, modes)
+def main() -> int:
+    """Runs the benchmark; returns the exit code."""
+    parser = options("pipeline", __doc__, seconds=45.0)
+    parser.add_argument("--piece-seconds", type=float, default=1.0, help="as in bench.unit_costs")
+    asked = parser.parse_args()
+    game, seed = asked.game, asked.seed
+    turns = [unit_costs.measure(asked.piece_seconds, game, seed)]
+    runs: dict[str, dict[str, Any]] = {}
+    for name, mode, environment in (*((m, m, {}) for m in MODES), ("ahead", "data", AHEAD)):
+        runs[name] = measure(mode, asked.seconds, game, seed, environment)
+        turns.append(unit_costs.measure(asked.piece_seconds, game, seed))
+    best = unit_costs.with_ceilings(turns)
+    record("pipeline", "unit-costs", asked, {"modes": best}, unit_costs.table)
+    content = {
+        "modes": {mode: with_efficiency(runs[mode], best[mode]) for mode in MODES},
+        "ahead": with_efficiency(runs["ahead"], best["data"]),
+    }
+    record("pipeline", "pipeline", asked, content, table, learner_threads(available_cores()))
     return 0
 
 

@@ -1,91 +1,61 @@
-"""Reads /metrics pages: histograms, their differences and quantiles."""
+"""Reads histograms from /metrics pages."""
 
 from __future__ import annotations
 
 import math
 import urllib.request
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
-Histogram: TypeAlias = Mapping[float, float]
-"""Upper bound of a bucket (``le``, the last one infinite) to the observations at or below it."""
+Histogram: TypeAlias = Counter[float]
+"""Upper bound of a bucket (``le``, the last one infinite) to observations at or below it."""
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S: Final = 5.0
 
 
-def read_page(url: str) -> str:
-    """Returns a page's text.
+def histogram(urls: Iterable[str], name: str) -> Histogram:
+    """Returns the sum of a histogram over pages and labels.
 
-    Raises:
-        OSError: nobody answers.
+    Pages that do not answer are left out: an actor that restarted has another address.
     """
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-        text: str = answer.read().decode()
-    return text
+    found: Histogram = Counter()
+    for url in urls:
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+                text = answer.read().decode()
+        except OSError:
+            continue
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == f"{name}_bucket":
+                    found[float(sample.labels["le"])] += int(sample.value)
+    return found
 
 
-def histogram(text: str, name: str) -> dict[float, float] | None:
-    """Returns a histogram of a page, all its label sets together; None if the page has none."""
-    found: dict[float, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == f"{name}_bucket":
-                bound = float(sample.labels["le"])
-                found[bound] = found.get(bound, 0.0) + sample.value
-    return dict(sorted(found.items())) or None
+def quantile(buckets: Histogram, q: float) -> float | None:
+    """Returns a quantile in the unit of the bounds, linear within a bucket, as Prometheus does.
 
-
-def since(before: Histogram | None, after: Histogram) -> dict[float, float]:
-    """Returns the observations made between two readings of one histogram."""
-    return {bound: count - (before or {}).get(bound, 0.0) for bound, count in after.items()}
-
-
-def together(histograms: Iterable[Histogram]) -> dict[float, float] | None:
-    """Returns the sum of histograms with the same buckets; None of none."""
-    total: dict[float, float] = {}
-    for one in histograms:
-        for bound, count in one.items():
-            total[bound] = total.get(bound, 0.0) + count
-    return dict(sorted(total.items())) or None
-
-
-def quantile(buckets: Histogram | None, q: float) -> float | None:
-    """Returns a quantile, in the unit of the bounds, linear within a bucket as Prometheus does.
-
-    Args:
-        buckets: cumulative.
-        q: in [0, 1].
-
-    Returns:
-        None without observations. In the last, unbounded bucket its lower bound, which is then
-        only the least that it can be.
+    None without observations. In the unbounded bucket, the highest finite bound.
     """
-    if not buckets:
-        return None
-    bounds = sorted(buckets)
-    total = buckets[bounds[-1]]
-    if total <= 0:
-        return None
-    rank = q * total
-    lower, below = 0.0, 0.0
-    for bound in bounds:
-        count = buckets[bound]
-        if count >= rank and count > below:
-            if math.isinf(bound):
-                return lower
-            return lower + (bound - lower) * (rank - below) / (count - below)
+    rank = q * max(buckets.values(), default=0.0)
+    lower = below = 0.0
+    for bound, count in sorted(buckets.items()):
+        if rank > 0 and count >= rank:
+            share = (rank - below) / (count - below)
+            return lower if math.isinf(bound) else lower + (bound - lower) * share
         lower, below = bound, count
-    return lower
+    return None
 
 
-def counts(buckets: Histogram) -> dict[str, float]:
-    """Returns how many observations fell into each bucket that has any, by its upper bound."""
-    found: dict[str, float] = {}
-    below = 0.0
-    for bound in sorted(buckets):
-        if buckets[bound] > below:
-            found[f"{bound:g}"] = buckets[bound] - below
-        below = max(below, buckets[bound])
+def counts(buckets: Histogram) -> dict[str, int]:
+    """Returns the observations in each bucket that has any, by upper bound."""
+    found: dict[str, int] = {}
+    below = 0
+    for bound, count in sorted(buckets.items()):
+        if count > below:
+            found[f"{bound:g}"] = count - below
+        below = count
     return found

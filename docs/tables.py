@@ -1,10 +1,10 @@
-"""Writes tables of settings and metrics into the documents, or checks that they are there.
+"""Writes tables of settings and metrics into the documents, or checks that they are up to date.
 
     python docs/tables.py            write them
     python docs/tables.py --check    exit with 1 and name the file if one is out of date
 
-The code is the one home of these facts: settings classes say what can be set, metrics classes what
-is measured. A table stands between a line `<!-- table: NAME -->` and a line `<!-- end -->`.
+Settings classes and metrics classes are the source of these facts. A table is between a line
+`<!-- table: NAME -->` and a line `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
+from asyncade_cli.markdown import table
 from asyncade_cli.settings import (
     CompareSettings,
     EvalSettings,
@@ -46,13 +47,18 @@ def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
     """Returns a Markdown table of the metrics that `make` registers."""
     registry = CollectorRegistry()
     make(registry)
-    rows = ["| Metric | Type | Meaning |", "|---|---|---|"]
-    for metric in sorted(registry.collect(), key=lambda m: m.name):
-        if metric.name.startswith("process_"):
-            continue
-        suffix = "_total" if metric.type == "counter" else ""
-        rows.append(f"| `{metric.name}{suffix}` | {metric.type} | {metric.documentation} |")
-    return "\n".join(rows) + "\n"
+    return table(
+        ["Metric", "Type", "Meaning"],
+        [
+            [
+                f"`{metric.name}{'_total' * (metric.type == 'counter')}`",
+                metric.type,
+                metric.documentation,
+            ]
+            for metric in sorted(registry.collect(), key=lambda metric: metric.name)
+            if not metric.name.startswith("process_")
+        ],
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -73,7 +79,7 @@ MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", r
 
 
 def with_tables(text: str) -> str:
-    """Returns the text with every marked table as the code has it now."""
+    """Returns the text with every marked table as the code has it."""
     return MARKED.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
 
 

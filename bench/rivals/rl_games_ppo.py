@@ -1,4 +1,4 @@
-"""rl_games PPO on EnvPool's Pong, by its packaged ppo_pong_envpool.yaml.
+"""rl_games PPO on EnvPool's Pong, with its packaged ppo_pong_envpool.yaml.
 
 Run by `run.py` with the Python of .venvs/rl-games.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import rl_games
 import torch
 import yaml
-from meter import CapReachedError, Meter, parser, report
+from meter import Meter, TimeIsUpError, parser
 from rl_games.common import vecenv
 from rl_games.common.algo_observer import DefaultAlgoObserver
 from rl_games.envs.envpool import Envpool
@@ -24,15 +24,15 @@ UNREACHABLE = 22.0  # Pong ends at 21
 
 
 class MeasuredEnvpool(Envpool):
-    """rl_games' own EnvPool adapter, watched."""
+    """rl_games' own EnvPool adapter, which passes games to the meter."""
 
     meter: Meter
 
     def step(self, action: Any) -> Any:
-        """Steps, notes finished games, and stops the run at the cap."""
+        """Steps all games, and stops the training when it is due."""
         self.meter.start()
         if self.meter.due:
-            raise CapReachedError
+            raise TimeIsUpError
         observations, rewards, dones, infos = super().step(action)
         for index in np.flatnonzero(dones):  # scores: whole games, unclipped
             self.meter.game(infos["scores"][index])
@@ -40,20 +40,20 @@ class MeasuredEnvpool(Envpool):
 
 
 class MeasuredObserver(DefaultAlgoObserver):
-    """Tells the meter of each epoch: one rollout and its four passes."""
+    """Passes each epoch, one rollout and its four passes, to the meter."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__()
         self._meter = meter
 
     def after_print_stats(self, frame: int, epoch_num: int, total_time: float) -> None:
-        """Called by rl_games when an epoch is over."""
+        """Counts an epoch; rl_games calls this after each one."""
         super().after_print_stats(frame, epoch_num, total_time)
         self._meter.iteration(epoch_num * self.algo.batch_size)
 
 
 def settings(asked: Any) -> dict[str, Any]:
-    """Returns the packaged settings with our differences (named in rivals.py)."""
+    """Returns the packaged settings with the differences that README.md lists."""
     packaged: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
     params = packaged["params"]
     params["seed"] = asked.seed
@@ -71,28 +71,18 @@ def settings(asked: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Trains until the cap and prints the result."""
+    """Trains until the time limit and prints the result."""
     asked = parser(__doc__).parse_args()
-    meter = MeasuredEnvpool.meter = Meter(asked.minutes * 60, asked.target)
+    meter = MeasuredEnvpool.meter = Meter(asked.minutes * 60)
     vecenv.register("ENVPOOL", lambda name, actors, **rest: MeasuredEnvpool(name, actors, **rest))
 
     runner = Runner(MeasuredObserver(meter))
-    used = settings(asked)
-    runner.load(used)
-    with contextlib.suppress(CapReachedError):
+    runner.load(settings(asked))
+    with contextlib.suppress(TimeIsUpError):
         runner.run({"train": True})
-    config = used["params"]["config"]
-    report(
-        meter,
+    meter.report(
         packages=["rl-games", "envpool", "torch", "gymnasium", "numpy"],
         torch_threads=torch.get_num_threads(),
-        settings={
-            "num_envs": config["num_actors"],
-            "horizon_length": config["horizon_length"],
-            "minibatch_size": config["minibatch_size"],
-            "mini_epochs": config["mini_epochs"],
-            "envpool_threads": asked.threads,
-        },
     )
 
 

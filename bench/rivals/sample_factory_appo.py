@@ -1,12 +1,13 @@
 """Sample Factory's asynchronous PPO (APPO) on Pong.
 
-Rollout workers, a policy worker and a learner are processes of their own; the settings are the
-documentation's "better parameters", with as many rollout workers as there are cores.
+Rollout workers, a policy worker and a learner are separate processes. The settings are the
+documentation's "better parameters", with one rollout worker per core.
 Run by `run.py` with the Python of .venvs/sample-factory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import ale_py  # noqa: F401  registers the games; spawned workers import this file again
 import gymnasium
 import numpy as np
-from meter import Meter, parser, report
+from meter import Meter, parser
 from sample_factory.algo.runners.runner import AlgoObserver, Runner
 from sample_factory.algo.utils.misc import EPISODIC, ExperimentStatus
 from sample_factory.envs.env_utils import register_env
@@ -38,7 +39,7 @@ BETTER_PARAMETERS = {
 
 
 class FirstStepNoted(gymnasium.Wrapper):  # type: ignore[misc, type-arg]
-    """Writes down when the first env step was made, in whichever worker that was."""
+    """Records the time of the first env step in any worker."""
 
     def __init__(self, env: Any, note: Path) -> None:
         super().__init__(env)
@@ -46,45 +47,42 @@ class FirstStepNoted(gymnasium.Wrapper):  # type: ignore[misc, type-arg]
         self._noted = False
 
     def step(self, action: Any) -> Any:
-        """Steps."""
+        """Steps the game."""
         if not self._noted:
             self._noted = True
-            try:
-                with self._note.open("x") as file:
-                    file.write(repr(time.monotonic()))  # one clock for all processes of a machine
-            except FileExistsError:
-                pass  # another environment was first
+            with contextlib.suppress(FileExistsError), self._note.open("x") as file:
+                file.write(repr(time.monotonic()))  # one clock for all processes of a machine
         return self.env.step(action)
 
 
 def note_of(train_dir: str) -> Path:
-    """Returns the file that says when training began."""
+    """Returns the file with the time of the first env step."""
     return Path(train_dir) / "first-step"
 
 
 def make_env(name: str, cfg: Any, env_config: Any, render_mode: str | None = None) -> Any:
-    """Returns Sample Factory's own Atari environment, noted."""
+    """Returns Sample Factory's own Atari environment inside `FirstStepNoted`."""
     return FirstStepNoted(
         make_atari_env(name, cfg, env_config, render_mode), note_of(cfg.train_dir)
     )
 
 
 class Measured(AlgoObserver):  # type: ignore[misc]
-    """Feeds the meter, and ends the training when it is due."""
+    """Passes iterations and games to the meter, and ends training."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 
     def on_init(self, runner: Runner) -> None:
-        """Asks to be told of finished games."""
+        """Registers for the statistics of finished games."""
         runner.register_episodic_stats_handler(self._episodes)
 
     def on_training_step(self, runner: Runner, training_iteration_since_resume: int) -> None:
-        """Called after each training iteration of the learner."""
+        """Counts an iteration; called after each one of the learner."""
         self._meter.start(float(note_of(runner.cfg.train_dir).read_text()))
         self._meter.iteration(runner.env_steps[POLICY])
         if self._meter.due:
-            runner.cfg.train_for_env_steps = 0  # looked at right after this call
+            runner.cfg.train_for_env_steps = 0  # Sample Factory reads it right after this call
 
     def _episodes(self, runner: Runner, message: dict[str, Any], policy: int) -> None:
         for _, key, value in iterate_recursively(message[EPISODIC]):
@@ -94,7 +92,7 @@ class Measured(AlgoObserver):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Trains until the cap and prints the result."""
+    """Trains until the time limit and prints the result."""
     asked = parser(__doc__).parse_args()
     register_env("atari_pong", make_env)
     fixed = {
@@ -108,9 +106,8 @@ def main() -> None:
         "num_workers": asked.threads,
     }
     cfg = parse_atari_args([f"--{k}={v}" for k, v in {**fixed, **BETTER_PARAMETERS}.items()])
-    note_of(cfg.train_dir).unlink(missing_ok=True)
 
-    meter = Meter(asked.minutes * 60, asked.target)
+    meter = Meter(asked.minutes * 60)
     cfg, runner = make_runner(cfg)
     runner.register_observer(Measured(meter))
     status = runner.init()
@@ -118,17 +115,9 @@ def main() -> None:
         status = runner.run()
     if status != ExperimentStatus.SUCCESS:
         raise SystemExit(f"Sample Factory ended with status {status}")
-    report(
-        meter,
+    meter.report(
         packages=["sample-factory", "torch", "gymnasium", "ale-py", "numpy"],
         torch_threads=1,  # Sample Factory sets it in each of its processes
-        settings={
-            "num_envs": asked.threads * BETTER_PARAMETERS["num_envs_per_worker"],
-            "num_workers": asked.threads,
-            "num_batches_per_epoch": cfg.num_batches_per_epoch,
-            "num_epochs": cfg.num_epochs,
-            **BETTER_PARAMETERS,
-        },
     )
 
 

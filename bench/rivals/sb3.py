@@ -5,39 +5,36 @@ Run by `run.py` with the Python of .venvs/sb3.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import ale_py
 import gymnasium
-import numpy as np
 import torch
-from meter import Meter, parser, report
+from meter import Meter, parser
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
-PUBLISHED_LENGTH = 10_000_000  # env steps; PPO's schedules end here, so it is kept under any cap
-CHECK_SECONDS = 5.0
+PUBLISHED_LENGTH = 10_000_000  # env steps; PPO's schedules depend on it, so it is kept
 
 
 def linear(start: float) -> Callable[[float], float]:
-    """Returns the zoo's `lin_` schedule: from `start` down to 0."""
+    """Returns the zoo's `lin_` schedule, from `start` down to 0."""
     return lambda remaining: remaining * start
 
 
 class Measured(BaseCallback):
-    """Feeds the meter, and ends the training when it is due."""
+    """Passes iterations and games to the meter, and ends training."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__()
         self._meter = meter
 
     def _on_rollout_start(self) -> None:
-        # Called before each rollout, so after each update but the first call, which has none.
+        # Called before each rollout: except for the first call, an update has just been made.
         if self.num_timesteps:
             self._meter.iteration(self.num_timesteps)
         else:
@@ -48,31 +45,6 @@ class Measured(BaseCallback):
             if "episode" in info:  # by the Monitor inside AtariWrapper: whole games, unclipped
                 self._meter.game(info["episode"]["r"])
         return not self._meter.due
-
-
-def make_envs(kind: str, num_envs: int, seed: int) -> Any:
-    """Returns the zoo's environments: AtariWrapper and a stack of 4."""
-    vec_env_cls = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[kind]
-    envs = make_atari_env("PongNoFrameskip-v4", n_envs=num_envs, seed=seed, vec_env_cls=vec_env_cls)
-    return VecFrameStack(envs, n_stack=4)
-
-
-def env_rate(kind: str, num_envs: int, seed: int) -> float:
-    """Plays at random for a few seconds; returns env steps/s.
-
-    SB3 alternates between environments and network, so the kind that steps faster alone is also
-    the one that trains faster.
-    """
-    envs = make_envs(kind, num_envs, seed)
-    actions = np.random.default_rng(seed)
-    envs.reset()
-    start, steps = time.monotonic(), 0
-    while time.monotonic() - start < CHECK_SECONDS:
-        envs.step(actions.integers(envs.action_space.n, size=num_envs))
-        steps += num_envs
-    rate = steps / (time.monotonic() - start)
-    envs.close()
-    return rate
 
 
 def make_model(algo: str, envs: Any, seed: int) -> A2C | PPO:
@@ -95,35 +67,25 @@ def make_model(algo: str, envs: Any, seed: int) -> A2C | PPO:
 
 
 def main() -> None:
-    """Trains until the cap and prints the result."""
+    """Trains until the time limit and prints the result."""
     options = parser(__doc__)
     options.add_argument("--algo", choices=["a2c", "ppo"], required=True)
-    options.add_argument("--vec-env", choices=["faster", "dummy", "subproc"], default="faster")
     asked = options.parse_args()
 
     gymnasium.register_envs(ale_py)
     torch.set_num_threads(asked.threads)
     num_envs = {"a2c": 16, "ppo": 8}[asked.algo]
-    rates = {}
-    kind = asked.vec_env
-    if kind == "faster":
-        rates = {name: env_rate(name, num_envs, asked.seed) for name in ("dummy", "subproc")}
-        kind = max(rates, key=lambda name: rates[name])
-
-    envs = make_envs(kind, num_envs, asked.seed)
+    games = make_atari_env(
+        "PongNoFrameskip-v4", n_envs=num_envs, seed=asked.seed, vec_env_cls=DummyVecEnv
+    )
+    envs = VecFrameStack(games, n_stack=4)
     model = make_model(asked.algo, envs, asked.seed)
-    meter = Meter(asked.minutes * 60, asked.target)
+    meter = Meter(asked.minutes * 60)
     model.learn(PUBLISHED_LENGTH, callback=Measured(meter))
     envs.close()
-    report(
-        meter,
+    meter.report(
         packages=["stable-baselines3", "torch", "gymnasium", "ale-py", "numpy"],
         torch_threads=torch.get_num_threads(),
-        settings={
-            "num_envs": num_envs,
-            "vec_env": kind,
-            "random_play_env_steps_per_second": {k: round(v) for k, v in rates.items()},
-        },
     )
 
 

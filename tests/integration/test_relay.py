@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import zmq
-from bench.tcp_bytes import bytes_sent_from
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.actor import Actor
@@ -36,6 +35,7 @@ from asyncade_runtime.transport.zmq_sockets import (
     ZmqPublisher,
     ZmqSubscriber,
 )
+from integration.tcp_bytes import bytes_sent_from
 from integration.transports import DEADLINE_S, eventually, when_free
 
 ANY = "tcp://127.0.0.1:*"

@@ -1,4 +1,4 @@
-"""What this process has sent from a listening TCP port, as the kernel counts it."""
+"""Bytes that this process has sent from a listening TCP port, counted by the kernel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SETTLED_S: Final = 0.2
 
 
 def bytes_sent_from(endpoint: str) -> int:
-    """Returns the bytes on all its open connections, once nothing more is acknowledged.
+    """Returns the bytes acknowledged on all open connections of an endpoint, once they are stable.
 
     Args:
-        endpoint: of a bound socket, such as ``tcp://127.0.0.1:5556``.
+        endpoint: endpoint of a bound socket, such as ``tcp://127.0.0.1:5556``.
     """
     port, before = int(endpoint.rpartition(":")[2]), -1
     while True:
@@ -36,7 +36,7 @@ def _connections_from(port: int) -> Iterator[socket.socket]:
                 continue
             one = socket.socket(fileno=os.dup(int(name.name)))
         except OSError:
-            continue  # gone
+            continue  # closed meanwhile
         with one:
             if one.family == socket.AF_INET and one.getsockname()[1] == port:
                 yield one
