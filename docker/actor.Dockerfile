@@ -40,7 +40,7 @@ COPY --from=actor /opt/actor /opt/asyncade
 COPY docker/healthcheck.py /opt/asyncade/
 ENV PATH=/opt/asyncade/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    ASYNCADE_ACTOR_METRICS_HOST=0.0.0.0
+    ASYNCADE_ACTOR_METRICS_HOST=::
 USER 10001:10001
 EXPOSE 9102
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=5 \

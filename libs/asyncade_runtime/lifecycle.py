@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -106,7 +108,8 @@ def serve_http(
     answer 200, or 503 with the reason. Other paths are 404.
 
     Args:
-        host: address to listen on: ``0.0.0.0`` in a container, ``127.0.0.1`` on a laptop.
+        host: address to listen on: ``::`` in a container, which is IPv6 and IPv4, ``127.0.0.1`` on
+            a laptop.
         port: TCP port; 0 picks a free one.
         registry: metrics of this process.
         health: read at every probe.
@@ -120,7 +123,7 @@ def serve_http(
         pages = _Pages(registry, health)
 
     try:
-        return HttpServer(_Server((host, port), Handler))
+        return HttpServer(_server(host, port, Handler))
     except (OSError, OverflowError) as error:
         cure = f"choose another port with {setting} (0 picks a free one)"
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
@@ -148,6 +151,18 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """Listens on IPv4, IPv6, or with ``::`` on both; without IPv6 ``::`` is IPv4 only."""
+    if ":" not in host:
+        return _Server((host, port), handler)
+    try:
+        return _ServerV6((host, port), handler)
+    except OSError as error:
+        if host != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _Server(("0.0.0.0", port), handler)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -161,6 +176,14 @@ class _Server(ThreadingHTTPServer):
         if isinstance(sys.exception(), ConnectionError | TimeoutError):
             return  # the client hung up: not an error of the service
         super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Pages:
@@ -206,7 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815  the name that http.server calls
 
     def log_message(self, format: str, *args: object) -> None:
         """Suppresses the log line per probe and scrape."""

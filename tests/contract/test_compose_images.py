@@ -91,7 +91,7 @@ def test_the_image_listens_where_it_says(service: str) -> None:
     variables = dict(pair.split("=", 1) for pair in last(service, "ENV").split())
     settings = load(SETTINGS[service], [], variables).model_dump()
     exposed = {HTTP[service]}
-    assert settings["metrics_host"] == "0.0.0.0"
+    assert settings["metrics_host"] == "::"
     assert settings["metrics_port"] == HTTP[service]
     if service == "learner":
         exposed |= {ports.UPSTREAM, ports.WEIGHTS}

@@ -177,7 +177,7 @@ def test_a_service_listens_where_its_ports_say(renders: Renders, pods: Pods) -> 
             for side in ("upstream", "weights"):
                 address = variables[f"{prefix}{side.upper()}_ADDRESS"]
                 assert address == f"tcp://*:{PORTS[service][side]}", where
-        assert variables[f"{prefix}METRICS_HOST"] == "0.0.0.0", where
+        assert variables[f"{prefix}METRICS_HOST"] == "::", where
         assert variables.get(f"{prefix}METRICS_PORT") is None, where  # the default, above
 
 

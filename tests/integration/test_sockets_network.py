@@ -243,3 +243,74 @@ def test_unsent_frames_do_not_hold_up_the_end(context: zmq.SyncContext) -> None:
     ended.join(DEADLINE_S)
     assert not ended.is_alive()
     inbox.close()
+
+
+def test_a_subscriber_whose_welcome_was_lost_asks_again(context: zmq.SyncContext) -> None:
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.set(zmq.LINGER, 0)
+        publisher.set(zmq.XPUB_VERBOSE, 1)
+        publisher.bind("tcp://127.0.0.1:*")
+        subscriber = ZmqSubscriber(
+            context, publisher.get_string(zmq.LAST_ENDPOINT), max_message_bytes=MAX_BYTES
+        )
+
+        def subscription() -> bool:
+            subscriber.events()
+            assert subscriber.latest(0) is None
+            return bool(publisher.poll(20)) and publisher.recv() == b"\x01"
+
+        eventually(subscription)  # not answered: the welcome is lost
+        eventually(subscription)
+        publisher.send(b"weights")
+        assert subscriber.latest(DEADLINE_S) == b"weights"
+        subscriber.close()
+
+
+def test_a_connect_that_is_never_answered_is_tried_again(context: zmq.SyncContext) -> None:
+    """A listener with a full backlog drops the SYN, as a dead address does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        outbox = ZmqOutbox(context, f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        # Without a timeout of its own, a SYN is repeated for two minutes.
+        eventually(lambda: "retried" in kinds(outbox))
+        outbox.close()
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("bound", "host"),
+    [("tcp://[::1]:*", "[::1]"), ("tcp://*:*", "[::1]"), ("tcp://*:*", "127.0.0.1")],
+)
+def test_both_ip_versions(context: zmq.SyncContext, bound: str, host: str) -> None:
+    inbox = ZmqInbox(context, bound, max_message_bytes=MAX_BYTES)
+    outbox = ZmqOutbox(context, f"tcp://{host}:{port_of(inbox)}")
+    deliver(outbox, inbox, b"x")
+    outbox.close()
+    inbox.close()
+
+
+def test_a_name_without_an_answer_is_tried_in_both_ip_versions(context: zmq.SyncContext) -> None:
+    outbox = ZmqOutbox(context, "tcp://no-such-name.invalid:5555")
+    seen = set()
+    eventually(lambda: (outbox.events(), seen.add(outbox._socket.get(zmq.IPV6)), len(seen) == 2)[2])
+    outbox.close()
+
+
+def test_swapped_addresses_are_suspected(zeromq: ZmqTransport) -> None:
+    publisher = zeromq.publisher()
+    outbox = ZmqOutbox(zeromq._context, publisher.endpoint)
+    try:
+        eventually(
+            lambda: any(
+                event.kind == "handshake_failed" and "swapped" in event.detail
+                for event in outbox.events()
+            )
+        )
+    finally:
+        outbox.close()

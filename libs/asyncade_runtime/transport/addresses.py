@@ -38,6 +38,8 @@ def bind(socket: zmq.SyncSocket, address: str) -> str:
         SocketAddressError: the address is malformed, in use, or not an address of this machine.
     """
     _check_tcp("bind", address, any_port=True)
+    # Both families where all addresses are bound; an IPv4 address itself needs an IPv4 socket.
+    socket.set(zmq.IPV6, int(address.startswith(("tcp://*:", "tcp://["))))
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
@@ -56,6 +58,7 @@ def connect(socket: zmq.SyncSocket, address: str) -> str:
         SocketAddressError: the address is malformed. An unknown host name is not an error.
     """
     _check_tcp("connect", address, any_port=False)
+    socket.set(zmq.IPV6, int(address.startswith("tcp://[")))
     try:
         socket.connect(address)
     except zmq.ZMQError as error:

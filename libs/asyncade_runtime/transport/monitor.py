@@ -24,6 +24,7 @@ _WATCHED = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 
+_ONE_SIDE_HAS_KEYS = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
 _GIVEN_UP_S = 1.0  # libzmq announces a retry within a millisecond
 
 
@@ -88,6 +89,9 @@ def _translated(event: int, value: int, endpoint: str) -> ConnectionEvent | None
             return ConnectionEvent("retried", endpoint, f"next attempt in {int(value)} ms")
         case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             detail = f"the learner does not know the actor's key (ZAP status {int(value)})"
+            return ConnectionEvent("refused", endpoint, detail)
+        case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL if value == _ONE_SIDE_HAS_KEYS:
+            detail = "one side has keys and the other has none"
             return ConnectionEvent("refused", endpoint, detail)
         case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             detail = f"the peer speaks another protocol (code {int(value):#x})"

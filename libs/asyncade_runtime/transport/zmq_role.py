@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import zmq
@@ -21,6 +23,9 @@ of 0.6 s, a reader that paused longer lost the connection and every unroll in fl
 """
 
 _REFUSED_AFTER = 5  # failed handshakes in a row
+_CONNECT_TIMEOUT_MS = 3000  # a SYN to a dead address otherwise blocks for two minutes
+_LONGEST_FAMILY_S = 10.0  # time on one address family before trying the other
+_NUMERIC = re.compile(r"tcp://(\[.*\]|[\d.]+):")
 
 
 class ZmqRole:
@@ -52,6 +57,7 @@ class ZmqRole:
             zmq.TCP_KEEPALIVE_IDLE: 30,
             zmq.TCP_KEEPALIVE_INTVL: 5,
             zmq.TCP_KEEPALIVE_CNT: 3,
+            zmq.CONNECT_TIMEOUT: _CONNECT_TIMEOUT_MS,
             # Doubling and randomised: a hundred actors must not reconnect all at once.
             zmq.RECONNECT_IVL: 100,
             zmq.RECONNECT_IVL_MAX: 5000,
@@ -81,19 +87,42 @@ class ConnectingRole(ZmqRole):
     """A role that connects. It reconnects forever, and reports when retrying is pointless."""
 
     _failures = 0
+    _hang_ups = 0
+    _next_family_at = 0.0
+    _family_s = 0.5
 
     def events(self) -> list[ConnectionEvent]:
         """Returns the connection events since the last call, without blocking."""
         events = super().events()
         events += self._refusals(events)
         if self._monitor.gave_up():
-            self._socket.disconnect(self.endpoint)
-            self._socket.connect(self.endpoint)
+            self._reconnect()
             events.append(
                 ConnectionEvent("retried", self.endpoint, "libzmq had given up; reconnecting")
             )
             self._monitor.reset()
+        self._alternate_families(events)
         return events
+
+    def _reconnect(self) -> None:
+        self._socket.disconnect(self.endpoint)
+        self._socket.connect(self.endpoint)
+
+    def _alternate_families(self, events: list[ConnectionEvent]) -> None:
+        """While a host name does not answer, tries its IPv4 and IPv6 addresses in turn.
+
+        libzmq resolves a name to one family only, and never tries the other.
+        """
+        if _NUMERIC.match(self.endpoint) or not self.endpoint.startswith("tcp://"):
+            return
+        for event in events:
+            if event.kind == "connected":
+                self._family_s = ConnectingRole._family_s
+            elif event.kind == "retried" and time.monotonic() >= self._next_family_at:
+                self._next_family_at = time.monotonic() + self._family_s
+                self._family_s = min(2 * self._family_s, _LONGEST_FAMILY_S)
+                self._socket.set(zmq.IPV6, int(not self._socket.get(zmq.IPV6)))
+                self._reconnect()
 
     def _refusals(self, events: list[ConnectionEvent]) -> list[ConnectionEvent]:
         """Distinguishes a learner with another key from one that is restarting.
@@ -103,9 +132,15 @@ class ConnectingRole(ZmqRole):
         """
         for event in events:
             if event.kind == "connected":
-                self._failures = 0
+                self._failures = self._hang_ups = 0
             elif event.kind == "handshake_failed":
                 self._failures += 1
+            elif event.kind == "disconnected":
+                self._hang_ups += 1
+        if self._hang_ups - self._failures >= _REFUSED_AFTER:
+            self._hang_ups = self._failures
+            detail = "the peer hangs up at once; are the upstream and weights addresses swapped?"
+            return [ConnectionEvent("handshake_failed", self.endpoint, detail)]
         if self._keys is None or self._failures < _REFUSED_AFTER:
             return []
         self._failures = 0

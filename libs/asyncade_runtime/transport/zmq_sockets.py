@@ -14,6 +14,7 @@ import zmq
 
 from asyncade_runtime.transport.addresses import bind, connect
 from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
+from asyncade_runtime.transport.roles import ConnectionEvent
 from asyncade_runtime.transport.zmq_role import (
     HEARTBEAT_TIMEOUT_S,
     ConnectingRole,
@@ -32,6 +33,7 @@ _MAX_SUBSCRIPTION_BYTES = 1024
 # and the next publish can coincide: HWM 2 lost the last frame of such bursts every time, HWM 4
 # never (measured with 100 kB frames).
 _PUBLISHER_HWM = 4
+_ASK_AGAIN_S = 1.0  # a welcome takes milliseconds
 
 EVERY_VERSION_HWM = 4
 """Receive high-water mark for subscribers that poll continuously and must see every version."""
@@ -221,15 +223,37 @@ class ZmqSubscriber(ConnectingRole):
         }
         super().__init__(context, zmq.SUB, connect, address, heartbeat_timeout_s, keys, options)
         self._socket.subscribe(b"")
+        self._ask_again_at: float | None = None
+
+    def events(self) -> list[ConnectionEvent]:
+        """Returns the connection events since the last call, without blocking."""
+        events = super().events()
+        for event in events:
+            connected = event.kind == "connected"
+            self._ask_again_at = time.monotonic() + _ASK_AGAIN_S if connected else None
+        return events
 
     def latest(self, timeout_s: float) -> bytes | None:
         """Returns the newest frame not yet returned; None if none arrives in `timeout_s` s."""
+        self._ask_again()
         newest = _receive(self._socket, timeout_s)
+        if newest is not None:
+            self._ask_again_at = None
         # CONFLATE keeps one frame per connection: after a reconnect, the old connection's frame may
         # still precede the new one's.
         while newest is not None and (newer := _receive(self._socket, 0)) is not None:
             newest = newer
         return newest
+
+    def _ask_again(self) -> None:
+        """Subscribes anew if a connection has brought nothing yet: its first frame may be lost.
+
+        The publisher sees a new subscription, and sends its last frame again.
+        """
+        if self._ask_again_at is not None and time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = time.monotonic() + _ASK_AGAIN_S
+            self._socket.unsubscribe(b"")
+            self._socket.subscribe(b"")
 
 
 def _receive(socket: zmq.SyncSocket, timeout_s: float) -> bytes | None:

@@ -8,15 +8,21 @@ from structlog.testing import CapturingLogger
 
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
+from builders import Clock
 
 CONNECTED = ConnectionEvent("connected", "tcp://x:1")
 RETRIED = ConnectionEvent("retried", "tcp://x:1", "in 2 s")
 REFUSED = ConnectionEvent("refused", "tcp://x:1", "a wrong key")
+FAILED = ConnectionEvent("handshake_failed", "tcp://x:1", "another protocol")
+GONE = ConnectionEvent("disconnected", "tcp://x:1")
 
 
 class Socket:
     def __init__(self, *events: ConnectionEvent) -> None:
         self._events = list(events)
+
+    def add(self, *events: ConnectionEvent) -> None:
+        self._events += events
 
     def events(self) -> list[ConnectionEvent]:
         happened, self._events = self._events, []
@@ -28,16 +34,31 @@ class Rig:
         self._registry = CollectorRegistry()
         counter = Counter("events", "Events.", ("socket", "event"), registry=self._registry)
         self._log = CapturingLogger()
+        self.clock = Clock()
         self.connections = ConnectionLog(
             counter,
             self._log,
             serving=sides.get("serving"),
             using=sides.get("using"),
             keys_option="--learner-keys",
+            clock=self.clock,
         )
 
     def counted(self, socket: str, event: str) -> float | None:
         return self._registry.get_sample_value("events_total", {"socket": socket, "event": event})
+
+    def warnings(self, seconds: int) -> list[dict[str, object]]:
+        """Lets time pass, second by second, and returns the warnings."""
+        before = len(self._log.calls)
+        for _ in range(seconds):
+            self.clock.now += 1.0
+            self.connections.note()
+        calls = self._log.calls[before:]
+        return [call.kwargs for call in calls if call.method_name == "warning"]
+
+    def happens(self, socket: Socket, *events: ConnectionEvent) -> None:
+        socket.add(*events)
+        self.connections.note()
 
     def told(self) -> list[tuple[str, str]]:
         return [(call.method_name, call.args[0]) for call in self._log.calls]
@@ -73,3 +94,47 @@ def test_a_refused_actor_is_only_counted() -> None:
     rig = Rig(serving={"in": Socket(REFUSED)})
     rig.connections.note()
     assert rig.counted("in", "refused") == 1
+
+
+def test_an_outage_is_warned_of_soon_and_then_ever_more_rarely() -> None:
+    rig = Rig(using={"out": Socket(RETRIED)})
+    rig.connections.note()
+    assert rig.warnings(4) == []
+    (first,) = rig.warnings(1)
+    assert first["endpoint"] == "tcp://x:1"
+    assert first["seconds"] == 5
+    later = rig.warnings(600)
+    assert [one["seconds"] for one in later[:4]] == [10, 20, 40, 80]
+    assert len(later) == pytest.approx(4 + 520 / 60, abs=1)
+
+
+def test_a_connection_ends_the_outage() -> None:
+    socket = Socket(RETRIED)
+    rig = Rig(using={"out": socket})
+    rig.connections.note()
+    rig.happens(socket, CONNECTED)
+    assert rig.warnings(100) == []
+    rig.happens(socket, GONE)
+    assert rig.warnings(5)[0]["seconds"] == 5
+
+
+def test_an_outage_names_the_cause_and_is_no_flood() -> None:
+    socket = Socket(FAILED, GONE, RETRIED)
+    rig = Rig(using={"out": socket})
+    rig.connections.note()
+    (warning,) = rig.warnings(5)
+    assert warning["detail"] == "another protocol"
+    before = len([one for one in rig.told() if one[0] == "info"])
+    rig.happens(socket, *[FAILED, GONE, RETRIED] * 50)
+    assert len([one for one in rig.told() if one[0] == "info"]) == before
+
+
+def test_a_refused_peer_is_warned_of_once_a_minute() -> None:
+    socket = Socket(REFUSED)
+    rig = Rig(serving={"in": socket})
+    rig.connections.note()
+    rig.happens(socket, *[REFUSED] * 10)
+    rig.clock.now += 60.0
+    rig.happens(socket, REFUSED)
+    warnings = [one for one in rig.told() if one[0] == "warning"]
+    assert len(warnings) == 2

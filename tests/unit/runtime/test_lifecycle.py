@@ -171,3 +171,24 @@ def test_a_second_ctrl_c_kills_but_a_second_sigterm_does_not() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.wait(timeout=10)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [("::", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("0.0.0.0", "127.0.0.1")],
+)
+def test_pages_are_served_on_both_ip_versions(health: Health, host: str, client: str) -> None:
+    with serve_http(host, 0, CollectorRegistry(), health) as server:
+        connection = http.client.HTTPConnection(client, server.port, timeout=10)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_head_is_get_without_a_body(server: HttpServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("HEAD", "/healthz")
+    response = connection.getresponse()
+    assert response.status == 200
+    assert response.read() == b""
+    connection.close()
