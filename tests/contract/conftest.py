@@ -47,8 +47,19 @@ def combinations() -> list[Name]:
     return names + [(overlay, *reversed(COMPONENTS)) for overlay in OVERLAYS]
 
 
-def rendered(kubectl: str, folder: Path, overlay: str, components: Sequence[str]) -> list[Manifest]:
-    """What a user's own kustomization of an overlay and components comes to."""
+def rendered(kubectl: str, folder: Path) -> list[Manifest]:
+    """Returns the documents of a kustomization."""
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{folder}: {done.stderr}"
+    assert not done.stderr, f"{folder}: {done.stderr}"  # a deprecation
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # twelve times as fast, where it is
+    return list(yaml.load_all(done.stdout, loader))
+
+
+def combined(kubectl: str, folder: Path, overlay: str, components: Sequence[str]) -> list[Manifest]:
+    """Renders a user's own kustomization of an overlay and components."""
     folder.mkdir()
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -57,13 +68,7 @@ def rendered(kubectl: str, folder: Path, overlay: str, components: Sequence[str]
         "components": [os.path.relpath(K8S / "components" / name, folder) for name in components],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
-    done = subprocess.run(
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{overlay} with {components}: {done.stderr}"
-    assert not done.stderr, f"{overlay} with {components}: {done.stderr}"  # a deprecation
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # twelve times as fast, where it is
-    return list(yaml.load_all(done.stdout, loader))
+    return rendered(kubectl, folder)
 
 
 def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
@@ -72,7 +77,7 @@ def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
     folders = [root / str(number) for number in range(len(names))]
 
     def render(folder: Path, name: Name) -> list[Manifest]:
-        return rendered(kubectl, folder, name[0], name[1:])
+        return combined(kubectl, folder, name[0], name[1:])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(render, folders, names), strict=True))
@@ -89,13 +94,25 @@ def inputs(kubectl: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def kubectl() -> str:
+    """The path of kubectl."""
+    found = shutil.which("kubectl")
+    if found is None:
+        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def storage(kubectl: str) -> list[Manifest]:
+    """The namespace and the claim, which are applied once and outlive every overlay."""
+    return rendered(kubectl, K8S / "storage")
+
+
+@pytest.fixture(scope="session")
 def renders(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    kubectl: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Name, list[Manifest]]:
     """All combinations, rendered once, and then again when anything they are made from changes."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed (Debian 13: apt-get install kubectl)")
     made_from = inputs(kubectl)
     kept = request.config.cache.get(CACHE, None) if request.config.cache else None
     if kept and kept["made_from"] == made_from:
@@ -118,10 +135,12 @@ def renders(
 
 
 @pytest.fixture(scope="session")
-def documents(renders: Mapping[Name, list[Manifest]]) -> list[tuple[Name, Manifest]]:
+def documents(
+    renders: Mapping[Name, list[Manifest]], storage: list[Manifest]
+) -> list[tuple[Name, Manifest]]:
     """Every document that is rendered anywhere, once, with the first combination that has it."""
     found: dict[str, tuple[Name, Manifest]] = {}
-    for name, manifests in renders.items():
+    for name, manifests in [*renders.items(), (("storage",), storage)]:
         for manifest in manifests:
             found.setdefault(json.dumps(manifest, sort_keys=True), (name, manifest))
     return list(found.values())

@@ -24,6 +24,11 @@ Renders = Mapping[tuple[str, ...], list[Manifest]]
 Documents = list[tuple[tuple[str, ...], Manifest]]
 
 CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+IRREPLACEABLE = {"Namespace", "PersistentVolumeClaim", "PersistentVolume", "Secret"}
+MUTABLE = {  # of a StatefulSet's spec: ValidateStatefulSetUpdate in kubernetes/kubernetes
+    *("replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit"),
+    *("persistentVolumeClaimRetentionPolicy", "minReadySeconds"),
+}
 OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # kinds that a cluster may lack
 
 
@@ -70,8 +75,10 @@ def test_every_overlay_and_component_is_rendered(renders: Renders) -> None:
     assert len(renders) == 3 * (2**6 + 1)
 
 
-def test_no_object_is_there_twice_or_outside_the_namespace(renders: Renders) -> None:
-    for name, manifests in renders.items():
+def test_no_object_is_there_twice_or_outside_the_namespace(
+    renders: Renders, storage: list[Manifest]
+) -> None:
+    for name, manifests in [*renders.items(), (("storage",), storage)]:
         counts = Counter((m["kind"], m["metadata"]["name"]) for m in manifests)
         assert max(counts.values()) == 1, (name, counts.most_common(1))
         for manifest in manifests:
@@ -80,12 +87,43 @@ def test_no_object_is_there_twice_or_outside_the_namespace(renders: Renders) -> 
             assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "asyncade"
 
 
-def test_the_namespace_asks_for_restricted_pods(renders: Renders) -> None:
-    for manifests in renders.values():
-        (namespace,) = of(manifests, "Namespace")
-        labels = namespace["metadata"]["labels"]
-        for mode in ("enforce", "audit", "warn"):
-            assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+def test_the_namespace_asks_for_restricted_pods(storage: list[Manifest]) -> None:
+    (namespace,) = of(storage, "Namespace")
+    labels = namespace["metadata"]["labels"]
+    for mode in ("enforce", "audit", "warn"):
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
+def test_deleting_an_overlay_deletes_no_run_and_no_keys(
+    renders: Renders, storage: list[Manifest]
+) -> None:
+    """`kubectl delete -k` deletes what is rendered, and a namespace with all that is in it."""
+    for name, manifests in renders.items():
+        assert not {m["kind"] for m in manifests} & IRREPLACEABLE, name
+        for workload in of(manifests, "StatefulSet"):
+            policy = workload["spec"].get("persistentVolumeClaimRetentionPolicy", {})
+            assert set(policy.values()) <= {"Retain"}, name
+    assert {m["kind"] for m in storage} == {"Namespace", "PersistentVolumeClaim"}
+
+
+def test_an_overlay_can_be_changed_in_place(renders: Renders) -> None:
+    """Rendered manifests alone: no API server compares them here."""
+    fixed: dict[tuple[str, str], Manifest] = {}
+    for name, manifests in renders.items():
+        for manifest in manifests:
+            match manifest["kind"]:
+                case "StatefulSet":
+                    spec = without_keys(manifest["spec"], *MUTABLE)
+                case "Deployment" | "DaemonSet":
+                    spec = manifest["spec"]["selector"]
+                case "Service":
+                    spec = {"clusterIP": manifest["spec"].get("clusterIP")}
+                case "PriorityClass":
+                    spec = {key: manifest.get(key) for key in ("value", "preemptionPolicy")}
+                case _:
+                    continue
+            one = (manifest["kind"], manifest["metadata"]["name"])
+            assert fixed.setdefault(one, spec) == spec, (name, one)
 
 
 def references(template: Manifest) -> Iterator[tuple[str, str]]:
@@ -104,9 +142,12 @@ def references(template: Manifest) -> Iterator[tuple[str, str]]:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
 
 
-def test_whatever_a_pod_needs_is_there_or_made_by_the_documented_commands(renders: Renders) -> None:
+def test_whatever_a_pod_needs_is_there_or_made_by_the_documented_commands(
+    renders: Renders, storage: list[Manifest]
+) -> None:
+    assert "kubectl apply -k k8s/storage" in README
     for name, manifests in renders.items():
-        there = {(m["kind"], m["metadata"]["name"]) for m in manifests}
+        there = {(m["kind"], m["metadata"]["name"]) for m in [*manifests, *storage]}
         for workload in manifests:
             if "template" not in workload.get("spec", {}):
                 continue
@@ -127,9 +168,7 @@ def test_a_claim_is_mounted_wherever_the_learner_writes(renders: Renders) -> Non
         (learner,) = [*of(manifests, "StatefulSet"), *of(manifests, "Job")]
         spec = learner["spec"]["template"]["spec"]
         mounts = {m["name"]: m["mountPath"] for m in spec["containers"][0]["volumeMounts"]}
-        claims = [c["metadata"]["name"] for c in learner["spec"].get("volumeClaimTemplates", [])]
-        claims += [v["name"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
-        assert claims == ["runs"]
+        assert [v["name"] for v in spec["volumes"] if "persistentVolumeClaim" in v] == ["runs"]
         (settings,) = [m for m in of(manifests, "ConfigMap") if "learner-settings" in str(m)]
         run_dir = Path(settings["data"]["ASYNCADE_LEARNER_RUN_DIR"])
         assert run_dir.is_relative_to(mounts["runs"])
@@ -153,15 +192,9 @@ def test_there_is_one_learner_and_a_job_is_the_same_pod(renders: Renders) -> Non
         (stateful,) = of(renders[without], "StatefulSet")
         pod = jobs[0]["spec"]["template"]["spec"]
         other = stateful["spec"]["template"]["spec"]
-        assert without_keys(pod, "restartPolicy", "volumes", "containers") == without_keys(
-            other, "volumes", "containers"
-        )
+        assert without_keys(pod, "restartPolicy", "containers") == without_keys(other, "containers")
         (one,), (two,) = pod["containers"], other["containers"]
         assert without_keys(one, "command", "args") == two
-        (claim,) = of(manifests, "PersistentVolumeClaim")
-        (template,) = stateful["spec"]["volumeClaimTemplates"]
-        assert claim["spec"] == template["spec"]
-        assert claim["metadata"]["name"] == f"{template['metadata']['name']}-learner-0"
 
 
 def test_components_leave_settings_to_the_user(renders: Renders) -> None:

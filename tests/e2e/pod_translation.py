@@ -23,7 +23,6 @@ _PATIENCE: Final = "the test asks until an answer comes, or its own deadline"
 
 IGNORED: Final[Mapping[str, Mapping[str, str]]] = {
     "StatefulSet": {
-        "persistentVolumeClaimRetentionPolicy": _CONTROLLER,
         "podManagementPolicy": _CONTROLLER,
         "replicas": _CONTROLLER,
         "serviceName": "gives each pod a name of its own, which nobody uses",
@@ -31,10 +30,6 @@ IGNORED: Final[Mapping[str, Mapping[str, str]]] = {
     "Deployment": {"replicas": _CONTROLLER},
     "DaemonSet": {"updateStrategy": _CONTROLLER},
     "Job": {"backoffLimit": _CONTROLLER, "podFailurePolicy": _CONTROLLER},
-    "claim": {
-        "accessModes": _PLACE,
-        "resources": "a local volume is as large as the disk",
-    },
     "Service": {
         "clusterIP": "a name leads to the container itself, as without an address",
         "internalTrafficPolicy": _PLACE,
@@ -155,7 +150,6 @@ def translate(workload: Manifest, manifests: Iterable[Manifest], replica: int = 
     name = f"{workload['metadata']['name']}-{replica}"
     with Fields(workload["spec"], workload["kind"]) as of_workload:
         template = of_workload.take("template")
-        claims = [_claim(one) for one in of_workload.take("volumeClaimTemplates", [])]
         selector = of_workload.take("selector", None)
     with Fields(template, "template") as of_template:
         with Fields(of_template.take("metadata"), "template metadata") as metadata:
@@ -163,10 +157,7 @@ def translate(workload: Manifest, manifests: Iterable[Manifest], replica: int = 
         pod = of_template.take("spec")
     if selector is not None and not _selects(selector["matchLabels"], labels):
         raise UntranslatableError(f"{name}: {selector} does not select {labels}")
-    volumes = [
-        {"name": one, "persistentVolumeClaim": {"claimName": f"{one}-{name}"}} for one in claims
-    ]
-    return _pod(name, labels, pod, volumes, list(manifests))
+    return _pod(name, labels, pod, list(manifests))
 
 
 def memory_bytes(quantity: str) -> int:
@@ -181,19 +172,13 @@ def cores(quantity: str) -> float:
     return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
-def _pod(
-    name: str,
-    labels: Manifest,
-    pod: Manifest,
-    more_volumes: list[Manifest],
-    manifests: list[Manifest],
-) -> DockerRun:
+def _pod(name: str, labels: Manifest, pod: Manifest, manifests: list[Manifest]) -> DockerRun:
     with Fields(pod, "pod spec") as spec:
         spec.must_be("automountServiceAccountToken", False)
         spec.must_be("enableServiceLinks", False)  # the engine makes no such variables
         options, group = _user(spec.take("securityContext"))
         grace = spec.take("terminationGracePeriodSeconds")
-        volumes = {one["name"]: one for one in [*spec.take("volumes"), *more_volumes]}
+        volumes = {one["name"]: one for one in spec.take("volumes")}
         (only,) = spec.take("containers")
     with Fields(only, "container") as container:
         words = container.take("args", [])
@@ -301,11 +286,6 @@ def _volume(mount: Manifest, volumes: Mapping[str, Manifest], group: int) -> Mou
             size = memory_bytes(fields.take("sizeLimit"))
     # Open to all and the group's, as a kubelet makes it; Docker's default would forbid to execute.
     return f"{path}:rw,exec,size={size},mode=2777,gid={group}"
-
-
-def _claim(template: Manifest) -> str:
-    with Fields(template, "claim template") as fields, Fields(fields.take("spec"), "claim"):
-        return str(fields.take("metadata")["name"])
 
 
 def _names(labels: Manifest, ports: Mapping[str, int], manifests: list[Manifest]) -> Iterator[str]:

@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
 
-CLAIM = "runs-learner-0"  # of the StatefulSet, by Kubernetes' rule, and of the Job, by its manifest
+CLAIM = "runs"
 # Small steps: reports, checkpoints and batches come often.
 SMALL = {
     "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",

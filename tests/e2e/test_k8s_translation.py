@@ -75,7 +75,7 @@ def test_the_learner_in_the_words_of_docker(manifests: list[Manifest]) -> None:
     assert options(run, "--publish") == ["127.0.0.1::9101"]
     assert "ASYNCADE_LEARNER_RUN_DIR=/runs/pong-data" in options(run, "--env")
     assert set(run.mounts) == {
-        Mount("claim", "runs-learner-0", "/runs", 10001, 0, read_only=False),
+        Mount("claim", "runs", "/runs", 10001, 0, read_only=False),
         Mount("secret", "learner-keys", "/keys/learner", 10001, 0o440, read_only=True),
     }
     assert run.grace_seconds == 60
@@ -97,6 +97,7 @@ CONTAINER = (*POD, "containers", 0)
     ("place", "name", "value"),
     [
         (("spec",), "revisionHistoryLimit", 1),
+        (("spec",), "volumeClaimTemplates", []),
         (("spec", "template", "metadata"), "annotations", {"a": "b"}),
         (("spec", "selector"), "matchLabels", {"app.kubernetes.io/name": "else"}),
         (POD, "hostNetwork", True),
