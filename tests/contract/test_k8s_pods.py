@@ -166,6 +166,22 @@ def test_variables_are_settings_of_the_service(renders: Renders) -> None:
     assert seen == PORTS.keys()
 
 
+def test_a_learner_on_shared_cores_has_one_thread(renders: Renders, pods: Pods) -> None:
+    """Threads that wait for each other stand still whenever a neighbour takes one core."""
+    shares = {
+        where.partition(" of ")[2].split(" + ")[0]
+        for where, template in pods
+        for resources in [container(template)["resources"]]
+        if container(template)["name"] == "learner"
+        and resources["requests"]["cpu"] != resources["limits"]["cpu"]
+    }
+    assert shares == {"local"}
+    for where, service, variables in environments(renders):
+        if service == "learner":
+            threads = load(LearnerSettings, [], variables).torch_threads
+            assert threads == (1 if where.split(" + ")[0] in shares else None), where
+
+
 def test_a_service_listens_where_its_ports_say(renders: Renders, pods: Pods) -> None:
     for where, template in pods:
         service = container(template)["name"]
