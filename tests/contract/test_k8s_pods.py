@@ -131,6 +131,11 @@ def test_pods_go_beyond_the_standard(pods: Pods) -> None:
         assert tmp["emptyDir"]["sizeLimit"], where
 
 
+def test_the_reason_of_an_end_is_in_the_pods_status(pods: Pods) -> None:
+    for where, template in pods:
+        assert container(template).get("terminationMessagePolicy") == "FallbackToLogsOnError", where
+
+
 def test_the_user_is_that_of_the_images(pods: Pods) -> None:
     for service in ("learner", "actor"):
         text = (ROOT / f"docker/{service}.Dockerfile").read_text()
