@@ -101,13 +101,17 @@ class Actor:
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until `stop` is set.
+        """Steps until `stop` is set, and abandons the unroll in hand before its next env step.
+
+        On a crowded machine the rest of an unroll can take longer than an orchestrator waits.
 
         Raises:
             AccessRefusedError: the learner's socket refused this actor.
         """
         while not stop.is_set():
-            self.step()
+            for _ in self.advance():
+                if stop.is_set():
+                    return
 
     def step(self) -> None:
         """Takes the newest weights, then makes and sends one message if it may.

@@ -569,6 +569,17 @@ def test_run_steps_until_stop_is_set(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     assert sequences(rig.inbox_empty()) == [0]
 
 
+@pytest.mark.parametrize("request_", ["trajectories", "gradients"])
+def test_a_stop_within_an_unroll_abandons_it(rig: Rig, request_: Any) -> None:
+    stop = threading.Event()
+    rig.during_step[1] = stop.set
+    rig.publish(1, assignment=dataclasses.replace(ASSIGNMENT, request=request_))
+    rig.actor.run(stop)
+    assert rig.games[0].steps == 2  # the env step in hand is the last one
+    assert rig.inbox_empty() == []
+    assert rig.metric("env_steps_total") == 0
+
+
 def test_with_stop_set_beforehand_it_does_nothing(rig: Rig) -> None:
     stop = threading.Event()
     stop.set()
