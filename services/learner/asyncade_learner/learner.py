@@ -44,7 +44,7 @@ class Learner:
         progress: counters of the run.
         telemetry: updated with every event.
         connections: counts and logs connection events.
-        health: ticked every step; ready once actors can be served.
+        health: ticked every step and every update; ready once actors can be served.
         log: structured logger.
         run_id: number of this learner process, in all its weights.
         clock: monotonic time in seconds.
@@ -70,6 +70,7 @@ class Learner:
     started: float
 
     def __post_init__(self) -> None:
+        self.trainer.tick = self._tick
         self._settings = self.trainer.settings
         self._roster = self.intake.roster
         self._seconds_before = self.progress.seconds
@@ -95,9 +96,8 @@ class Learner:
 
     def step(self) -> None:
         """Gathers messages; improves and publishes if that is enough; reports and saves if due."""
-        self.health.tick()
+        self._tick()
         self.connections.note()
-        self.telemetry.joined(self.publisher.welcome_joiners())
         self._gather()
         if self._enough():
             self._improve()
@@ -126,6 +126,11 @@ class Learner:
         if settings.max_minutes is not None and minutes >= settings.max_minutes:
             return "max_minutes"
         return None
+
+    def _tick(self) -> None:
+        """Shows that the learner is alive, and sends joiners the weights published last."""
+        self.health.tick()
+        self.telemetry.joined(self.publisher.welcome_joiners())
 
     def _gather(self) -> None:
         """Receives messages until there are enough, or for `WAIT_S`: junk may come without end.

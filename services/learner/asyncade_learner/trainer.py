@@ -49,20 +49,17 @@ class Trainer:
         network: to be improved.
         settings: of the run.
         stages: accounts for the time.
-        tick: called every step: a batch of hundreds of actors takes minutes and is not a stall.
+
+    Attributes:
+        tick: called before every optimiser step, since a batch of many actors takes minutes; set by
+            the learner.
     """
 
-    def __init__(
-        self,
-        network: ActorCritic,
-        settings: LearnerSettings,
-        stages: Stages,
-        tick: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, network: ActorCritic, settings: LearnerSettings, stages: Stages) -> None:
         self.network = network
         self.settings = settings
         self.stages = stages
-        self._tick = tick
+        self.tick: Callable[[], None] = lambda: None
         self.optimiser = Optimiser(
             network,
             max_gradient_norm=settings.max_gradient_norm,
@@ -77,7 +74,7 @@ class Trainer:
             remaining: fraction of the step size that is left.
             improvement: updated.
         """
-        self._tick()
+        self.tick()
         self.stages.enter("optimise")
         settings = self.settings
         improvement.learning_rate = learning_rate_at(

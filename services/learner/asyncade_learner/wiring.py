@@ -62,7 +62,7 @@ def make_learner(
     )
     model = fingerprint(network)
     about = {"game": settings.game, "network": settings.network, "model": model}
-    trainer = Trainer(network, settings, metrics.stages, health.tick)
+    trainer = Trainer(network, settings, metrics.stages)
     progress = resume(folder, trainer, about, settings.resume, log)
     mode = make_mode(trainer)
     calibrated = progress.updates > 0 or settings.calibration_env_steps == 0

@@ -33,7 +33,12 @@ from asyncade_rl.params import fingerprint
 from asyncade_runtime.admission import ACTIVE_WINDOW_S
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
+from asyncade_runtime.transport.memory import (
+    MemoryBroadcast,
+    MemoryInbox,
+    MemoryQueue,
+    MemorySubscriber,
+)
 from builders import Clock
 
 E, T = 2, 8
@@ -432,6 +437,29 @@ def test_a_joining_actor_is_shown_the_weights(tmp_path: Path) -> None:
     assert late.latest(0.0) is not None
     assert rig.metric("actor_joins_total") == 1
     assert rig.learner.progress.policy_version == 1
+
+
+def test_an_actor_that_joins_within_an_update_is_shown_the_weights_at_once(
+    tmp_path: Path, played: Sequence[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets the version published last; the update it interrupts is not published early."""
+    rig = Rig(tmp_path)
+    rig.learner.begin()
+    late: list[MemorySubscriber] = []
+    shown: list[bytes | None] = []
+
+    def joined_by_one(self: Optimiser, learning_rate: float) -> float:
+        shown.extend(subscriber.latest(0.0) for subscriber in late)
+        late.append(rig.broadcast.subscriber())
+        return 1.0
+
+    monkeypatch.setattr(Optimiser, "step", joined_by_one)
+    rig.step(played[0])
+    assert len(late) == UPDATES >= 2
+    for frame in shown:
+        assert frame is not None
+        assert decode(frame).policy_version == 1
+    assert rig.metric("actor_joins_total") == UPDATES - 1
 
 
 def test_an_actor_invents_no_series(tmp_path: Path, gradients: Sequence[Gradients]) -> None:
