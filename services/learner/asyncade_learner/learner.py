@@ -78,6 +78,7 @@ class Learner:
 
     def run(self, stop: threading.Event) -> EndedBy:
         """Steps until the run is over or `stop` is set, and saves a checkpoint either way."""
+        self.trainer.stop = stop
         self.begin()
         try:
             while (ended := self.ended()) is None and not stop.is_set():

@@ -43,6 +43,8 @@ class DataParallel:
     def improve(self, remaining: float) -> Improvement:
         """Makes `passes` passes over the batch, with an optimiser step per minibatch.
 
+        After a stop the rest is discarded: it could take longer than an orchestrator waits.
+
         Args:
             remaining: fraction of step size and entropy cost that is left.
         """
@@ -55,6 +57,8 @@ class DataParallel:
         self._trajectories = []
         improvement = Improvement()
         for minibatch in minibatches(samples, objective, trainer.generator):
+            if trainer.stop.is_set():
+                break
             stages.enter("forward_backward")
             losses = backpropagate(trainer.network, minibatch, objective)
             improvement.count(losses.as_numbers(), len(minibatch))

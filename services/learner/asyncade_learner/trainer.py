@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,6 +54,7 @@ class Trainer:
     Attributes:
         tick: called before every optimiser step, since a batch of many actors takes minutes; set by
             the learner.
+        stop: once set, the rest of a batch is discarded; set by the learner.
     """
 
     def __init__(self, network: ActorCritic, settings: LearnerSettings, stages: Stages) -> None:
@@ -60,6 +62,7 @@ class Trainer:
         self.settings = settings
         self.stages = stages
         self.tick: Callable[[], None] = lambda: None
+        self.stop = threading.Event()
         self.optimiser = Optimiser(
             network,
             max_gradient_norm=settings.max_gradient_norm,

@@ -615,6 +615,24 @@ def test_run_ends_by_itself(tmp_path: Path, played: Sequence[Trajectory]) -> Non
     assert rig.folder.read_metrics()[-1]["env_steps"] == 2 * STEPS
 
 
+def test_a_stop_within_a_batch_discards_its_rest(
+    tmp_path: Path, played: Sequence[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned until then is in the checkpoint."""
+    rig, stop = Rig(tmp_path), threading.Event()
+    step = Optimiser.step
+
+    def step_and_stop(self: Optimiser, learning_rate: float) -> float | None:
+        stop.set()
+        return step(self, learning_rate)
+
+    monkeypatch.setattr(Optimiser, "step", step_and_stop)
+    rig.send(played[0])
+    assert rig.learner.run(stop) == "signal"
+    saved = checkpoint.load(checkpoint.found(rig.folder.checkpoints)[0])
+    assert (saved.progress.updates, saved.progress.env_steps) == (1, STEPS)
+
+
 def test_a_flood_of_junk_keeps_no_step_from_ending(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
 
