@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.roles import ConnectionEvent
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from integration.transports import (
     DEADLINE_S,
@@ -299,6 +300,24 @@ def test_a_name_without_an_answer_is_tried_in_both_ip_versions(context: zmq.Sync
     outbox = ZmqOutbox(context, "tcp://no-such-name.invalid:5555")
     seen = set()
     eventually(lambda: (outbox.events(), seen.add(outbox._socket.get(zmq.IPV6)), len(seen) == 2)[2])
+    outbox.close()
+
+
+def test_events_name_the_address_of_the_settings(context: zmq.SyncContext) -> None:
+    """libzmq writes the address that the name had at first, also after the learner has moved."""
+    inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
+    address = f"tcp://localhost:{port_of(inbox)}"
+    outbox = ZmqOutbox(context, address)
+    events: list[ConnectionEvent] = []
+
+    def happened(kind: str) -> bool:
+        events.extend(outbox.events())
+        return kind in {event.kind for event in events}
+
+    eventually(lambda: happened("connected"))
+    inbox.close()
+    eventually(lambda: happened("disconnected") and happened("retried"))
+    assert {event.endpoint for event in events} == {address}
     outbox.close()
 
 

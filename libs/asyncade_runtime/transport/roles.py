@@ -30,7 +30,8 @@ class ConnectionEvent:
             another attempt is scheduled. ``handshake_failed``: the peer does not speak our
             protocol; ZeroMQ may never retry. ``refused``: the keys do not match, so retrying is
             pointless.
-        endpoint: address of the connection in ZeroMQ's form (``tcp://127.0.0.1:5555``).
+        endpoint: configured address of a role that connects (``tcp://learner:5555``); address of
+            the connection (``tcp://127.0.0.1:5555``) of one that binds.
         detail: explanation for the log; may be empty.
     """
 

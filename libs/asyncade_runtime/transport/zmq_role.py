@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import zmq
 
@@ -93,7 +94,8 @@ class ConnectingRole(ZmqRole):
 
     def events(self) -> list[ConnectionEvent]:
         """Returns the connection events since the last call, without blocking."""
-        events = super().events()
+        # libzmq names the resolved address, and a stale one after the peer has moved.
+        events = [replace(event, endpoint=self.endpoint) for event in super().events()]
         events += self._refusals(events)
         if self._monitor.gave_up():
             self._reconnect()
