@@ -11,19 +11,12 @@ from typing import Any
 
 import yaml
 
-from asyncade_actor.settings import ActorSettings
-from asyncade_learner.settings import LearnerSettings
-from asyncade_runtime.settings import load
-
 ROOT = Path(__file__).parents[2]
 COMPONENTS = ROOT / "k8s/components"
 RULES = ROOT / "docker/prometheus/rules/autoscaling.yml"
 
 WINDOW_S = 300
 """Range of the recording rule."""
-
-SLOWEST_ENV_STEPS_PER_SECOND = 1_000
-"""Rate at which a learner of one core trains in data mode, at least."""
 
 Manifest = dict[str, Any]
 Renders = Mapping[tuple[str, ...], list[Manifest]]
@@ -102,9 +95,9 @@ def test_the_target_of_an_autoscaler_sets_no_number_of_replicas(renders: Renders
             }
 
 
-def test_the_largest_batch_is_no_stall() -> None:
-    """The learner's loop turns once per batch, which is an unroll of every actor."""
-    settings = load(LearnerSettings, [], {})
-    env_steps = HPA["maxReplicas"] * ActorSettings.model_fields["envs"].default
-    batch_seconds = env_steps * settings.unroll_length / SLOWEST_ENV_STEPS_PER_SECOND
-    assert 3 * batch_seconds < settings.stall_seconds
+def test_the_readme_says_how_few_actors_lose_how_many() -> None:
+    """An HPA rounds what is left down to whole actors: calculateScaleDownLimitWithBehaviors."""
+    percent = {p["type"]: p["value"] for p in HPA["behavior"]["scaleDown"]["policies"]}["Percent"]
+    readme = " ".join((ROOT / "k8s/README.md").read_text().split())
+    assert f"3 become {int(3 * (1 - percent / 100))}" in readme
+    assert {5: "a fifth"}[100 // percent] in readme
