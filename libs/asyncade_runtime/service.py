@@ -6,6 +6,7 @@ them; `run_service` does the rest.
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import sys
@@ -164,7 +165,7 @@ def run_service(
     try:
         settings = load(settings_class, sys.argv[1:] if argv is None else argv, os.environ)
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        _report(error, name, settings_class, argv)
         return EXIT_BAD_INPUT
     set_thread_environment(threads(settings), os.environ)
     own_name = instance(settings)
@@ -195,3 +196,17 @@ def run_service(
         return EXIT_REFUSED
     log.info("down")
     return 0
+
+
+def _report(
+    error: Exception, name: str, settings_class: type[S], argv: Sequence[str] | None
+) -> None:
+    """Writes why the settings cannot be used: as a JSON line if they ask for JSON logs."""
+    default = os.environ.get(f"{settings_class.model_config['env_prefix']}LOG_FORMAT")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log-format", nargs="?", default=default)
+    if parser.parse_known_args(argv)[0].log_format == "json":
+        configure(name, host_and_process(), "json", stream=sys.stderr)
+        get_logger().error("cannot start", detail=str(error))
+    else:
+        print(error, file=sys.stderr)
