@@ -85,7 +85,7 @@ def test_a_restarted_learner_begins_at_its_checkpoint(restarted: SimpleNamespace
 def test_actors_come_back_to_a_restarted_learner_by_themselves(restarted: SimpleNamespace) -> None:
     assert restarted.lived_on == [True, True]
     for text in restarted.actor_texts:
-        assert text.count(" a learner ") == 2  # the first one, and the one after it
+        assert text.count("new learner run") == 2  # the first one, and the one after it
         assert "weights disconnected" in text
         assert "Traceback" not in text
 
