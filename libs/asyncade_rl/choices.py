@@ -1,4 +1,4 @@
-"""Named choices of the settings: modes, networks, devices, precisions.
+"""Named choices of the settings: modes, policies, networks, devices, precisions.
 
 No torch here: settings are read before torch is loaded.
 """
@@ -10,6 +10,9 @@ from typing import Final, Literal, TypeAlias
 
 Mode: TypeAlias = Literal["data", "gradients"]
 """Parallelism: actors send trajectories (data) or the gradients computed from them."""
+
+Policy: TypeAlias = Literal["sample", "greedy"]
+"""How actions are chosen: sample draws them, as in training; greedy takes the most probable."""
 
 
 @dataclass(frozen=True, slots=True)

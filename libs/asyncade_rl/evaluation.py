@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from asyncade_rl.choices import Policy
 from asyncade_rl.envs import Environments
 from asyncade_rl.network import ActorCritic
-
-Policy: TypeAlias = Literal["sample", "greedy"]
-"""sample: draw actions from the policy, as in training; greedy: take the likeliest."""
 
 
 class Chooser:

@@ -14,8 +14,9 @@ import structlog
 
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_proto.messages import Assignment, Weights
+from asyncade_rl.choices import Policy
 from asyncade_rl.envs import Environments, make_environments
-from asyncade_rl.evaluation import Chooser, Policy, Round
+from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
