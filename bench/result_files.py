@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from asyncade_cli.outcome import processor
 from asyncade_rl.choices import Mode
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import source_commit, write_atomically
@@ -72,16 +73,6 @@ def measured_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return commit
     return commit + ("+" if done.stdout else "")
-
-
-def processor() -> str:
-    """Returns the processor's name, ``unknown`` where Linux does not report one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown"
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "unknown")
 
 
 def machine() -> str:

@@ -7,7 +7,6 @@ killed at any instant (only the unsent message is lost), and it outlives learner
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -234,12 +233,7 @@ class Actor:
         received = weights.received.get(self._actor_id, self._sequence)
         self._received = min(received, self._sequence)
         self._health.ready = True
-        self._metrics.weights_received.inc()
-        now = time.time()
-        self._metrics.weights_timestamp.set(now)
-        if weights.published_at is not None:
-            self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
-        self._metrics.policy_version.set(weights.policy_version)
+        self._metrics.count_weights(weights)
 
     def _new_session(self, assignment: Assignment) -> Session:
         return Session(

@@ -155,13 +155,8 @@ class Relay:
                 return
         self._publisher.publish(frame)
         self._health.ready = True
-        self._metrics.weights_received.inc()
+        self._metrics.count_weights(weights)
         self._metrics.weights_published_bytes.inc(len(frame))
-        self._metrics.policy_version.set(weights.policy_version)
-        now = time.time()
-        self._metrics.weights_timestamp.set(now)
-        if weights.published_at is not None:
-            self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
 
     def _for_actors(self, frame: bytes) -> bytes:
         """Returns the frame with the relay's own `received` and its actors' share of the samples.
