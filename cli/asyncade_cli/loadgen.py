@@ -20,7 +20,6 @@ from asyncade_cli.replay import LoadgenError, Recording, record
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Assignment, Request, Weights
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.transport.keys import load_actor_keys
@@ -265,7 +264,6 @@ def run(settings: LoadgenSettings) -> dict[str, Any]:
             subscriber = ZmqSubscriber(
                 context,
                 settings.weights_address,
-                max_message_bytes=MAX_MESSAGE_BYTES,
                 hwm=EVERY_VERSION_HWM,  # must not miss a version
                 keys=keys,
             )
