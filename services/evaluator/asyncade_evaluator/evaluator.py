@@ -93,7 +93,7 @@ class Evaluator:
             self._await_weights()
             return
         self._metrics.stages.enter("play")
-        self._round.step(self._chooser)
+        self._round.step(self._chooser.actions)
         self._metrics.env_steps.inc(self._envs)
         if self._round.over:
             self._metrics.stages.enter("report")

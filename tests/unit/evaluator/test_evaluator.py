@@ -120,7 +120,7 @@ def test_the_mean_is_that_of_the_same_games_played_by_hand() -> None:
     by_hand = Round(Catch(2), 4, seed=7)
     chooser = Chooser(rig.network, "sample", seed=7)
     while not by_hand.over:
-        by_hand.step(chooser)
+        by_hand.step(chooser.actions)
     assert rig.value("return_mean") == statistics.fmean(by_hand.returns)
     assert rig.value("env_steps_total") == sum(by_hand.lengths)  # equally long in Catch
 
@@ -183,7 +183,7 @@ def test_every_environment_plays_its_share() -> None:
     games = Round(Catch(2), 5, seed=0)
     chooser = Chooser(make_network(3, "small", seed=0), "greedy", seed=0)
     while not games.over:
-        games.step(chooser)
+        games.step(chooser.actions)
     assert len(games.returns) == len(games.lengths) == 5
 
 
