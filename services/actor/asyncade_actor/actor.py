@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,9 @@ class Actor:
 
     Args:
         actor_id: unique among the running actors.
-        envs: E, games played at once.
-        env_threads: threads that step the emulators.
-        precision: of the network's multiplications.
+        envs: E, games played in parallel.
+        env_threads: threads that step the games.
+        precision: floating-point format of the network's matrix products.
         outbox: to the learner.
         subscriber: weights from the learner.
         metrics: updated by the actor.
@@ -77,8 +78,6 @@ class Actor:
     ) -> None:
         self._actor_id = actor_id
         self._envs = envs
-        self._env_threads = env_threads
-        self._precision: Precision = precision
         self._outbox = outbox
         self._metrics = metrics
         self._health = health
@@ -89,7 +88,13 @@ class Actor:
             self._log,
             using={"upstream": outbox, "weights": subscriber},
         )
-        self._make_environments = make_environments
+        self._new_session = partial(
+            Session,
+            envs=envs,
+            env_threads=env_threads,
+            precision=precision,
+            make_environments=make_environments,
+        )
         self._work: _Work | None = None
         self._run: int | None = None
         self._policy_version = 0
@@ -216,7 +221,11 @@ class Actor:
         if work is not None and work.session.plays(assignment):
             session = work.session
         else:
-            session = self._new_session(assignment)
+            session = self._new_session(
+                assignment.game,
+                assignment.network,
+                repeat_action_probability=assignment.repeat_action_probability,
+            )
         session.load(weights)
         if work is None or not work.continues_with(assignment):
             work = self._begin(session, weights)
@@ -234,17 +243,6 @@ class Actor:
         self._received = min(received, self._sequence)
         self._health.ready = True
         self._metrics.count_weights(weights)
-
-    def _new_session(self, assignment: Assignment) -> Session:
-        return Session(
-            assignment.game,
-            assignment.network,
-            envs=self._envs,
-            repeat_action_probability=assignment.repeat_action_probability,
-            env_threads=self._env_threads,
-            precision=self._precision,
-            make_environments=self._make_environments,
-        )
 
     def _begin(self, session: Session, weights: Weights) -> _Work:
         """Sets up for an assignment; the player continues if only the mode has changed."""

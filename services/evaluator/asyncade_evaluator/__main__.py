@@ -38,11 +38,7 @@ def serve(settings: EvaluatorSettings, service: Service) -> None:
     service.log.info("up", metrics_port=http.port, learner=settings.weights_address)
     evaluator = service.closing(
         Evaluator(
-            episodes=settings.episodes,
-            envs=settings.envs,
-            env_threads=settings.env_threads,
-            policy=settings.policy,
-            seed=settings.seed,
+            settings,
             subscriber=subscriber,
             metrics=EvaluatorMetrics(service.registry),
             health=service.health,

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 import builders
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
+from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_proto.codec import encode
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
@@ -47,11 +48,7 @@ class Rig:
         self.asked: list[tuple[Any, ...]] = []
         self.network = make_network(3, "small", seed=0)
         self.evaluator = Evaluator(
-            episodes=episodes,
-            envs=envs,
-            env_threads=1,
-            policy="sample",
-            seed=7,
+            EvaluatorSettings(episodes=episodes, envs=envs, seed=7),
             subscriber=self.subscriber,
             metrics=EvaluatorMetrics(self.registry),
             health=self.health,
