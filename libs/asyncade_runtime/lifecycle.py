@@ -63,35 +63,49 @@ class HttpAddressError(OSError):
     """The HTTP pages cannot be served at this address. The message names the setting."""
 
 
-class HttpServer:
+class HttpServer(ThreadingHTTPServer):
     """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from a daemon thread until closed.
 
     Also a context manager. Made by `serve_http`.
     """
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self._server = server
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
         self._thread = threading.Thread(
-            target=server.serve_forever, args=(_CLOSE_POLL_S,), name="http", daemon=True
+            target=self.serve_forever, args=(_CLOSE_POLL_S,), name="http", daemon=True
         )
         self._thread.start()
 
     @property
     def port(self) -> int:
         """The bound port."""
-        return self._server.server_port
+        return self.server_port
 
     def close(self) -> None:
         """Stops serving and frees the port. A second call does nothing."""
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
-
-    def __enter__(self) -> HttpServer:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def server_bind(self) -> None:
+        """Binds, on both families if the host is ``::``."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # HTTPServer.server_bind looks up the host's full name: seconds in some containers.
+        socketserver.TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignores clients that hang up: that is not an error of the service."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def serve_http(
@@ -123,7 +137,7 @@ def serve_http(
         pages = _Pages(registry, health)
 
     try:
-        return HttpServer(_server(host, port, Handler))
+        return _server(host, port, Handler)
     except (OSError, OverflowError) as error:
         cure = f"choose another port with {setting} (0 picks a free one)"
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
@@ -151,39 +165,14 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> HttpServer:
     """Listens on IPv4, IPv6, or with ``::`` on both; without IPv6 ``::`` is IPv4 only."""
-    if ":" not in host:
-        return _Server((host, port), handler)
     try:
-        return _ServerV6((host, port), handler)
+        return HttpServer(host, port, handler)
     except OSError as error:
         if host != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _Server(("0.0.0.0", port), handler)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # HTTPServer.server_bind looks up the host's full name: seconds in some containers.
-        socketserver.TCPServer.server_bind(self)
-        host, self.server_port = self.server_address[:2]
-        self.server_name = str(host)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        if isinstance(sys.exception(), ConnectionError | TimeoutError):
-            return  # the client hung up: not an error of the service
-        super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-    def server_bind(self) -> None:
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+        return HttpServer("0.0.0.0", port, handler)
 
 
 class _Pages:

@@ -227,21 +227,14 @@ def source_commit() -> str:
 
     Returns ``unknown`` outside a checkout.
     """
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        found = subprocess.run(
+            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+" if changed else "")
+    return found.stdout.strip()
 
 
 def _rows(lines: bytes) -> list[dict[str, Any]]:
