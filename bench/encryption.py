@@ -20,11 +20,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from asyncade_cli.markdown import table as markdown
 from asyncade_proto.codec import encode
-from asyncade_rl.choices import Mode
+from asyncade_rl.choices import MODES, Mode
 from asyncade_runtime.transport import keys as curve
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from bench.harness import Clock, timings
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 from bench.unit_costs import Work
 
 ADDRESS: Final = "tcp://127.0.0.1:*"

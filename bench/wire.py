@@ -15,9 +15,9 @@ from typing import Any
 
 from asyncade_cli.markdown import table as markdown
 from asyncade_proto.codec import encode, split
-from asyncade_rl.choices import Mode
+from asyncade_rl.choices import MODES, Mode
 from bench.pieces import Pieces
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 
 
 def bytes_by_part(frame: bytes) -> dict[str, int]:

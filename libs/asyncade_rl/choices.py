@@ -6,10 +6,12 @@ No torch here: settings are read before torch is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 Mode: TypeAlias = Literal["data", "gradients"]
 """Parallelism: actors send trajectories (data) or the gradients computed from them."""
+
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 Policy: TypeAlias = Literal["sample", "greedy"]
 """How actions are chosen: sample draws them, as in training; greedy takes the most probable."""

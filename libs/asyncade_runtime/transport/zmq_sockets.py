@@ -47,9 +47,6 @@ class ZmqOutbox(ConnectingRole):
         address: of the learner's inbox, such as ``tcp://learner:5555``. Every attempt resolves the
             name again, so the learner may move, or not exist yet.
         hwm: frames queued in this process.
-
-    Raises:
-        SocketAddressError: the address is malformed.
     """
 
     def __init__(
@@ -88,9 +85,6 @@ class ZmqInbox(ZmqRole):
         max_message_bytes: largest frame accepted. An actor that sends a larger one is disconnected
             and reconnects; that frame and the few queued behind it are lost.
         hwm: frames queued in this process, per actor.
-
-    Raises:
-        SocketAddressError: the address is malformed or in use.
     """
 
     def __init__(
@@ -122,9 +116,6 @@ class ZmqPublisher(ZmqRole):
         address: to bind, such as ``tcp://*:5556``; ``tcp://127.0.0.1:*`` picks a free port.
         resend_interval_s: shortest time between re-sends to joiners, so that a hundred actors
             starting together cost a few broadcasts instead of a hundred.
-
-    Raises:
-        SocketAddressError: the address is malformed or in use.
 
     Source: zguide chapter 5, "Last Value Caching".
     """
@@ -187,9 +178,6 @@ class ZmqSubscriber(ConnectingRole):
             with 256 sockets polled without pause (libzmq 4.3.5, dbuffer.hpp: a write to a locked
             buffer is dropped), 0 of 96,000 with blocking reads or a poll every 2 ms. A queue lost
             0 of 344,000, but holds old frames after a pause (decision 9).
-
-    Raises:
-        SocketAddressError: the address is malformed.
     """
 
     def __init__(
