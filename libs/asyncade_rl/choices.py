@@ -30,7 +30,9 @@ class Shape:
     hidden: int
 
 
-NETWORKS: Final = {
+Network: TypeAlias = Literal["small", "nature"]
+
+NETWORKS: Final[dict[Network, Shape]] = {
     "small": Shape(convolutions=((16, 8, 4), (32, 4, 2)), hidden=256),  # A3C's: Mnih et al. 2016
     "nature": Shape(convolutions=((32, 8, 4), (64, 4, 2), (64, 3, 1)), hidden=512),  # DQN's: 2015
 }
@@ -40,4 +42,4 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Compute device; auto picks a GPU if there is one."""
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""Floating-point format of a network's multiplications."""
+"""Floating-point format of a network's matrix products."""

@@ -132,12 +132,10 @@ def serve_http(
     Raises:
         HttpAddressError: the address or port is not available.
     """
-
-    class Handler(_Handler):
-        pages = _Pages(registry, health)
-
+    # A class for each server: http.server makes an object of it for every request.
+    handler = type("Handler", (_Handler,), {"registry": registry, "health": health})
     try:
-        return _server(host, port, Handler)
+        return _server(host, port, handler)
     except (OSError, OverflowError) as error:
         cure = f"choose another port with {setting} (0 picks a free one)"
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
@@ -175,45 +173,13 @@ def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Http
         return HttpServer("0.0.0.0", port, handler)
 
 
-class _Pages:
-    """Computes responses, without I/O."""
-
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
-        self._registry = registry
-        self._health = health
-
-    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
-        """Returns status, content type and body for one GET."""
-        match path.partition("?")[0]:
-            case "/metrics":
-                encoder, content_type = choose_encoder(accept)
-                return 200, content_type, encoder(self._registry)
-            case "/healthz":
-                return _plain(*self._alive())
-            case "/readyz":
-                return _plain(*self._ready())
-        return _plain(404, "try /metrics, /healthz or /readyz")
-
-    def _alive(self) -> tuple[int, str]:
-        seconds = self._health.seconds_since_tick()
-        if not self._health.alive():
-            limit = self._health.stall_seconds
-            return 503, f"stalled: last step {seconds:.1f} s ago, limit {limit:g} s"
-        return 200, f"ok: last step {seconds:.1f} s ago"
-
-    def _ready(self) -> tuple[int, str]:
-        status, reason = self._alive()
-        if status == 200 and not self._health.ready:
-            return 503, f"not ready: waiting for {self._health.waiting_for}"
-        return status, reason
-
-
 class _Handler(BaseHTTPRequestHandler):
-    pages: _Pages
+    registry: CollectorRegistry
+    health: Health
     timeout = 10.0  # seconds; a silent client must not hold a thread forever
 
     def do_GET(self) -> None:
-        status, content_type, body = self.pages.answer(self.path, self.headers.get("Accept", ""))
+        status, content_type, body = self._answer()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -225,6 +191,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Suppresses the log line per probe and scrape."""
+
+    def _answer(self) -> tuple[int, str, bytes]:
+        """Returns status, content type and body."""
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
+                return 200, content_type, encoder(self.registry)
+            case "/healthz":
+                return _plain(*_alive(self.health))
+            case "/readyz":
+                return _plain(*_ready(self.health))
+        return _plain(404, "try /metrics, /healthz or /readyz")
+
+
+def _alive(health: Health) -> tuple[int, str]:
+    seconds = health.seconds_since_tick()
+    if not health.alive():
+        return 503, f"stalled: last step {seconds:.1f} s ago, limit {health.stall_seconds:g} s"
+    return 200, f"ok: last step {seconds:.1f} s ago"
+
+
+def _ready(health: Health) -> tuple[int, str]:
+    status, reason = _alive(health)
+    if status == 200 and not health.ready:
+        return 503, f"not ready: waiting for {health.waiting_for}"
+    return status, reason
 
 
 def _plain(status: int, text: str) -> tuple[int, str, bytes]:

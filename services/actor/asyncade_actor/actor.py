@@ -173,7 +173,7 @@ class Actor:
             self._metrics.last_return.set(float(message.episodes.returns[-1]))
 
     def _send(self, message: Upstream, frame: bytes) -> None:
-        """Sends, or keeps the message for the next step: connection trouble is never fatal."""
+        """Sends, or keeps the message for the next step: a lost connection is never fatal."""
         self._metrics.stages.enter("send")
         if self._outbox.send(frame, timeout_s=WAIT_S):
             self._unsent = None

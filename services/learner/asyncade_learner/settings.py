@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
-from asyncade_rl.choices import NETWORKS, Device, Mode, Precision
+from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import REFERENCE_SAMPLES, share_of_samples
 from asyncade_runtime.cores import learner_threads
@@ -43,7 +43,8 @@ class LearnerSettings(ServiceSettings):
     """ALE game id, or catch (a toy game)"""
     repeat_action_probability: float = Field(0.0, ge=0, lt=1)
     """sticky actions; Machado et al. (2018) use 0.25"""
-    network: str = Field("small", description=f"network architecture: {' or '.join(NETWORKS)}")
+    network: Network = "small"
+    """network architecture"""
     seed: int = Field(1, ge=0, lt=2**31)
     """random seed of weights, games and minibatches"""
     target: float | None = None
@@ -135,13 +136,6 @@ class LearnerSettings(ServiceSettings):
     """clip gradients to this global norm"""
     adam_epsilon: float = Field(1e-5, gt=0)
     """Adam's epsilon"""
-
-    @field_validator("network")
-    @classmethod
-    def _network_exists(cls, network: str) -> str:
-        if network not in NETWORKS:
-            raise ValueError(f"choose one of {', '.join(NETWORKS)}")
-        return network
 
     def decodes_ahead(self, device: str) -> bool:
         """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""

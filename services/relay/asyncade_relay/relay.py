@@ -36,7 +36,7 @@ class Relay:
     """Connects the actors of a node or zone to the learner.
 
     Args:
-        relay_id: its name as an actor of the learner; unique among living relays and actors.
+        relay_id: its name as an actor of the learner; unique among running relays and actors.
         settings: policy lag and patience.
         subscriber: weights from the learner.
         publisher: weights to the actors.
@@ -229,7 +229,7 @@ class Relay:
         self._send()
 
     def _send(self) -> None:
-        """Sends what waits, or keeps it for the next step: connection trouble is never fatal."""
+        """Sends what waits, or keeps it for the next step: a lost connection is never fatal."""
         self._metrics.stages.enter("send")
         while self._unsent:
             kind, frame = self._unsent[0]
