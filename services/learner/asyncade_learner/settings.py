@@ -44,7 +44,7 @@ class LearnerSettings(ServiceSettings):
     repeat_action_probability: float = Field(0.0, ge=0, lt=1)
     """sticky actions; Machado et al. (2018) use 0.25"""
     network: Network = "small"
-    """network architecture"""
+    """network architecture: small (that of A3C) or nature (that of DQN)"""
     seed: int = Field(1, ge=0, lt=2**31)
     """random seed of weights, games and minibatches"""
     target: float | None = None
