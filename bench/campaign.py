@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncade_learner.settings import LearnerSettings
+from asyncade_rl.choices import MODES
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import load
@@ -82,7 +83,7 @@ def _kept(name: str, machine: str, result: Mapping[str, Any]) -> list[dict[str, 
 
 def options_of_runs(parser: argparse.ArgumentParser, episodes: int) -> None:
     """Adds the options that all campaigns have."""
-    parser.add_argument("--mode", choices=("data", "gradients"), default="data")
+    parser.add_argument("--mode", choices=MODES, default="data")
     parser.add_argument("--max-minutes", type=float, help="time limit of each run")
     parser.add_argument("--max-env-steps", type=int, help="limit of each run")
     parser.add_argument("--episodes", type=int, default=episodes, help="games per evaluation")

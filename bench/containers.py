@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncade_cli.markdown import table as markdown
+from asyncade_rl.choices import MODES
 from asyncade_runtime.run_folder import source_commit
 from bench.campaign import outcome
 from bench.result_files import ROOT, options, record
@@ -110,7 +111,7 @@ def main() -> int:
     parser = options("containers", __doc__)
     parser.add_argument("--target", type=float, default=18.0)
     parser.add_argument("--max-minutes", type=float, default=15.0)
-    parser.add_argument("--mode", choices=("data", "gradients"), default="data")
+    parser.add_argument("--mode", choices=MODES, default="data")
     parser.add_argument("--actors", type=int, default=2)
     asked = parser.parse_args()
     variables = {name.upper(): str(value) for name, value in vars(asked).items()}

@@ -20,12 +20,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from asyncade_cli.markdown import table as markdown
 from asyncade_proto.codec import encode
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
-from asyncade_rl.choices import Mode
+from asyncade_rl.choices import MODES, Mode
 from asyncade_runtime.transport import keys as curve
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from bench.harness import Clock, timings
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 from bench.unit_costs import Work
 
 ADDRESS: Final = "tcp://127.0.0.1:*"
@@ -44,17 +43,14 @@ def send(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[s
         curve.make_keys(tmp_path)
         server = curve.load_learner_keys(tmp_path / curve.LEARNER)
         client = curve.load_actor_keys(tmp_path / curve.ACTOR)
-    size = MAX_MESSAGE_BYTES
     with ExitStack() as stack:
         context = stack.enter_context(zmq.Context())
         stack.enter_context(curve.authenticating(context, server))
-        inbox = stack.enter_context(
-            closing(ZmqInbox(context, ADDRESS, max_message_bytes=size, keys=server))
-        )
+        inbox = stack.enter_context(closing(ZmqInbox(context, ADDRESS, keys=server)))
         publisher = stack.enter_context(closing(ZmqPublisher(context, ADDRESS, keys=server)))
         outbox = stack.enter_context(closing(ZmqOutbox(context, inbox.endpoint, keys=client)))
         subscriber = stack.enter_context(
-            closing(ZmqSubscriber(context, publisher.endpoint, max_message_bytes=size, keys=client))
+            closing(ZmqSubscriber(context, publisher.endpoint, keys=client))
         )
         while not publisher.welcome_joiners():
             subscriber.latest(0.01)

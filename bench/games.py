@@ -10,12 +10,14 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, Final
 
 import numpy as np
 
 from asyncade_cli.markdown import table as markdown
 from asyncade_rl.envs import make_environments
+from asyncade_rl.evaluation import Round
 from bench.campaign import conduct, options_of_runs
 from bench.result_files import options
 from bench.runs import NEVER
@@ -24,29 +26,16 @@ _ENVS: Final = 10
 
 
 def random_play(game: str, episodes: int, seed: int) -> dict[str, float]:
-    """Returns mean and standard deviation of whole games with actions drawn uniformly.
-
-    Every environment plays the same number of games; otherwise short games would be
-    over-represented.
-    """
-    environments = make_environments(game, _ENVS)
-    left = np.full(_ENVS, max(1, round(episodes / _ENVS)))
+    """Returns mean and standard deviation of whole games with actions drawn uniformly."""
     generator = np.random.default_rng(seed)
-    environments.reset(seed)
-    score = np.zeros(_ENVS)
-    returns: list[float] = []
-    while left.any():
-        step = environments.step(generator.integers(environments.num_actions, size=_ENVS))
-        score += step.rewards
-        over = step.terminated | step.truncated
-        returns += score[over & (left > 0)].tolist()
-        left[over & (left > 0)] -= 1
-        score[over] = 0
-    environments.close()
+    with closing(make_environments(game, _ENVS)) as environments:
+        games = Round(environments, episodes, seed)
+        while not games.over:
+            games.step(lambda _: generator.integers(environments.num_actions, size=_ENVS))
     return {
-        "episodes": len(returns),
-        "mean": round(statistics.fmean(returns), 3),
-        "standard_deviation": round(statistics.pstdev(returns), 3),
+        "episodes": len(games.returns),
+        "mean": round(statistics.fmean(games.returns), 3),
+        "standard_deviation": round(statistics.pstdev(games.returns), 3),
     }
 
 

@@ -32,7 +32,7 @@ from asyncade_rl.devices import fastest_precision, prepare_processor
 from asyncade_rl.envs import Step, make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.objective import backpropagate, minibatches, prepare
+from asyncade_rl.objective import backpropagate, minibatches, minibatches_per_pass, prepare
 from asyncade_rl.params import fingerprint, gradients_of, load_safetensors, to_safetensors
 from asyncade_runtime.settings import load
 
@@ -80,8 +80,7 @@ class Pieces:
         if self.mode == "data":
             return self.unroll
         objective = self.assignment.objective
-        per_pass = max(1, round(self.unroll / objective.minibatch_size))
-        return self.unroll / (objective.passes * per_pass)
+        return self.unroll / (objective.passes * minibatches_per_pass(self.unroll, objective))
 
     @functools.cached_property
     def messages(self) -> list[Upstream]:

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from asyncade_cli.markdown import table as markdown
+from asyncade_rl.choices import MODES
 from asyncade_runtime.cores import available_cores, learner_threads
 from bench import scrape, unit_costs
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 from bench.runs import NEVER, Training, rate_between, training
 
 AHEAD: Final = {

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from asyncade_rl.choices import Mode
+from asyncade_cli.outcome import processor
 from asyncade_runtime.cores import available_cores
-from asyncade_runtime.run_folder import source_commit, write_atomically
+from asyncade_runtime.run_folder import read_json, source_commit, write_json
 
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "bench/results"
 
@@ -74,16 +72,6 @@ def measured_commit() -> str:
     return commit + ("+" if done.stdout else "")
 
 
-def processor() -> str:
-    """Returns the processor's name, ``unknown`` where Linux does not report one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown"
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "unknown")
-
-
 def machine() -> str:
     """Returns the default folder of this machine's results, such as ``amd-epyc``."""
     name = re.sub(r"\(.*?\)|processor|cpu|@.*", "", processor().lower())
@@ -109,15 +97,9 @@ def write_result(name: str, machine: str, result: Mapping[str, Any]) -> None:
     """Writes results/MACHINE/NAME.json in one step: an interruption leaves the previous file."""
     folder = RESULTS / machine
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(dict(result), indent=2) + "\n"
-    write_atomically(folder / f"{name}.json", content.encode())
+    write_json(folder / f"{name}.json", result)
 
 
 def read_result(name: str, machine: str) -> dict[str, Any] | None:
     """Returns the content of results/MACHINE/NAME.json, None if there is no such file."""
-    try:
-        text = (RESULTS / machine / f"{name}.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return read_json(RESULTS / machine / f"{name}.json")

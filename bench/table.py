@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from asyncade_cli.markdown import table as markdown
 from asyncade_cli.plot import draw_curves
+from asyncade_rl.choices import MODES
 from bench import (
     containers,
     encryption,
@@ -28,7 +29,7 @@ from bench import (
     unit_costs,
     wire,
 )
-from bench.result_files import MODES, RESULTS, ROOT, read_result
+from bench.result_files import RESULTS, ROOT, read_result
 from bench.rivals import run as rivals
 
 HEADLINE: Final = "intel-xeon-fast"

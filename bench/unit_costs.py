@@ -19,11 +19,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from asyncade_cli.markdown import table as markdown
-from asyncade_rl.choices import Mode
+from asyncade_rl.choices import MODES, Mode
 from asyncade_runtime.cores import available_cores
 from bench.harness import timings
 from bench.pieces import Pieces
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 
 ALONE: Final = "core_seconds_per_env_step"
 ALL_BUSY: Final = "core_seconds_per_env_step_all_cores_busy"

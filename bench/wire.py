@@ -13,13 +13,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import msgpack
-
 from asyncade_cli.markdown import table as markdown
-from asyncade_proto.codec import encode
-from asyncade_rl.choices import Mode
+from asyncade_proto.codec import encode, split
+from asyncade_rl.choices import MODES, Mode
 from bench.pieces import Pieces
-from bench.result_files import MODES, options, record
+from bench.result_files import options, record
 
 
 def bytes_by_part(frame: bytes) -> dict[str, int]:
@@ -27,9 +25,9 @@ def bytes_by_part(frame: bytes) -> dict[str, int]:
 
     All arrays of a gradient count together, as ``tensors``.
     """
-    end = 8 + int.from_bytes(frame[4:8], "little")
-    found = {"preamble": 8, "header": end - 8}
-    for buffer in msgpack.unpackb(frame[8:end])["buffers"]:
+    header, arrays = split(frame)
+    found = {"preamble": 8, "header": len(frame) - 8 - len(arrays)}
+    for buffer in header["buffers"]:
         name = buffer["name"].partition("/")[0]
         found[name] = found.get(name, 0) + buffer["bytes"]
     return found

@@ -15,23 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from pydantic.fields import FieldInfo
 
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
 from asyncade_cli.markdown import table
-from asyncade_cli.settings import (
-    CompareSettings,
-    EvalSettings,
-    LoadgenSettings,
-    TrainSettings,
-)
+from asyncade_cli.settings import CompareSettings, EvalSettings, LoadgenSettings, TrainSettings
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.settings import settings_table
+from asyncade_runtime.settings import Settings, flag_of, variable_of
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -41,6 +37,26 @@ FILES = [
     ROOT / "services/relay/README.md",
     ROOT / "docs/command-line.md",
 ]
+
+
+def settings_table(cls: type[Settings]) -> str:
+    """Returns a Markdown table of the settings of a class."""
+    return table(
+        ["Setting", "Environment variable", "Default", "Meaning"],
+        [
+            [f"`{flag_of(name)}`", f"`{variable_of(cls, name)}`", default(field), field.description]
+            for name, field in cls.model_fields.items()
+        ],
+    )
+
+
+def default(field: FieldInfo) -> str:
+    """Returns a setting's default, as a flag's value."""
+    if field.default_factory is not None:
+        return "computed"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{'null' if field.default is None else field.default}`"
 
 
 def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:

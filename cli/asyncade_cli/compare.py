@@ -9,19 +9,25 @@ OUT/MODE-seed-SEED/      one run folder each
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.compare_report import MODES, modes_table, report, seeds_of, spreads_of
+from asyncade_cli.compare_report import modes_table, report, seeds_of, spreads_of
 from asyncade_cli.outcome import FinishedRun, read_finished
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, train
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, read_json, write_atomically
+from asyncade_rl.choices import MODES
+from asyncade_runtime.run_folder import (
+    RunFolder,
+    RunFolderError,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from asyncade_runtime.settings import load
 
 _COMPLETE: Final = ("target", "max_env_steps", "max_minutes")  # `ended_by` of a complete run
@@ -168,7 +174,7 @@ def _report(
     spreads = {mode: spreads_of(ours, target) for mode, ours in modes.items()}
     _write_json(out, {**about, "modes": spreads, "runs": seeds_of(runs, target)})
     write_atomically(out / "report.md", report(runs, target, title, about["command"]).encode())
-    curves = {mode: [run.rows for run in ours] for mode, ours in modes.items()}
+    curves = {str(mode): [run.rows for run in ours] for mode, ours in modes.items()}
     draw_curves(curves, title, out / "curves.png", target)
     print(f"\n{modes_table(runs, target)}\nreport: {out / 'report.md'}")
 
@@ -178,4 +184,4 @@ def _write_json(out: Path, content: Mapping[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{out} cannot be made ({error}); choose another --out") from error
-    write_atomically(out / "compare.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(out / "compare.json", content)

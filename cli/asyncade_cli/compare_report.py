@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from asyncade_cli.markdown import cell, table
 from asyncade_cli.outcome import FinishedRun
-
-MODES: Final = ("data", "gradients")
+from asyncade_rl.choices import MODES
 
 Figures: TypeAlias = dict[str, float | None]
 

@@ -39,7 +39,7 @@ def evaluate(run: Path, settings: EvalSettings) -> dict[str, Any]:
         chooser = Chooser(session.network, settings.policy, settings.seed)
         games = Round(session.environments, settings.episodes, settings.seed)
         while not games.over:
-            games.step(chooser)
+            games.step(chooser.actions)
         protocol = session.environments.protocol()
     if settings.video is not None:
         with closing(make_environments(game, 1, repeat_action_probability=sticky)) as single:

@@ -20,18 +20,15 @@ from asyncade_cli.replay import LoadgenError, Recording, record
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_proto.messages import Assignment, Request, Weights
-from asyncade_runtime.lifecycle import stop_on_signals
+from asyncade_runtime.lifecycle import WAIT_S, stop_on_signals
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.transport.zmq_sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
-WAIT_S: Final = 0.25
-"""Longest wait for weights in a step while no actor has credit."""
-
 _RETRY_S: Final = 0.001
-"""The same while an actor has credit but its socket is full or the rate limit is reached."""
+"""Wait for weights while an actor has credit but its socket is full or the rate limit is reached.
+"""
 
 
 @dataclass(slots=True)
@@ -265,7 +262,6 @@ def run(settings: LoadgenSettings) -> dict[str, Any]:
             subscriber = ZmqSubscriber(
                 context,
                 settings.weights_address,
-                max_message_bytes=MAX_MESSAGE_BYTES,
                 hwm=EVERY_VERSION_HWM,  # must not miss a version
                 keys=keys,
             )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import msgpack
 import torch
 from prometheus_client import CollectorRegistry
 
@@ -15,10 +14,11 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.modes import make_mode, next_message
 from asyncade_actor.player import Header, Player
 from asyncade_cli.settings import LoadgenSettings
-from asyncade_proto.codec import encode
+from asyncade_proto.codec import encode, join, split
 from asyncade_proto.messages import Assignment, Upstream
 from asyncade_rl.devices import fastest_precision
 from asyncade_rl.games import num_actions
+from asyncade_rl.objective import minibatches_per_pass
 from asyncade_rl.session import Session
 
 _MAX_GRADIENTS_OF_AN_UNROLL: Final = 1024
@@ -32,23 +32,17 @@ class RecordedMessage:
     """An encoded message whose header can be replaced.
 
     Args:
-        frame: made by `encode`: 4 bytes of identity, 4 bytes of header size, the header, the
-            arrays.
+        frame: made by `encode`.
         env_steps: reported by the message.
     """
 
     def __init__(self, frame: bytes, env_steps: int) -> None:
-        end = 8 + int.from_bytes(frame[4:8], "little")
-        self._identity = frame[:4]
-        self._header: dict[str, Any] = msgpack.unpackb(frame[8:end])
-        self._arrays = frame[end:]
+        self._header, self._arrays = split(frame)
         self.env_steps = env_steps
 
     def frame(self, **fields: object) -> bytes:
         """Returns the frame with these header fields replaced."""
-        header = msgpack.packb(self._header | fields)
-        size = len(header).to_bytes(4, "little")
-        return b"".join((self._identity, size, header, self._arrays))
+        return join(self._header | fields, [self._arrays])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +108,6 @@ def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
     if assignment.request == "trajectories":
         return Recording(messages)
     objective = assignment.objective
-    steps = settings.envs * assignment.unroll_length
-    gradients = objective.passes * max(1, round(steps / objective.minibatch_size))
+    samples = settings.envs * assignment.unroll_length
+    gradients = objective.passes * minibatches_per_pass(samples, objective)
     return Recording(messages, min(gradients, _MAX_GRADIENTS_OF_AN_UNROLL))

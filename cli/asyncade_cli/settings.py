@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from asyncade_actor.settings import ActorSettings
+from asyncade_learner.settings import Game
 from asyncade_proto import ports
-from asyncade_rl.choices import Device
-from asyncade_rl.games import num_actions
+from asyncade_rl.choices import Device, Mode, Policy
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
@@ -27,13 +27,6 @@ def actors_for_this_machine() -> int:
     return max(2, min(available_cores(), MAX_DEFAULT_ACTORS))
 
 
-def _known_game(game: str) -> str:
-    """Returns the game; raises ValueError, which names a similar game, if there is none."""
-    num_actions(game)
-    return game
-
-
-Game: TypeAlias = Annotated[str, AfterValidator(_known_game)]
 DisplayKind: TypeAlias = Literal["auto", "live", "lines"]
 
 
@@ -46,43 +39,31 @@ class TrainSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
 
-    mode: Literal["data", "gradients"] = Field(
-        "data", description="what actors send: trajectories (data) or gradients"
-    )
-    actors: int = Field(
-        default_factory=actors_for_this_machine,
-        ge=1,
-        le=256,
-        description="actor processes; default: one per core, 2 to 8",
-    )
-    envs: int = Field(
-        ActorSettings.model_fields["envs"].default,
-        ge=1,
-        le=1024,
-        description="games that each actor plays in parallel",
-    )
-    game: Game = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
-    target: float | None = Field(
-        None,
-        description="when the mean return of the last 100 training games exceeds this, cool down"
-        " and end; default: 18 for pong, 0.9 for catch, none for other games",
-    )
-    seed: int = Field(1, ge=0, lt=2**31, description="seed of parameters, games and minibatches")
-    max_minutes: float | None = Field(None, gt=0, description="time limit [minutes]")
-    max_env_steps: int | None = Field(None, gt=0, description="limit of env steps")
-    run_dir: Path | None = Field(
-        None,
-        description="run folder; default: runs/GAME-MODE-TIME, with --resume the newest in runs/",
-    )
-    resume: bool = Field(
-        False, description="continue the run in the folder; settings not given are taken from it"
-    )
-    device: Device = Field(
-        "auto", description="compute device of the learner; auto picks a GPU if there is one"
-    )
-    display: DisplayKind = Field(
-        "auto", description="live table, or one line every ten seconds; auto: live on a terminal"
-    )
+    mode: Mode = "data"
+    """what actors send: trajectories (data) or gradients"""
+    actors: int = Field(default_factory=actors_for_this_machine, ge=1, le=256)
+    """actor processes; default: one per core, 2 to 8"""
+    envs: int = Field(ActorSettings.model_fields["envs"].default, ge=1, le=1024)
+    """games that each actor plays in parallel"""
+    game: Game = "pong"
+    """ALE game id, or catch (a toy, learned in a minute)"""
+    target: float | None = None
+    """when the mean return of the last 100 training games exceeds this, cool down and end; default:
+    18 for pong, 0.9 for catch, none for other games"""
+    seed: int = Field(1, ge=0, lt=2**31)
+    """seed of parameters, games and minibatches"""
+    max_minutes: float | None = Field(None, gt=0)
+    """time limit [minutes]"""
+    max_env_steps: int | None = Field(None, gt=0)
+    """limit of env steps"""
+    run_dir: Path | None = None
+    """run folder; default: runs/GAME-MODE-TIME, with --resume the newest in runs/"""
+    resume: bool = False
+    """continue the run in the folder; settings not given are taken from it"""
+    device: Device = "auto"
+    """compute device of the learner; auto picks a GPU if there is one"""
+    display: DisplayKind = "auto"
+    """live table, or one line every ten seconds; auto: live on a terminal"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""
@@ -102,15 +83,16 @@ class EvalSettings(Settings):
         env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval RUN"
     )
 
-    episodes: int = Field(100, ge=1, le=100_000, description="games to play")
-    envs: int = Field(10, ge=1, le=256, description="games played in parallel")
-    policy: Literal["sample", "greedy"] = Field(
-        "sample", description="sample actions, as in training, or take the most probable ones"
-    )
-    seed: int = Field(
-        1_000_000, ge=0, lt=2**30, description="seed of the games; unlike those of training"
-    )
-    video: Path | None = Field(None, description="write a GIF of one game to this file")
+    episodes: int = Field(100, ge=1, le=100_000)
+    """games to play"""
+    envs: int = Field(10, ge=1, le=256)
+    """games played in parallel"""
+    policy: Policy = "sample"
+    """sample actions, as in training, or take the most probable ones"""
+    seed: int = Field(1_000_000, ge=0, lt=2**30)
+    """seed of the games; unlike those of training"""
+    video: Path | None = None
+    """write a GIF of one game to this file"""
 
 
 class CompareSettings(Settings):
@@ -125,33 +107,25 @@ class CompareSettings(Settings):
         env_prefix="ASYNCADE_COMPARE_", cli_prog_name="asyncade compare"
     )
 
-    game: Game = Field("pong", description="ALE game id, or catch (a toy, learned in a minute)")
-    seeds: Annotated[tuple[int, ...], NoDecode] = Field(
-        (1, 2, 3), min_length=1, description="seeds, such as 1,2,3; one run of each mode per seed"
-    )
-    actors: int | None = Field(
-        None, ge=1, le=256, description="actor processes; default: that of asyncade train"
-    )
-    max_env_steps: int | None = Field(None, gt=0, description="limit of env steps per run")
-    max_minutes: float | None = Field(
-        None,
-        gt=0,
-        description="time limit per run [minutes]; default: 20, none with --max-env-steps",
-    )
-    target: float | None = Field(
-        None,
-        description="mean return of the last 100 games to exceed; default: that of asyncade train,"
-        " with --runs that of the runs",
-    )
-    out: Path | None = Field(
-        None, description="folder of runs and report; default: runs/compare-TIME"
-    )
-    runs: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="report on these finished runs, such as --runs A B C; trains nothing"
-    )
-    display: DisplayKind = Field(
-        "auto", description="display of each training, as in asyncade train"
-    )
+    game: Game = "pong"
+    """ALE game id, or catch (a toy, learned in a minute)"""
+    seeds: Annotated[tuple[int, ...], NoDecode] = Field((1, 2, 3), min_length=1)
+    """seeds, such as 1,2,3; one run of each mode per seed"""
+    actors: int | None = Field(None, ge=1, le=256)
+    """actor processes; default: that of asyncade train"""
+    max_env_steps: int | None = Field(None, gt=0)
+    """limit of env steps per run"""
+    max_minutes: float | None = Field(None, gt=0)
+    """time limit per run [minutes]; default: 20, none with --max-env-steps"""
+    target: float | None = None
+    """mean return of the last 100 games to exceed; default: that of asyncade train, with --runs
+    that of the runs"""
+    out: Path | None = None
+    """folder of runs and report; default: runs/compare-TIME"""
+    runs: Annotated[tuple[Path, ...], NoDecode] = ()
+    """report on these finished runs, such as --runs A B C; trains nothing"""
+    display: DisplayKind = "auto"
+    """display of each training, as in asyncade train"""
 
     @field_validator("seeds", "runs", mode="before")
     @classmethod
@@ -195,50 +169,38 @@ class LoadgenSettings(Settings):
         env_prefix="ASYNCADE_LOADGEN_", cli_prog_name="asyncade loadgen"
     )
 
-    upstream_address: str = Field(
-        f"tcp://127.0.0.1:{ports.UPSTREAM}",
-        description="where the learner receives trajectories and gradients",
-    )
-    weights_address: str = Field(
-        f"tcp://127.0.0.1:{ports.WEIGHTS}", description="where the learner publishes weights"
-    )
-    keys: Path | None = Field(
-        None,
-        description="folder with the actors' CURVE keys (asyncade keys); default: no encryption",
-    )
-    actors: int = Field(4, ge=1, le=1024, description="synthetic actors")
-    envs: int = Field(16, ge=1, le=1024, description="games per unroll")
-    seconds: float = Field(30.0, gt=0, description="time limit [seconds]")
-    messages: int | None = Field(None, ge=1, description="limit of messages")
-    game: Game | None = Field(
-        None, description="game to record; default: the one the learner assigns"
-    )
-    mode: Literal["data", "gradients"] | None = Field(
-        None,
-        description="fail if the learner never requests messages of this mode; in gradient mode"
-        " it requests trajectories during calibration",
-    )
-    messages_in_flight: int | None = Field(
-        None,
-        ge=1,
-        le=1024,
-        description="messages an actor may have in flight; at most what the learner assigns"
-        " (ASYNCADE_LEARNER_MESSAGES_IN_FLIGHT)",
-    )
-    rate: Literal["unlimited"] | float = Field(
-        "unlimited", description="limit of env steps per second over all actors, or unlimited"
-    )
-    unrolls: int = Field(8, ge=1, le=256, description="distinct unrolls to record")
-    actor_id: str = Field(
-        "loadgen",
-        min_length=1,
-        max_length=120,
-        description="prefix of the actors' ids; each loadgen of a learner needs its own",
-    )
-    seed: int = Field(1, ge=0, lt=2**31, description="seed of the recorded play")
-    wait_seconds: float = Field(
-        60.0, gt=0, description="fail if the first weights take longer than this [seconds]"
-    )
+    upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
+    """where the learner receives trajectories and gradients"""
+    weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
+    """where the learner publishes weights"""
+    keys: Path | None = None
+    """folder with the actors' CURVE keys (asyncade keys); default: no encryption"""
+    actors: int = Field(4, ge=1, le=1024)
+    """synthetic actors"""
+    envs: int = Field(16, ge=1, le=1024)
+    """games per unroll"""
+    seconds: float = Field(30.0, gt=0)
+    """time limit [seconds]"""
+    messages: int | None = Field(None, ge=1)
+    """limit of messages"""
+    game: Game | None = None
+    """game to record; default: the one the learner assigns"""
+    mode: Mode | None = None
+    """fail if the learner never requests messages of this mode; in gradient mode it requests
+    trajectories during calibration"""
+    messages_in_flight: int | None = Field(None, ge=1, le=1024)
+    """messages an actor may have in flight; at most what the learner assigns
+    (ASYNCADE_LEARNER_MESSAGES_IN_FLIGHT)"""
+    rate: Literal["unlimited"] | float = "unlimited"
+    """limit of env steps per second over all actors, or unlimited"""
+    unrolls: int = Field(8, ge=1, le=256)
+    """distinct unrolls to record"""
+    actor_id: str = Field("loadgen", min_length=1, max_length=120)
+    """prefix of the actors' ids; each loadgen of a learner needs its own"""
+    seed: int = Field(1, ge=0, lt=2**31)
+    """seed of the recorded play"""
+    wait_seconds: float = Field(60.0, gt=0)
+    """fail if the first weights take longer than this [seconds]"""
 
     @field_validator("rate")
     @classmethod

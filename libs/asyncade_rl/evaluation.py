@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from asyncade_rl.envs import Environments
+from asyncade_rl.choices import Policy
+from asyncade_rl.envs import Environments, Observations
 from asyncade_rl.network import ActorCritic
-
-Policy: TypeAlias = Literal["sample", "greedy"]
-"""sample: draw actions from the policy, as in training; greedy: take the likeliest."""
 
 
 class Chooser:
@@ -29,7 +27,7 @@ class Chooser:
         self._policy = policy
         self._generator = torch.Generator().manual_seed(seed)
 
-    def actions(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def actions(self, observations: Observations) -> npt.NDArray[np.int64]:
         """Returns int64 [E] for observations uint8 [E, 4, H, W]."""
         with torch.inference_mode():
             logits, _ = self._network(torch.from_numpy(observations))
@@ -70,9 +68,13 @@ class Round:
         """True once every game has ended."""
         return not any(self._share)
 
-    def step(self, chooser: Chooser) -> None:
-        """Takes one env step in every environment."""
-        step = self._environments.step(chooser.actions(self._observations))
+    def step(self, actions: Callable[[Observations], npt.NDArray[np.int64]]) -> None:
+        """Takes one env step in every environment.
+
+        Args:
+            actions: chooses int64 [E] for observations uint8 [E, 4, H, W].
+        """
+        step = self._environments.step(actions(self._observations))
         self._observations = step.observations
         self._score += step.rewards
         self._length += 1

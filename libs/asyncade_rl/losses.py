@@ -44,17 +44,23 @@ class Losses(NamedTuple):
         return {name: float(value.detach()) for name, value in self._asdict().items()}
 
 
-def _check_samples(**tensors: Tensor) -> None:
-    """Raise ValueError unless all are ``[N]`` with N >= 1; the mean of no samples is NaN."""
+def check_shapes(axes: str, **tensors: Tensor) -> None:
+    """Raise ValueError unless all tensors have the same shape, with these axes.
+
+    Args:
+        axes: such as ``[N]`` or ``[T, B]``. The first may not be empty: the mean of no samples is
+            NaN.
+        tensors: named as in the error message.
+    """
     first, *_ = tensors
     expected = tensors[first].shape
-    if len(expected) != 1 or expected[0] < 1:
-        raise ValueError(f"{first} has shape {list(expected)}, expected [N] with N >= 1")
+    if len(expected) != len(axes.split(",")) or expected[0] < 1:
+        raise ValueError(f"{first} has shape {list(expected)}, expected {axes} with {axes[1]} >= 1")
     for name, tensor in tensors.items():
         if tensor.shape != expected:
             raise ValueError(
                 f"{name} has shape {list(tensor.shape)}, "
-                f"expected {list(expected)} ([N], as {first})"
+                f"expected {list(expected)} ({axes}, as {first})"
             )
 
 
@@ -90,7 +96,7 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
     Returns:
         float ``[]``, in units of the advantages.
     """
-    _check_samples(log_probs=log_probs, advantages=advantages)
+    check_shapes("[N]", log_probs=log_probs, advantages=advantages)
     # The policy-gradient theorem holds the advantage fixed; a gradient through it would bias the
     # value network.
     return -(advantages.detach() * log_probs).mean()
@@ -120,8 +126,8 @@ def clipped_surrogate_loss(
     Returns:
         float ``[]``, in units of the advantages.
     """
-    _check_samples(
-        log_probs=log_probs, proximal_log_probs=proximal_log_probs, advantages=advantages
+    check_shapes(
+        "[N]", log_probs=log_probs, proximal_log_probs=proximal_log_probs, advantages=advantages
     )
     constants = advantages.detach()
     ratios = torch.exp(log_probs - proximal_log_probs.detach())
@@ -142,7 +148,7 @@ def value_loss(values: Tensor, value_targets: Tensor) -> Tensor:
     Returns:
         float ``[]``, in squared reward units.
     """
-    _check_samples(values=values, value_targets=value_targets)
+    check_shapes("[N]", values=values, value_targets=value_targets)
     return 0.5 * (values - value_targets.detach()).square().mean()
 
 
@@ -170,7 +176,7 @@ def normalise(advantages: Tensor) -> Tensor:
     Returns:
         float ``[N]``, dimensionless; all 0 if N = 1.
     """
-    _check_samples(advantages=advantages)
+    check_shapes("[N]", advantages=advantages)
     # The biased deviation (divide by N, not N - 1) is 0 rather than NaN for a single sample.
     deviation = advantages.std(correction=0)
     return (advantages - advantages.mean()) / (deviation + 1e-8)
@@ -205,7 +211,8 @@ def actor_critic_loss(
     Returns:
         The total to minimise, its parts and diagnostics.
     """
-    _check_samples(
+    check_shapes(
+        "[N]",
         actions=actions,
         values=values,
         proximal_log_probs=proximal_log_probs,

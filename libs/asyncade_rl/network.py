@@ -49,7 +49,7 @@ def patches_of(frames: Tensor) -> Tensor:
 
 
 class _Weights(NamedTuple):
-    """Parameters in the dtype and memory layout of the multiplications."""
+    """Parameters in the dtype and memory layout of the matrix products."""
 
     convolutions: list[tuple[Tensor, Tensor, tuple[int, int]]]  # weight, bias, stride
     dense: tuple[Tensor, Tensor]
@@ -61,7 +61,7 @@ class ActorCritic(nn.Module):
     Attributes:
         frame_mean: float32 [84, 84], subtracted from every frame. Zero until calibrated.
         frame_scale: float32 [], divides the difference. 255 until calibrated.
-        precision: of the multiplications. With ``bfloat16``, parameters, gradients, normalisation
+        precision: of the matrix products. With ``bfloat16``, parameters, gradients, normalisation
             and the last layers stay float32; training takes about half the time on processors that
             multiply bfloat16 natively.
     """

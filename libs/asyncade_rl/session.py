@@ -25,8 +25,8 @@ class Session:
         network: a key of `asyncade_rl.choices.NETWORKS`.
         envs: E.
         repeat_action_probability: sticky actions, in [0, 1).
-        env_threads: threads that step the emulators.
-        precision: of the network's multiplications.
+        env_threads: threads that step the games.
+        precision: floating-point format of the network's matrix products.
         seed: of the initial weights; None if weights are loaded before the network is used.
         make_environments: replaceable in tests.
 

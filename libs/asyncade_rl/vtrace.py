@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asyncade_rl.losses import check_shapes
+
 
 class VTrace(NamedTuple):
     """Learning targets of an unroll; every field is float ``[T, B]`` and carries no gradient.
@@ -79,14 +81,19 @@ def vtrace(
     Raises:
         ValueError: A tensor has another shape; the message names it and both shapes.
     """
-    _check_time_major(
-        bootstrap_values,
+    check_shapes(
+        "[T, B]",
         behaviour_log_probs=behaviour_log_probs,
         target_log_probs=target_log_probs,
         rewards=rewards,
         discounts=discounts,
         values=values,
     )
+    if bootstrap_values.shape != values.shape[1:]:
+        raise ValueError(
+            f"bootstrap_values has shape {list(bootstrap_values.shape)}, "
+            f"expected {list(values.shape[1:])} ([B] of values)"
+        )
     rhos = torch.exp(target_log_probs - behaviour_log_probs)
     clipped_rhos = rhos.clamp(max=rho_clip)
     traces = lambda_ * rhos.clamp(max=c_clip)
@@ -104,29 +111,6 @@ def vtrace(
     # c_t, and the advantage must weight it once.
     q_values = rewards + discounts * (lambda_ * next_vs + (1.0 - lambda_) * next_values)
     return VTrace(vs=vs, pg_advantages=clipped_rhos * (q_values - values), rhos=rhos)
-
-
-def _check_time_major(bootstrap_values: Tensor, **time_major: Tensor) -> None:
-    """Raises ValueError unless all tensors are ``[T, B]`` and the bootstrap values ``[B]``.
-
-    Torch would silently broadcast ``[T, B, 1]`` or ``[B, 1]`` against ``[T, B]`` and learn from the
-    wrong numbers.
-    """
-    first, *_ = time_major
-    expected = time_major[first].shape
-    if len(expected) != 2 or expected[0] < 1:
-        raise ValueError(f"{first} has shape {list(expected)}, expected [T, B] with T >= 1")
-    for name, tensor in time_major.items():
-        if tensor.shape != expected:
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)}, "
-                f"expected {list(expected)} ([T, B], as {first})"
-            )
-    if bootstrap_values.shape != expected[1:]:
-        raise ValueError(
-            f"bootstrap_values has shape {list(bootstrap_values.shape)}, "
-            f"expected {list(expected[1:])} ([B] of {first})"
-        )
 
 
 def _backward_recurrence(terms: Tensor, decays: Tensor, last: Tensor) -> Tensor:

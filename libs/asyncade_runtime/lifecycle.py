@@ -63,35 +63,49 @@ class HttpAddressError(OSError):
     """The HTTP pages cannot be served at this address. The message names the setting."""
 
 
-class HttpServer:
+class HttpServer(ThreadingHTTPServer):
     """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from a daemon thread until closed.
 
     Also a context manager. Made by `serve_http`.
     """
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self._server = server
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
         self._thread = threading.Thread(
-            target=server.serve_forever, args=(_CLOSE_POLL_S,), name="http", daemon=True
+            target=self.serve_forever, args=(_CLOSE_POLL_S,), name="http", daemon=True
         )
         self._thread.start()
 
     @property
     def port(self) -> int:
         """The bound port."""
-        return self._server.server_port
+        return self.server_port
 
     def close(self) -> None:
         """Stops serving and frees the port. A second call does nothing."""
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
-
-    def __enter__(self) -> HttpServer:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def server_bind(self) -> None:
+        """Binds, on both families if the host is ``::``."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # HTTPServer.server_bind looks up the host's full name: seconds in some containers.
+        socketserver.TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignores clients that hang up: that is not an error of the service."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def serve_http(
@@ -118,12 +132,10 @@ def serve_http(
     Raises:
         HttpAddressError: the address or port is not available.
     """
-
-    class Handler(_Handler):
-        pages = _Pages(registry, health)
-
+    # A class for each server: http.server makes an object of it for every request.
+    handler = type("Handler", (_Handler,), {"registry": registry, "health": health})
     try:
-        return HttpServer(_server(host, port, Handler))
+        return _server(host, port, handler)
     except (OSError, OverflowError) as error:
         cure = f"choose another port with {setting} (0 picks a free one)"
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
@@ -151,80 +163,23 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> HttpServer:
     """Listens on IPv4, IPv6, or with ``::`` on both; without IPv6 ``::`` is IPv4 only."""
-    if ":" not in host:
-        return _Server((host, port), handler)
     try:
-        return _ServerV6((host, port), handler)
+        return HttpServer(host, port, handler)
     except OSError as error:
         if host != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _Server(("0.0.0.0", port), handler)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # HTTPServer.server_bind looks up the host's full name: seconds in some containers.
-        socketserver.TCPServer.server_bind(self)
-        host, self.server_port = self.server_address[:2]
-        self.server_name = str(host)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        if isinstance(sys.exception(), ConnectionError | TimeoutError):
-            return  # the client hung up: not an error of the service
-        super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-    def server_bind(self) -> None:
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-
-class _Pages:
-    """Computes responses, without I/O."""
-
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
-        self._registry = registry
-        self._health = health
-
-    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
-        """Returns status, content type and body for one GET."""
-        match path.partition("?")[0]:
-            case "/metrics":
-                encoder, content_type = choose_encoder(accept)
-                return 200, content_type, encoder(self._registry)
-            case "/healthz":
-                return _plain(*self._alive())
-            case "/readyz":
-                return _plain(*self._ready())
-        return _plain(404, "try /metrics, /healthz or /readyz")
-
-    def _alive(self) -> tuple[int, str]:
-        seconds = self._health.seconds_since_tick()
-        if not self._health.alive():
-            limit = self._health.stall_seconds
-            return 503, f"stalled: last step {seconds:.1f} s ago, limit {limit:g} s"
-        return 200, f"ok: last step {seconds:.1f} s ago"
-
-    def _ready(self) -> tuple[int, str]:
-        status, reason = self._alive()
-        if status == 200 and not self._health.ready:
-            return 503, f"not ready: waiting for {self._health.waiting_for}"
-        return status, reason
+        return HttpServer("0.0.0.0", port, handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    pages: _Pages
+    registry: CollectorRegistry
+    health: Health
     timeout = 10.0  # seconds; a silent client must not hold a thread forever
 
     def do_GET(self) -> None:
-        status, content_type, body = self.pages.answer(self.path, self.headers.get("Accept", ""))
+        status, content_type, body = self._answer()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -236,6 +191,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Suppresses the log line per probe and scrape."""
+
+    def _answer(self) -> tuple[int, str, bytes]:
+        """Returns status, content type and body."""
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
+                return 200, content_type, encoder(self.registry)
+            case "/healthz":
+                return _plain(*_alive(self.health))
+            case "/readyz":
+                return _plain(*_ready(self.health))
+        return _plain(404, "try /metrics, /healthz or /readyz")
+
+
+def _alive(health: Health) -> tuple[int, str]:
+    seconds = health.seconds_since_tick()
+    if not health.alive():
+        return 503, f"stalled: last step {seconds:.1f} s ago, limit {health.stall_seconds:g} s"
+    return 200, f"ok: last step {seconds:.1f} s ago"
+
+
+def _ready(health: Health) -> tuple[int, str]:
+    status, reason = _alive(health)
+    if status == 200 and not health.ready:
+        return 503, f"not ready: waiting for {health.waiting_for}"
+    return status, reason
 
 
 def _plain(status: int, text: str) -> tuple[int, str, bytes]:

@@ -14,8 +14,6 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-_LEVELS = ("debug", "info", "warning", "error", "critical")
-
 
 def configure(
     service: str,
@@ -32,14 +30,9 @@ def configure(
         format: ``json``, one object per line with ``timestamp`` (UTC, ISO 8601), ``level``,
             ``service``, ``instance``, ``event`` and the fields; or ``text`` for humans, in colour
             on terminals only.
-        level: least severe level to log: debug, info, warning, error or critical.
+        level: least severe level to log, such as ``info``; the services' settings check it.
         stream: destination; None is standard error.
-
-    Raises:
-        ValueError: unknown level.
     """
-    if level.lower() not in _LEVELS:
-        raise ValueError(f"unknown log level {level!r}; choose one of {', '.join(_LEVELS)}")
     stream = sys.stderr if stream is None else stream
     for_machines = format == "json"
 

@@ -144,7 +144,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        _write(self._config, self.read_config() | {section: dict(values)})
+        write_json(self._config, self.read_config() | {section: dict(values)})
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl.
@@ -199,7 +199,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        _write(self._summary, summary)
+        write_json(self._summary, summary)
 
     def remove_summary(self) -> None:
         """Removes the summary of an earlier sitting when the run continues."""
@@ -215,7 +215,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        _write(self._endpoints, endpoints)
+        write_json(self._endpoints, endpoints)
 
     def remove_endpoints(self) -> None:
         """Removes the addresses of an earlier learner."""
@@ -227,21 +227,14 @@ def source_commit() -> str:
 
     Returns ``unknown`` outside a checkout.
     """
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        found = subprocess.run(
+            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+" if changed else "")
+    return found.stdout.strip()
 
 
 def _rows(lines: bytes) -> list[dict[str, Any]]:
@@ -273,7 +266,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes an object to a JSON file, completely or not at all.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
     _keep(path, json.dumps(dict(content), indent=2) + "\n")
 
 

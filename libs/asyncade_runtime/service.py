@@ -52,22 +52,18 @@ Port: TypeAlias = Annotated[
 class ServiceSettings(Settings):
     """Settings that all services share. A subclass adds `metrics_port` with its own default."""
 
-    keys: Path | None = Field(
-        None,
-        description="folder of this side's CURVE keys, as made by asyncade keys; null: connections"
-        " are neither encrypted nor authenticated",
-    )
-    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /healthz, /readyz")
+    keys: Path | None = None
+    """folder of this side's CURVE keys, as made by asyncade keys; null: connections are neither
+    encrypted nor authenticated"""
+    metrics_host: str = "127.0.0.1"
+    """address of /metrics, /healthz, /readyz"""
     metrics_port: Port = 0
-    stall_seconds: float = Field(
-        120.0,
-        gt=0,
-        description="the service is unhealthy after this long without a step [seconds]",
-    )
-    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe level to log"
-    )
+    stall_seconds: float = Field(120.0, gt=0)
+    """the service is unhealthy after this long without a step [seconds]"""
+    log_format: Literal["text", "json"] = "text"
+    """format of log lines"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """least severe level to log"""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

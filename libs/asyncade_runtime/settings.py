@@ -10,7 +10,8 @@ code calls `load`, with the process's arguments and environment.
             env_prefix="ASYNCADE_ACTOR_", cli_prog_name="asyncade-actor"
         )
 
-        unroll_length: int = Field(default=32, ge=1, description="Steps per trajectory.")
+        unroll_length: int = Field(32, ge=1)
+        '''env steps per trajectory'''
 
     settings = load(ActorSettings, sys.argv[1:], os.environ)
 """
@@ -24,7 +25,6 @@ from typing import Any, TypeVar
 
 import pydantic
 import pydantic_settings
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -34,7 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-__all__ = ["Settings", "SettingsConfigDict", "SettingsError", "load", "settings_table"]
+__all__ = ["Settings", "SettingsConfigDict", "SettingsError", "flag_of", "load", "variable_of"]
 
 _NONE = "null"
 """Value of a flag or variable that switches an optional setting off."""
@@ -48,13 +48,15 @@ class Settings(BaseSettings):
     """Base class of settings. Subclasses define `env_prefix` and `cli_prog_name`.
 
     Fields are flat, without aliases: the field ``unroll_length`` is the flag ``--unroll-length``
-    and the variable ``PREFIX_UNROLL_LENGTH``. The class docstring opens the ``--help`` text.
-    Constructing an instance reads neither the environment nor the command line.
+    and the variable ``PREFIX_UNROLL_LENGTH``. ``--help`` shows the class docstring and the
+    docstring below each field. Constructing an instance reads neither the environment nor the
+    command line.
     """
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        use_attribute_docstrings=True,
         cli_parse_none_str=_NONE,
         cli_kebab_case=True,
         cli_implicit_flags=True,
@@ -116,48 +118,23 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
         raise SettingsError("\n".join(lines)) from None
 
 
-def settings_table(cls: type[Settings]) -> str:
-    """Returns the settings as a Markdown table, for the service's README.
-
-    Args:
-        cls: class of the settings.
-
-    Returns:
-        A header and one row per setting: flag, environment variable, default, meaning.
-    """
-    rows = ["| Setting | Environment variable | Default | Meaning |", "|---|---|---|---|"]
-    for name, field in cls.model_fields.items():
-        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        cells = f"`{_flag(name)}`", f"`{_variable(cls, name)}`", _default(field), meaning
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
 def _with_none(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if value == _NONE else value for name, value in given.items()}
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """Returns a setting's flag, such as ``--unroll-length``."""
     return "--" + name.replace("_", "-")
 
 
-def _variable(cls: type[Settings], name: str) -> str:
+def variable_of(cls: type[Settings], name: str) -> str:
+    """Returns a setting's environment variable, such as ``ASYNCADE_LEARNER_UNROLL_LENGTH``."""
     return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    if field.default_factory is not None:
-        return "computed"
-    if isinstance(field.default, bool):
-        return f"`{str(field.default).lower()}`"
-    return f"`{_NONE if field.default is None else field.default}`"
 
 
 def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[str]:
     prefix = cls.model_config.get("env_prefix", "").upper()
-    known = [_variable(cls, name) for name in cls.model_fields]
+    known = [variable_of(cls, name) for name in cls.model_fields]
     for variable in sorted(environ):
         ours = prefix and variable.upper().startswith(prefix)
         if ours and variable.upper() not in known:
@@ -167,7 +144,7 @@ def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> Itera
 def _unknown_flags(cls: type[Settings], argv: Sequence[str]) -> Iterator[str]:
     known = ["--help"]
     for name, field in cls.model_fields.items():
-        known.append(_flag(name))
+        known.append(flag_of(name))
         if field.annotation is bool:
             known.append("--no-" + name.replace("_", "-"))
     for argument in argv:
@@ -187,7 +164,7 @@ def _explained(cls: type[Settings], detail: ErrorDetails) -> str:
     if not detail["loc"]:
         return message  # a rule about several settings names them itself
     name = str(detail["loc"][0])
-    where = f"{_flag(name)} ({_variable(cls, name)})"
+    where = f"{flag_of(name)} ({variable_of(cls, name)})"
     if detail["type"] == "missing":
         return f"{where} is required"
     return f"{where} cannot be {detail['input']!r}: {message}"

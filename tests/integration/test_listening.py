@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,30 +16,20 @@ from integration.transports import eventually
 
 DEADLINE_S = 30.0
 ANYWHERE = "tcp://127.0.0.1:*"
-LIMIT = 1_000
-
-
-@dataclass(frozen=True)
-class Addresses:
-    upstream_address: str = ANYWHERE
-    weights_address: str = ANYWHERE
-    keys: Path | None = None
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_messages_go_both_ways(tmp_path: Path, encrypted: bool) -> None:
     make_keys(tmp_path)
     keys: ActorKeys | None = load_actor_keys(tmp_path / "actor") if encrypted else None
-    addresses = Addresses(keys=tmp_path / "learner" if encrypted else None)
+    folder = tmp_path / "learner" if encrypted else None
     with (
         capture_logs() as told,
         zmq.Context() as context,
-        listening(context, addresses, max_message_bytes=LIMIT) as (inbox, publisher),
+        listening(context, ANYWHERE, ANYWHERE, folder) as (inbox, publisher),
     ):
         outbox = ZmqOutbox(context, inbox.endpoint, keys=keys)
-        subscriber = ZmqSubscriber(
-            context, publisher.endpoint, max_message_bytes=LIMIT, hwm=2, keys=keys
-        )
+        subscriber = ZmqSubscriber(context, publisher.endpoint, hwm=2, keys=keys)
         try:
             assert outbox.send(b"trajectory", DEADLINE_S)
             assert inbox.receive(DEADLINE_S) == b"trajectory"
@@ -57,10 +46,8 @@ def test_messages_go_both_ways(tmp_path: Path, encrypted: bool) -> None:
 def test_what_is_wrong_is_said_and_nothing_stays_open(tmp_path: Path) -> None:
     make_keys(tmp_path)
     with zmq.Context() as context:  # ends only when every socket is closed
-        wrong: list[tuple[Addresses, type[Exception]]] = [
-            (Addresses(keys=tmp_path / "none"), KeysError),
-            (Addresses(weights_address="tcp://nobody:x"), SocketAddressError),
-        ]
-        for addresses, error in wrong:
-            with pytest.raises(error), listening(context, addresses, max_message_bytes=LIMIT):
-                pass
+        with pytest.raises(KeysError), listening(context, ANYWHERE, ANYWHERE, tmp_path / "none"):
+            pass
+        malformed = "tcp://nobody:x"
+        with pytest.raises(SocketAddressError), listening(context, ANYWHERE, malformed, None):
+            pass

@@ -17,7 +17,7 @@ def make_environments(
         game: an ALE id such as ``pong``, or ``catch``.
         num_envs: E.
         repeat_action_probability: sticky actions, in [0, 1); ignored by ``catch``.
-        num_threads: threads that step the emulators.
+        num_threads: threads that step the games.
 
     Raises:
         UnknownGameError: no game has this id.

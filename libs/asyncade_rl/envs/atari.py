@@ -39,7 +39,8 @@ class AtariEnvironments:
             "actions": num_actions(game),
             "episode": f"whole game, at most {MAX_FRAMES_PER_EPISODE} frames",
         }
-        self._num_envs = num_envs
+        self.num_envs = num_envs
+        self.num_actions = num_actions(game)
         self._envs = AtariVectorEnv(
             game,
             num_envs=num_envs,
@@ -59,16 +60,6 @@ class AtariEnvironments:
                 f"asyncade_rl.games {num_actions(game)}: the installed releases do not match"
             )
 
-    @property
-    def num_envs(self) -> int:
-        """E."""
-        return self._num_envs
-
-    @property
-    def num_actions(self) -> int:
-        """The size of the game's minimal action set."""
-        return num_actions(str(self._protocol["game"]))
-
     def protocol(self) -> dict[str, Any]:
         """Returns the preprocessing and rules."""
         return dict(self._protocol)
@@ -80,7 +71,7 @@ class AtariEnvironments:
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
         """Takes one step in every game."""
-        check_actions(actions, self._num_envs, self.num_actions)
+        check_actions(actions, self.num_envs, self.num_actions)
         observations, rewards, terminated, truncated, info = self._envs.step(actions)
         return Step(
             observations=observations,

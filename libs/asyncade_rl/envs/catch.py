@@ -25,22 +25,13 @@ class Catch:
     """E games of Catch, in numpy."""
 
     def __init__(self, num_envs: int) -> None:
-        self._num_envs = num_envs
+        self.num_envs = num_envs
+        self.num_actions = num_actions(CATCH)  # left, stay, right
         self._random = np.random.default_rng(0)
         self._row = np.zeros(num_envs, dtype=np.int64)
         self._column = np.zeros(num_envs, dtype=np.int64)
         self._paddle = np.zeros(num_envs, dtype=np.int64)
         self._stack = np.zeros((num_envs, 4, FRAME_SIDE, FRAME_SIDE), dtype=np.uint8)
-
-    @property
-    def num_envs(self) -> int:
-        """E."""
-        return self._num_envs
-
-    @property
-    def num_actions(self) -> int:
-        """Left, stay, right."""
-        return num_actions(CATCH)
 
     def protocol(self) -> dict[str, Any]:
         """Returns the rules."""
@@ -49,15 +40,15 @@ class Catch:
     def reset(self, seed: int) -> Observations:
         """Restarts every game; one seed serves all games together."""
         self._random = np.random.default_rng(seed)
-        self._begin(np.arange(self._num_envs))
+        self._begin(np.arange(self.num_envs))
         return self._stack.copy()
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
         """Takes one step in every game."""
-        check_actions(actions, self._num_envs, self.num_actions)
+        check_actions(actions, self.num_envs, self.num_actions)
         self._paddle = np.clip(self._paddle + actions - 1, 0, CELLS - 1)
         self._row += 1
-        self._push_frames(np.arange(self._num_envs))
+        self._push_frames(np.arange(self.num_envs))
         ended = self._row == CELLS - 1
         caught = np.where(self._paddle == self._column, 1.0, -1.0)
         final = self._stack.copy() if ended.any() else None
@@ -66,7 +57,7 @@ class Catch:
             observations=self._stack.copy(),
             rewards=np.where(ended, caught, 0.0).astype(np.float32),
             terminated=ended,
-            truncated=np.zeros(self._num_envs, dtype=bool),
+            truncated=np.zeros(self.num_envs, dtype=bool),
             final_observations=final,
         )
 

@@ -36,32 +36,6 @@ class MemoryQueue:
         """Returns the receiving side; frames are accepted from now on."""
         return MemoryInbox(self)
 
-    def _open(self) -> None:
-        with self._changed:
-            self._inboxes += 1
-            self._changed.notify_all()
-
-    def _close(self) -> None:
-        with self._changed:
-            self._inboxes -= 1
-            if not self._inboxes:
-                self._frames.clear()
-
-    def _put(self, frame: bytes, timeout_s: float) -> bool:
-        with self._changed:
-            if not self._changed.wait_for(self._has_room, timeout_s):
-                return False
-            self._frames.append(frame)
-            self._changed.notify_all()
-            return True
-
-    def _take(self, timeout_s: float) -> bytes | None:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._frames, timeout_s):
-                return None
-            self._changed.notify_all()
-            return self._frames.popleft()
-
     def _has_room(self) -> bool:
         return self._inboxes > 0 and len(self._frames) < self._capacity
 
@@ -87,7 +61,13 @@ class MemoryOutbox(_MemoryRole):
 
     def send(self, frame: bytes, timeout_s: float) -> bool:
         """Queues one frame; returns False if there is no room within `timeout_s` seconds."""
-        return self._queue._put(frame, timeout_s)
+        queue = self._queue
+        with queue._changed:
+            if not queue._changed.wait_for(queue._has_room, timeout_s):
+                return False
+            queue._frames.append(frame)
+            queue._changed.notify_all()
+            return True
 
 
 class MemoryInbox(_MemoryRole):
@@ -96,17 +76,27 @@ class MemoryInbox(_MemoryRole):
     def __init__(self, queue: MemoryQueue) -> None:
         self._queue = queue
         self._open = True
-        queue._open()
+        with queue._changed:
+            queue._inboxes += 1
+            queue._changed.notify_all()
 
     def receive(self, timeout_s: float) -> bytes | None:
         """Returns the next frame; None if none arrives within `timeout_s` seconds."""
-        return self._queue._take(timeout_s)
+        queue = self._queue
+        with queue._changed:
+            if not queue._changed.wait_for(lambda: queue._frames, timeout_s):
+                return None
+            queue._changed.notify_all()
+            return queue._frames.popleft()
 
     def close(self) -> None:
         """Refuses further frames and drops the queued ones. A second call does nothing."""
         if self._open:
             self._open = False
-            self._queue._close()
+            with self._queue._changed:
+                self._queue._inboxes -= 1
+                if not self._queue._inboxes:
+                    self._queue._frames.clear()
 
 
 class MemoryBroadcast:
@@ -125,33 +115,6 @@ class MemoryBroadcast:
         """Returns a new subscriber; `welcome_joiners` sends it the last frame."""
         return MemorySubscriber(self)
 
-    def _subscribe(self, subscriber: MemorySubscriber) -> None:
-        with self._changed:
-            self._newest[subscriber] = None
-            self._joined += 1
-
-    def _unsubscribe(self, subscriber: MemorySubscriber) -> None:
-        with self._changed:
-            self._newest.pop(subscriber, None)
-
-    def _count_joined(self) -> int:
-        with self._changed:
-            joined, self._joined = self._joined, 0
-            return joined
-
-    def _send(self, frame: bytes) -> None:
-        with self._changed:
-            self._newest = dict.fromkeys(self._newest, frame)
-            self._changed.notify_all()
-
-    def _take(self, subscriber: MemorySubscriber, timeout_s: float) -> bytes | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest.get(subscriber) is not None, timeout_s)
-            frame = self._newest.get(subscriber)
-            if frame is not None:
-                self._newest[subscriber] = None
-            return frame
-
 
 class MemoryPublisher(_MemoryRole):
     """The `Publisher` side of a `MemoryBroadcast`."""
@@ -163,13 +126,16 @@ class MemoryPublisher(_MemoryRole):
     def publish(self, frame: bytes) -> None:
         """Sends `frame` to every subscriber and keeps it for late subscribers. Never blocks."""
         self._last_frame = frame
-        self._broadcast._send(frame)
+        with self._broadcast._changed:
+            self._broadcast._newest = dict.fromkeys(self._broadcast._newest, frame)
+            self._broadcast._changed.notify_all()
 
     def welcome_joiners(self) -> int:
         """Re-sends the last frame if there are new subscribers; returns their number."""
-        joined = self._broadcast._count_joined()
+        with self._broadcast._changed:
+            joined, self._broadcast._joined = self._broadcast._joined, 0
         if joined and self._last_frame is not None:
-            self._broadcast._send(self._last_frame)
+            self.publish(self._last_frame)
         return joined
 
 
@@ -178,12 +144,21 @@ class MemorySubscriber(_MemoryRole):
 
     def __init__(self, broadcast: MemoryBroadcast) -> None:
         self._broadcast = broadcast
-        broadcast._subscribe(self)
+        with broadcast._changed:
+            broadcast._newest[self] = None
+            broadcast._joined += 1
 
     def latest(self, timeout_s: float) -> bytes | None:
         """Returns the newest frame not yet returned; None if none arrives in `timeout_s` s."""
-        return self._broadcast._take(self, timeout_s)
+        broadcast = self._broadcast
+        with broadcast._changed:
+            broadcast._changed.wait_for(lambda: broadcast._newest.get(self) is not None, timeout_s)
+            frame = broadcast._newest.get(self)
+            if frame is not None:
+                broadcast._newest[self] = None
+            return frame
 
     def close(self) -> None:
         """Leaves the broadcast. A second call does nothing."""
-        self._broadcast._unsubscribe(self)
+        with self._broadcast._changed:
+            self._broadcast._newest.pop(self, None)

@@ -33,6 +33,18 @@ class ZmqRole:
     """A socket and its monitor. All options are set before bind or connect.
 
     libzmq silently ignores most options that are set later, so sockets are only created here.
+
+    Args:
+        context: ZeroMQ context of the process.
+        kind: such as ``zmq.PUSH``.
+        attach: binds or connects the socket to an address, and returns the endpoint.
+        address: such as ``tcp://learner:5555``.
+        heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
+        keys: see `asyncade_runtime.transport.keys`; None disables encryption.
+        options: in addition to those of all roles, or in their place.
+
+    Raises:
+        SocketAddressError: the address is malformed, or cannot be bound.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Threads may share a context but not a socket: the thread that creates a role uses and closes it.
 Terminate the context last, once every role is closed; it then waits at most one second for frames
-that an `Outbox` still holds.
+that an `Outbox` still holds. `ZmqRole` documents the arguments that all roles have.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 
 import zmq
 
+from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.transport.addresses import bind, connect
 from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
 from asyncade_runtime.transport.roles import ConnectionEvent
@@ -43,15 +44,9 @@ class ZmqOutbox(ConnectingRole):
     """An `Outbox` on a PUSH socket that connects.
 
     Args:
-        context: ZeroMQ context of the process.
         address: of the learner's inbox, such as ``tcp://learner:5555``. Every attempt resolves the
             name again, so the learner may move, or not exist yet.
         hwm: frames queued in this process.
-        keys: see `asyncade_runtime.transport.keys`; None disables encryption.
-        heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
-
-    Raises:
-        SocketAddressError: the address is malformed.
     """
 
     def __init__(
@@ -86,16 +81,10 @@ class ZmqInbox(ZmqRole):
     """An `Inbox` on a PULL socket that binds.
 
     Args:
-        context: ZeroMQ context of the process.
         address: to bind, such as ``tcp://*:5555``; ``tcp://127.0.0.1:*`` picks a free port.
         max_message_bytes: largest frame accepted. An actor that sends a larger one is disconnected
             and reconnects; that frame and the few queued behind it are lost.
         hwm: frames queued in this process, per actor.
-        keys: see `asyncade_runtime.transport.keys`; None disables encryption.
-        heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
-
-    Raises:
-        SocketAddressError: the address is malformed or in use.
     """
 
     def __init__(
@@ -103,7 +92,7 @@ class ZmqInbox(ZmqRole):
         context: zmq.SyncContext,
         address: str,
         *,
-        max_message_bytes: int,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         hwm: int = 2,
         keys: LearnerKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
@@ -124,15 +113,9 @@ class ZmqPublisher(ZmqRole):
     """A `Publisher` on an XPUB socket that binds, with last-value caching.
 
     Args:
-        context: ZeroMQ context of the process.
         address: to bind, such as ``tcp://*:5556``; ``tcp://127.0.0.1:*`` picks a free port.
         resend_interval_s: shortest time between re-sends to joiners, so that a hundred actors
             starting together cost a few broadcasts instead of a hundred.
-        keys: see `asyncade_runtime.transport.keys`; None disables encryption.
-        heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
-
-    Raises:
-        SocketAddressError: the address is malformed or in use.
 
     Source: zguide chapter 5, "Last Value Caching".
     """
@@ -187,7 +170,6 @@ class ZmqSubscriber(ConnectingRole):
     """A `Subscriber` on a SUB socket that connects.
 
     Args:
-        context: ZeroMQ context of the process.
         address: of the learner's publisher, such as ``tcp://learner:5556``.
         max_message_bytes: largest frame accepted; a larger frame ends the connection.
         hwm: frames queued in this process, for subscribers that poll continuously and must see
@@ -196,11 +178,6 @@ class ZmqSubscriber(ConnectingRole):
             with 256 sockets polled without pause (libzmq 4.3.5, dbuffer.hpp: a write to a locked
             buffer is dropped), 0 of 96,000 with blocking reads or a poll every 2 ms. A queue lost
             0 of 344,000, but holds old frames after a pause (decision 9).
-        keys: see `asyncade_runtime.transport.keys`; None disables encryption.
-        heartbeat_timeout_s: see `HEARTBEAT_TIMEOUT_S`.
-
-    Raises:
-        SocketAddressError: the address is malformed.
     """
 
     def __init__(
@@ -208,7 +185,7 @@ class ZmqSubscriber(ConnectingRole):
         context: zmq.SyncContext,
         address: str,
         *,
-        max_message_bytes: int,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         hwm: int | None = None,
         keys: ActorKeys | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,

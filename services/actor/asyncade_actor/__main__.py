@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from asyncade_actor.settings import ActorSettings
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.service import Service, host_and_process, run_service
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
@@ -36,12 +35,7 @@ def serve(settings: ActorSettings, service: Service) -> None:
     keys = None if settings.keys is None else load_actor_keys(settings.keys)
     outbox = service.closing(ZmqOutbox(service.context, settings.upstream_address, keys=keys))
     subscriber = service.closing(
-        ZmqSubscriber(
-            service.context,
-            settings.weights_address,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            keys=keys,
-        )
+        ZmqSubscriber(service.context, settings.weights_address, keys=keys)
     )
     http = service.serve_http()
     service.log.info("up", metrics_port=http.port, learner=settings.upstream_address)

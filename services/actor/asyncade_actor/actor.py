@@ -7,10 +7,10 @@ killed at any instant (only the unsent message is lost), and it outlives learner
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,9 @@ class Actor:
 
     Args:
         actor_id: unique among the running actors.
-        envs: E, games played at once.
-        env_threads: threads that step the emulators.
-        precision: of the network's multiplications.
+        envs: E, games played in parallel.
+        env_threads: threads that step the games.
+        precision: floating-point format of the network's matrix products.
         outbox: to the learner.
         subscriber: weights from the learner.
         metrics: updated by the actor.
@@ -78,8 +78,6 @@ class Actor:
     ) -> None:
         self._actor_id = actor_id
         self._envs = envs
-        self._env_threads = env_threads
-        self._precision: Precision = precision
         self._outbox = outbox
         self._metrics = metrics
         self._health = health
@@ -90,7 +88,13 @@ class Actor:
             self._log,
             using={"upstream": outbox, "weights": subscriber},
         )
-        self._make_environments = make_environments
+        self._new_session = partial(
+            Session,
+            envs=envs,
+            env_threads=env_threads,
+            precision=precision,
+            make_environments=make_environments,
+        )
         self._work: _Work | None = None
         self._run: int | None = None
         self._policy_version = 0
@@ -173,7 +177,7 @@ class Actor:
             self._metrics.last_return.set(float(message.episodes.returns[-1]))
 
     def _send(self, message: Upstream, frame: bytes) -> None:
-        """Sends, or keeps the message for the next step: connection trouble is never fatal."""
+        """Sends, or keeps the message for the next step: a lost connection is never fatal."""
         self._metrics.stages.enter("send")
         if self._outbox.send(frame, timeout_s=WAIT_S):
             self._unsent = None
@@ -221,7 +225,11 @@ class Actor:
         if work is not None and work.session.plays(assignment):
             session = work.session
         else:
-            session = self._new_session(assignment)
+            session = self._new_session(
+                assignment.game,
+                assignment.network,
+                repeat_action_probability=assignment.repeat_action_probability,
+            )
         session.load(weights)
         if work is None or not work.continues_with(assignment):
             work = self._begin(session, weights)
@@ -238,23 +246,7 @@ class Actor:
         received = weights.received.get(self._actor_id, self._sequence)
         self._received = min(received, self._sequence)
         self._health.ready = True
-        self._metrics.weights_received.inc()
-        now = time.time()
-        self._metrics.weights_timestamp.set(now)
-        if weights.published_at is not None:
-            self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
-        self._metrics.policy_version.set(weights.policy_version)
-
-    def _new_session(self, assignment: Assignment) -> Session:
-        return Session(
-            assignment.game,
-            assignment.network,
-            envs=self._envs,
-            repeat_action_probability=assignment.repeat_action_probability,
-            env_threads=self._env_threads,
-            precision=self._precision,
-            make_environments=self._make_environments,
-        )
+        self._metrics.count_weights(weights)
 
     def _begin(self, session: Session, weights: Weights) -> _Work:
         """Sets up for an assignment; the player continues if only the mode has changed."""

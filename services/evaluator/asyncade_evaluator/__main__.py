@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from asyncade_evaluator.settings import EvaluatorSettings
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.service import Service, run_service
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.zmq_sockets import ZmqSubscriber
@@ -33,22 +32,13 @@ def serve(settings: EvaluatorSettings, service: Service) -> None:
     prepare_processor(settings.torch_threads)
     keys = None if settings.keys is None else load_actor_keys(settings.keys)
     subscriber = service.closing(
-        ZmqSubscriber(
-            service.context,
-            settings.weights_address,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            keys=keys,
-        )
+        ZmqSubscriber(service.context, settings.weights_address, keys=keys)
     )
     http = service.serve_http()
     service.log.info("up", metrics_port=http.port, learner=settings.weights_address)
     evaluator = service.closing(
         Evaluator(
-            episodes=settings.episodes,
-            envs=settings.envs,
-            env_threads=settings.env_threads,
-            policy=settings.policy,
-            seed=settings.seed,
+            settings,
             subscriber=subscriber,
             metrics=EvaluatorMetrics(service.registry),
             health=service.health,

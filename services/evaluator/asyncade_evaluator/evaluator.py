@@ -8,14 +8,16 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from asyncade_evaluator.metrics import EvaluatorMetrics
-from asyncade_proto.messages import Assignment, Weights
+from asyncade_evaluator.settings import EvaluatorSettings
+from asyncade_proto.messages import Weights
 from asyncade_rl.envs import Environments, make_environments
-from asyncade_rl.evaluation import Chooser, Policy, Round
+from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
@@ -29,11 +31,7 @@ class Evaluator:
     """Plays rounds: whole games with one version of the weights each.
 
     Args:
-        episodes: games per round.
-        envs: games played at once, at most `episodes`.
-        env_threads: threads that step the emulators.
-        policy: how actions are chosen.
-        seed: of the first round's games; every round uses its own.
+        settings: seed is that of the first round; every round uses its own.
         subscriber: weights from the learner.
         metrics: updated by the evaluator.
         health: ticked every step; ready once weights are in use.
@@ -43,23 +41,17 @@ class Evaluator:
 
     def __init__(
         self,
+        settings: EvaluatorSettings,
         *,
-        episodes: int,
-        envs: int,
-        env_threads: int,
-        policy: Policy,
-        seed: int,
         subscriber: Subscriber,
         metrics: EvaluatorMetrics,
         health: Health,
         log: Any = None,
         make_environments: Callable[..., Environments] = make_environments,
     ) -> None:
-        self._episodes = episodes
-        self._envs = min(envs, episodes)
-        self._env_threads = env_threads
-        self._policy: Policy = policy
-        self._seed = seed
+        self._settings = settings
+        self._envs = min(settings.envs, settings.episodes)
+        self._seed = settings.seed
         self._metrics = metrics
         self._health = health
         self._log = log or structlog.get_logger()
@@ -67,7 +59,12 @@ class Evaluator:
         self._connections = ConnectionLog(
             metrics.connection_events, self._log, using={"weights": subscriber}
         )
-        self._make_environments = make_environments
+        self._new_session = partial(
+            Session,
+            envs=self._envs,
+            env_threads=settings.env_threads,
+            make_environments=make_environments,
+        )
         self._session: Session | None = None
         self._round: Round | None = None
         self._chooser: Chooser | None = None
@@ -92,7 +89,7 @@ class Evaluator:
             self._await_weights()
             return
         self._metrics.stages.enter("play")
-        self._round.step(self._chooser)
+        self._round.step(self._chooser.actions)
         self._metrics.env_steps.inc(self._envs)
         if self._round.over:
             self._metrics.stages.enter("report")
@@ -135,25 +132,19 @@ class Evaluator:
         """Begins a round with the weights, or raises and leaves everything as it was."""
         assignment, session = weights.assignment, self._session
         if session is None or not session.plays(assignment):
-            session = self._new_session(assignment)
+            session = self._new_session(
+                assignment.game,
+                assignment.network,
+                repeat_action_probability=assignment.repeat_action_probability,
+            )
         session.load(weights)
         environments = session.environments
         if session is not self._session:
             self._log.info("environment protocol", envs=self._envs, **environments.protocol())
             self.close()
             self._session = session
-        self._chooser = Chooser(session.network, self._policy, self._seed)
-        self._round = Round(environments, self._episodes, self._seed)
+        self._chooser = Chooser(session.network, self._settings.policy, self._seed)
+        self._round = Round(environments, self._settings.episodes, self._seed)
         self._seed = (self._seed + self._envs) % 2**30
         self._policy_version = weights.policy_version
         self._health.ready = True
-
-    def _new_session(self, assignment: Assignment) -> Session:
-        return Session(
-            assignment.game,
-            assignment.network,
-            envs=self._envs,
-            repeat_action_probability=assignment.repeat_action_probability,
-            env_threads=self._env_threads,
-            make_environments=self._make_environments,
-        )

@@ -5,24 +5,19 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry
 
-from asyncade_runtime.stages import Stages
+from asyncade_runtime.metrics import ServiceMetrics
 
 STAGES: Final = ("wait", "weights", "play", "report")
 
 
-class EvaluatorMetrics:
-    """The metrics, registered in a given registry."""
+class EvaluatorMetrics(ServiceMetrics):
+    """The evaluator's metrics, in a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(f"asyncade_evaluator_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"asyncade_evaluator_{name}", text, registry=registry)
-
-        ProcessCollector(registry=registry)
+        super().__init__(registry, "evaluator", STAGES)
+        counter, gauge = self.counter, self.gauge
         self.rounds = counter(
             "rounds_total", "Rounds finished, each with one version of the weights."
         )
@@ -35,13 +30,5 @@ class EvaluatorMetrics:
         for unknown in (self.return_mean, self.return_min, self.return_max, self.policy_version):
             unknown.set(math.nan)  # until the first round ends; 0 would be a valid return
         self.weights_refused = counter(
-            "weights_refused_total", "Weights refused, by reason.", ("reason",)
-        )
-        self.connection_events = counter(
-            "connection_events_total",
-            "Connects, disconnects and retries, by socket.",
-            ("socket", "event"),
-        )
-        self.stages = Stages(
-            counter("stage_seconds_total", "Time in the main loop, by stage.", ("stage",)), STAGES
+            "weights_refused_total", "Weights refused, by reason.", "reason"
         )

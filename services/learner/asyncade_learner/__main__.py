@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from asyncade_learner.settings import LearnerSettings
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.service import Service, StartError, run_service
@@ -42,7 +41,9 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     service.stack.enter_context(folder.claimed())
     folder.remove_endpoints()
     inbox, publisher = service.stack.enter_context(
-        listening(service.context, settings, max_message_bytes=MAX_MESSAGE_BYTES)
+        listening(
+            service.context, settings.upstream_address, settings.weights_address, settings.keys
+        )
     )
     service.stack.callback(folder.remove_endpoints)
     http = service.serve_http()

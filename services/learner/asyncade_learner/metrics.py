@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from asyncade_proto.errors import DECODE_REASONS
 from asyncade_runtime.admission import DROP_REASONS
-from asyncade_runtime.stages import Stages
+from asyncade_runtime.metrics import LAG_BUCKETS, ServiceMetrics
 
 STAGES: Final = (
     "wait",
@@ -22,23 +22,17 @@ STAGES: Final = (
     "checkpoint",
     "report",
 )
-LAG_BUCKETS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
 LOSSES: Final = frozenset(("total", "policy", "value", "entropy", "kl", "clip_fraction"))
 
 
-class LearnerMetrics:
+class LearnerMetrics(ServiceMetrics):
     """The learner's metrics, in a registry; `clock` is monotonic and times the stages."""
 
     def __init__(
         self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"asyncade_learner_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"asyncade_learner_{name}", text, labels, registry=registry)
-
-        ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_cpu_seconds
+        super().__init__(registry, "learner", STAGES, clock)
+        counter, gauge = self.counter, self.gauge
         # Intake
         self.messages = counter("messages_accepted_total", "Messages used, by kind.", "kind")
         self.dropped = counter("messages_dropped_total", "Messages dropped, by reason.", "reason")
@@ -46,11 +40,10 @@ class LearnerMetrics:
             self.dropped.labels(reason=reason)
         self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
         self.received_bytes = counter("received_bytes_total", "Bytes of all frames received.")
-        self.policy_lag = Histogram(
-            "asyncade_learner_policy_lag_versions",
+        self.policy_lag = self.histogram(
+            "policy_lag_versions",
             "Policy lag of used messages: the learner's version minus the message's.",
-            buckets=LAG_BUCKETS,
-            registry=registry,
+            LAG_BUCKETS,
         )
         self.active_actors = gauge(
             "active_actors", "Actors heard of in the last 30 seconds and not late for a batch."
@@ -84,8 +77,3 @@ class LearnerMetrics:
         self.checkpoint_failures = counter(
             "checkpoint_failures_total", "Checkpoints that could not be written."
         )
-        self.connection_events = counter(
-            "connection_events_total", "Connection events.", "socket", "event"
-        )
-        seconds = counter("stage_seconds_total", "Time of the main loop, by stage.", "stage")
-        self.stages = Stages(seconds, STAGES, clock)

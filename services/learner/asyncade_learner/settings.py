@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
-from asyncade_rl.choices import NETWORKS, Device, Mode
+from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import REFERENCE_SAMPLES, share_of_samples
 from asyncade_runtime.cores import learner_threads
@@ -20,23 +20,31 @@ DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": REFERENCE_SAMPLES, "gradien
 """Samples per update."""
 
 
+def _known_game(game: str) -> str:
+    num_actions(game)  # UnknownGameError is a ValueError that names the nearest games
+    return game
+
+
+Game: TypeAlias = Annotated[str, AfterValidator(_known_game)]
+"""The id of a known game."""
+
+
 class LearnerSettings(ServiceSettings):
     """Trains on what actors send and publishes weights to them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ASYNCADE_LEARNER_",
-        cli_prog_name="asyncade learner",
-        use_attribute_docstrings=True,
+        env_prefix="ASYNCADE_LEARNER_", cli_prog_name="asyncade learner"
     )
 
     # Task and end of the run
     mode: Mode = "data"
     """what actors send: unrolls (data) or gradients"""
-    game: str = "pong"
+    game: Game = "pong"
     """ALE game id, or catch (a toy game)"""
     repeat_action_probability: float = Field(0.0, ge=0, lt=1)
     """sticky actions; Machado et al. (2018) use 0.25"""
-    network: str = Field("small", description=f"network architecture: {' or '.join(NETWORKS)}")
+    network: Network = "small"
+    """network architecture: small (that of A3C) or nature (that of DQN)"""
     seed: int = Field(1, ge=0, lt=2**31)
     """random seed of weights, games and minibatches"""
     target: float | None = None
@@ -72,8 +80,8 @@ class LearnerSettings(ServiceSettings):
     """torch threads; default: the container's cores, at most 16; in gradient mode 1"""
     device: Device = "auto"
     """compute device; auto picks a GPU if there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of the network's matrix products; auto picks the device's fastest"""
+    precision: Literal["auto", Precision] = "auto"
+    """precision of the matrix products; auto picks the device's fastest"""
 
     decode_ahead: bool | None = None
     """receive and decode in a separate thread; default: only with a GPU"""
@@ -128,19 +136,6 @@ class LearnerSettings(ServiceSettings):
     """clip gradients to this global norm"""
     adam_epsilon: float = Field(1e-5, gt=0)
     """Adam's epsilon"""
-
-    @field_validator("game")
-    @classmethod
-    def _game_exists(cls, game: str) -> str:
-        num_actions(game)  # UnknownGameError is a ValueError that names the nearest games
-        return game
-
-    @field_validator("network")
-    @classmethod
-    def _network_exists(cls, network: str) -> str:
-        if network not in NETWORKS:
-            raise ValueError(f"choose one of {', '.join(NETWORKS)}")
-        return network
 
     def decodes_ahead(self, device: str) -> bool:
         """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.service import Service, host_and_process, run_service
 from asyncade_runtime.transport.keys import load_actor_keys
@@ -33,7 +32,9 @@ def serve(settings: RelaySettings, service: Service) -> None:
 
     to_learner = None if settings.learner_keys is None else load_actor_keys(settings.learner_keys)
     inbox, publisher = service.stack.enter_context(
-        listening(service.context, settings, max_message_bytes=MAX_MESSAGE_BYTES)
+        listening(
+            service.context, settings.upstream_address, settings.weights_address, settings.keys
+        )
     )
     outbox = service.closing(
         ZmqOutbox(service.context, settings.learner_upstream_address, keys=to_learner)
@@ -42,7 +43,6 @@ def serve(settings: RelaySettings, service: Service) -> None:
         ZmqSubscriber(
             service.context,
             settings.learner_weights_address,
-            max_message_bytes=MAX_MESSAGE_BYTES,
             hwm=EVERY_VERSION_HWM,  # a version that the relay misses, all its actors miss
             keys=to_learner,
         )

@@ -36,7 +36,7 @@ class Relay:
     """Connects the actors of a node or zone to the learner.
 
     Args:
-        relay_id: its name as an actor of the learner; unique among living relays and actors.
+        relay_id: its name as an actor of the learner; unique among running relays and actors.
         settings: policy lag and patience.
         subscriber: weights from the learner.
         publisher: weights to the actors.
@@ -155,13 +155,8 @@ class Relay:
                 return
         self._publisher.publish(frame)
         self._health.ready = True
-        self._metrics.weights_received.inc()
+        self._metrics.count_weights(weights)
         self._metrics.weights_published_bytes.inc(len(frame))
-        self._metrics.policy_version.set(weights.policy_version)
-        now = time.time()
-        self._metrics.weights_timestamp.set(now)
-        if weights.published_at is not None:
-            self._metrics.weights_latency.observe(max(0.0, now - weights.published_at))
 
     def _for_actors(self, frame: bytes) -> bytes:
         """Returns the frame with the relay's own `received` and its actors' share of the samples.
@@ -234,7 +229,7 @@ class Relay:
         self._send()
 
     def _send(self) -> None:
-        """Sends what waits, or keeps it for the next step: connection trouble is never fatal."""
+        """Sends what waits, or keeps it for the next step: a lost connection is never fatal."""
         self._metrics.stages.enter("send")
         while self._unsent:
             kind, frame = self._unsent[0]

@@ -17,7 +17,6 @@ class RelaySettings(ServiceSettings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_RELAY_",
         cli_prog_name="asyncade relay",
-        use_attribute_docstrings=True,
     )
 
     upstream_address: str = f"tcp://127.0.0.1:{ports.RELAY_UPSTREAM}"
@@ -35,7 +34,7 @@ class RelaySettings(ServiceSettings):
     """folder of CURVE keys towards the learner: the actors' half of asyncade keys; null: no
     encryption"""
     relay_id: str | None = Field(None, min_length=1, max_length=128)
-    """unique among living relays and actors; default: relay, host name and process number"""
+    """unique among running relays and actors; default: relay, host name and process number"""
     max_policy_lag: int = Field(16, ge=0)
     """drop gradients made with weights more than this many versions old; as the learner's
     setting"""

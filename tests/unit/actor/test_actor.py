@@ -218,7 +218,7 @@ def test_another_assignment_waits_for_the_end_of_the_unroll(rig: Rig) -> None:
 
 def test_the_age_of_weights_is_measured(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     # The module's name only: threads of libraries read the clock of the whole process.
-    monkeypatch.setattr(actor_module, "time", SimpleNamespace(time=lambda: 1000.04))
+    monkeypatch.setattr("asyncade_runtime.metrics.time", SimpleNamespace(time=lambda: 1000.04))
     rig.publish(1, published_at=1000.0)
     rig.publish(2)  # does not say
     rig.steps(1)
@@ -499,7 +499,7 @@ def test_no_two_actors_play_the_same_games() -> None:
 
 
 def test_metrics_of_play_and_sending(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor_module.time, "time", lambda: 1234.5)
+    monkeypatch.setattr("asyncade_runtime.metrics.time.time", lambda: 1234.5)
     assignment = dataclasses.replace(ASSIGNMENT, unroll_length=CELLS - 1)
     rig.publish(3, assignment=assignment)
     frames = []

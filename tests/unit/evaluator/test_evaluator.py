@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 import builders
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
+from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_proto.codec import encode
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
@@ -47,11 +48,7 @@ class Rig:
         self.asked: list[tuple[Any, ...]] = []
         self.network = make_network(3, "small", seed=0)
         self.evaluator = Evaluator(
-            episodes=episodes,
-            envs=envs,
-            env_threads=1,
-            policy="sample",
-            seed=7,
+            EvaluatorSettings(episodes=episodes, envs=envs, seed=7),
             subscriber=self.subscriber,
             metrics=EvaluatorMetrics(self.registry),
             health=self.health,
@@ -120,7 +117,7 @@ def test_the_mean_is_that_of_the_same_games_played_by_hand() -> None:
     by_hand = Round(Catch(2), 4, seed=7)
     chooser = Chooser(rig.network, "sample", seed=7)
     while not by_hand.over:
-        by_hand.step(chooser)
+        by_hand.step(chooser.actions)
     assert rig.value("return_mean") == statistics.fmean(by_hand.returns)
     assert rig.value("env_steps_total") == sum(by_hand.lengths)  # equally long in Catch
 
@@ -183,7 +180,7 @@ def test_every_environment_plays_its_share() -> None:
     games = Round(Catch(2), 5, seed=0)
     chooser = Chooser(make_network(3, "small", seed=0), "greedy", seed=0)
     while not games.over:
-        games.step(chooser)
+        games.step(chooser.actions)
     assert len(games.returns) == len(games.lengths) == 5
 
 

@@ -84,7 +84,7 @@ def test_an_unknown_game_names_the_nearest() -> None:
 
 
 def test_an_unknown_network_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"--network .* choose one of small, nature"):
+    with pytest.raises(SettingsError, match=r"--network .*'small' or 'nature'"):
         load(LearnerSettings, [], {"ASYNCADE_LEARNER_NETWORK": "resnet"})
 
 

@@ -13,7 +13,6 @@ from asyncade_runtime.settings import (
     SettingsConfigDict,
     SettingsError,
     load,
-    settings_table,
 )
 
 
@@ -163,16 +162,3 @@ def test_help_shows_every_setting(
         assert f"(default: {field.default}) [env: EXAMPLE_{name.upper()}]" in text
         assert field.description is not None
         assert field.description in text
-
-
-def test_table_is_markdown_with_a_row_per_setting() -> None:
-    assert settings_table(Example).splitlines() == [
-        "| Setting | Environment variable | Default | Meaning |",
-        "|---|---|---|---|",
-        "| `--unroll-length` | `EXAMPLE_UNROLL_LENGTH` | `32` | Steps per trajectory. |",
-        "| `--target` | `EXAMPLE_TARGET` | `18.0` | Mean return to stop at; `a\\|b`. |",
-        "| `--mode` | `EXAMPLE_MODE` | `data` | What is sent. |",
-        "| `--run-dir` | `EXAMPLE_RUN_DIR` | `runs` | Where results go. |",
-        "| `--resume` | `EXAMPLE_RESUME` | `false` | Continue from the last checkpoint. |",
-    ]
-    assert "| required |" in settings_table(Needy)
