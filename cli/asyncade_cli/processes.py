@@ -19,7 +19,7 @@ class Service:
 
     Args:
         name: in messages, such as ``actor-1``.
-        module: run as ``python -m``.
+        module: run as ``python -P -m``: nothing is imported from the working folder.
         arguments: command line.
         log: file to which output is appended.
         environ: environment variables.
@@ -37,7 +37,8 @@ class Service:
     ) -> None:
         self.name = name
         self.log = log
-        self._command = [sys.executable, "-m", module, *arguments]
+        # Without -P a random.py in the folder of the user would replace Python's own.
+        self._command = [sys.executable, "-P", "-m", module, *arguments]
         self._environ = dict(environ)
         self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
