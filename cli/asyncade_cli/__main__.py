@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.output import best_effort_output
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
@@ -33,6 +34,7 @@ USAGE_ERROR: Final = 2
 SERVICES: Final = ("learner", "actor", "evaluator", "relay")
 
 
+@best_effort_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]

@@ -16,7 +16,7 @@ from asyncade_cli.outcome import complete
 from asyncade_cli.processes import Service
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.cores import available_cores
-from asyncade_runtime.lifecycle import stop_on_signals
+from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 RUNS: Final = Path("runs")
@@ -45,7 +45,7 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     Raises:
         RunFolderError: the run folder cannot be used.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         return _train(settings, environ)
     finally:

@@ -141,12 +141,15 @@ def serve_http(
         raise HttpAddressError(f"cannot serve HTTP on {host}:{port}: {error}; {cure}") from error
 
 
-def stop_on_signals() -> threading.Event:
-    """Turns SIGTERM and SIGINT into an event for the main loop.
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    The first SIGINT (Ctrl-C) requests a clean end; a second one ends the process at once. Call it
-    in the main thread only. Signals do not interrupt blocking socket calls (PEP 475), so each call
-    needs a timeout.
+
+def stop_on_signals() -> threading.Event:
+    """Turns `STOP_SIGNALS` into an event for the main loop.
+
+    The first SIGINT (Ctrl-C) requests a clean end; a second one ends the process at once. SIGHUP, a
+    closed terminal, stays ignored under nohup(1). Call it in the main thread only. Signals do not
+    interrupt blocking socket calls (PEP 475), so each call needs a timeout.
 
     Returns:
         An event that is set when the process should end; check it between steps.
@@ -158,8 +161,9 @@ def stop_on_signals() -> threading.Event:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         stop.set()
 
-    signal.signal(signal.SIGTERM, request_stop)
-    signal.signal(signal.SIGINT, request_stop)
+    for number in STOP_SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, request_stop)
     return stop
 
 

@@ -5,14 +5,15 @@ An event is a short fixed phrase with fields: ``log.info("weights received", ver
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import sys
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from asyncade_runtime.output import BestEffort
 
 
 def configure(
@@ -31,9 +32,9 @@ def configure(
             ``service``, ``instance``, ``event`` and the fields; or ``text`` for humans, in colour
             on terminals only.
         level: least severe level to log, such as ``info``; the services' settings check it.
-        stream: destination; None is standard error.
+        stream: destination; None is standard error. A line that cannot be written is dropped.
     """
-    stream = sys.stderr if stream is None else stream
+    stream = cast(TextIO, BestEffort(sys.stderr if stream is None else stream))
     for_machines = format == "json"
 
     def add_origin(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -53,7 +54,7 @@ def configure(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=lambda *_: _BestEffort(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         # Loggers created at import must follow a later configure(); costs microseconds per line.
         cache_logger_on_first_use=False,
     )
@@ -63,16 +64,6 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
     """Returns a logger that adds `fields` to every line. Safe to call before `configure`."""
     logger: FilteringBoundLogger = structlog.get_logger(**fields)
     return logger
-
-
-class _BestEffort(structlog.WriteLogger):
-    """Drops lines that cannot be written: a full disk must not end a service."""
-
-    def msg(self, message: str) -> None:
-        with contextlib.suppress(OSError):
-            super().msg(message)
-
-    debug = info = warning = error = critical = msg
 
 
 def _json() -> list[Processor]:

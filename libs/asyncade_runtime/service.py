@@ -32,6 +32,7 @@ from asyncade_runtime.lifecycle import (
     stop_on_signals,
 )
 from asyncade_runtime.logs import configure, get_logger
+from asyncade_runtime.output import best_effort_output
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import Settings, SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
@@ -134,6 +135,7 @@ def host_and_process() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+@best_effort_output()
 def run_service(
     name: str,
     settings_class: type[S],

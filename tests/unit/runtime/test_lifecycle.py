@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from asyncade_runtime.lifecycle import (
+    STOP_SIGNALS,
     Health,
     HttpAddressError,
     HttpServer,
@@ -146,19 +147,26 @@ def test_close_frees_the_port_and_may_be_repeated(server: HttpServer, health: He
 
 @pytest.fixture
 def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("_handlers")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_asks_for_a_clean_end(number: signal.Signals) -> None:
     stop = stop_on_signals()
     assert not stop.is_set()
     os.kill(os.getpid(), number)
     assert stop.wait(timeout=10)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_hang_up_stays_ignored_under_nohup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop_on_signals()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 @pytest.mark.usefixtures("_handlers")
