@@ -13,6 +13,8 @@ from rich.text import Text
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _MESSAGES_SHOWN: Final = 6
+_TABLE_WIDTH: Final = 60
+"""Columns of the terminal, below which a table is unreadable."""
 
 
 class LineDisplay:
@@ -69,7 +71,7 @@ class LiveDisplay:
         self._live.stop()
 
     def _draw(self) -> None:
-        table = Table(title=Text(self._title), show_header=False, min_width=60)
+        table = Table(title=Text(self._title), show_header=False, min_width=_TABLE_WIDTH)
         table.add_column(style="cyan", no_wrap=True)
         table.add_column()
         for name, value in self._facts.items():
@@ -83,8 +85,15 @@ Display: TypeAlias = LineDisplay | LiveDisplay
 
 
 def make_display(kind: str, console: Console, title: str) -> Display:
-    """Returns a live display or lines; ``auto`` is live on a terminal."""
-    if kind == "live" or (kind == "auto" and console.is_terminal):
+    """Returns a live display, or lines where nothing can be redrawn.
+
+    Args:
+        kind: ``live``, ``auto`` for a live display where it is readable, or ``lines``.
+        console: redraws if it is a terminal with cursor control (not TERM=dumb).
+        title: of the table.
+    """
+    redraws = console.is_terminal and not console.is_dumb_terminal
+    if redraws and (kind == "live" or (kind == "auto" and console.width >= _TABLE_WIDTH)):
         return LiveDisplay(console, title)
     return LineDisplay(console)
 

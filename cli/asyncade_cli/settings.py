@@ -63,7 +63,8 @@ class TrainSettings(Settings):
     device: Device = "auto"
     """compute device of the learner; auto picks a GPU if there is one"""
     display: DisplayKind = "auto"
-    """live table, or one line every ten seconds; auto: live on a terminal"""
+    """live table, or one line every ten seconds; auto: live on a terminal of at least 60 columns;
+    lines where nothing can be redrawn (TERM=dumb, a pipe)"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""

@@ -106,15 +106,23 @@ def test_the_table_shows_facts_and_the_last_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "terminal", "expected"),
+    ("kind", "terminal", "term", "width", "expected"),
     [
-        ("auto", True, LiveDisplay),
-        ("auto", False, LineDisplay),
-        ("lines", True, LineDisplay),
-        ("live", False, LiveDisplay),
+        ("auto", True, "xterm", 80, LiveDisplay),
+        ("live", True, "xterm", 80, LiveDisplay),
+        ("auto", False, "xterm", 80, LineDisplay),
+        ("lines", True, "xterm", 80, LineDisplay),
+        ("live", False, "xterm", 80, LineDisplay),
+        ("auto", True, "dumb", 80, LineDisplay),
+        ("live", True, "dumb", 80, LineDisplay),
+        ("auto", True, "xterm", 10, LineDisplay),
+        ("live", True, "xterm", 10, LiveDisplay),
     ],
 )
-def test_the_kind_of_display(kind: str, terminal: bool, expected: type) -> None:
-    made = make_display(kind, console(terminal), "title")
+def test_what_cannot_be_redrawn_gets_lines(
+    kind: str, terminal: bool, term: str, width: int, expected: type
+) -> None:
+    out = Console(file=io.StringIO(), width=width, force_terminal=terminal, _environ={"TERM": term})
+    made = make_display(kind, out, "title")
     made.close()
     assert isinstance(made, expected)
