@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.output import best_effort_output
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
@@ -37,6 +38,7 @@ SERVICES: Final = ("learner", "actor", "evaluator", "relay")
 @best_effort_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    raise_file_limit()
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.lifecycle import (
     Health,
     HttpAddressError,
@@ -38,6 +39,9 @@ from asyncade_runtime.settings import Settings, SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.keys import KeysError
 from asyncade_runtime.transport.roles import AccessRefusedError
+
+EXIT_CRASHED: Final = 1
+"""An unexpected error; the log has its traceback."""
 
 EXIT_BAD_INPUT: Final = 2
 """Settings, keys, addresses or files cannot be used: the same start would fail again."""
@@ -157,7 +161,7 @@ def run_service(
         threads: limit for OpenMP, MKL and OpenBLAS.
 
     Returns:
-        0 after a clean end, `EXIT_BAD_INPUT` or `EXIT_REFUSED`.
+        0 after a clean end, `EXIT_CRASHED`, `EXIT_BAD_INPUT` or `EXIT_REFUSED`.
     """
     started = time.monotonic()
     try:
@@ -170,6 +174,7 @@ def run_service(
     configure(name, own_name, settings.log_format, settings.log_level, sys.stderr)
     log = get_logger()
     keep_freed_memory()
+    raise_file_limit()
     try:
         with ExitStack() as stack:
             context = zmq.Context()
@@ -192,6 +197,9 @@ def run_service(
     except AccessRefusedError as error:
         log.error("refused by the learner", detail=str(error))
         return EXIT_REFUSED
+    except Exception:  # logged rather than printed: a line of JSON where lines are JSON
+        log.exception("crashed")
+        return EXIT_CRASHED
     log.info("down")
     return 0
 
