@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.output import best_effort_output
-from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.run_folder import RunFolderError, source_commit
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 
@@ -29,7 +31,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   loadgen      load a learner with synthetic actors that replay recorded messages
   keys FOLDER  create CURVE keys for a learner and its actors
 
-asyncade COMMAND --help lists the options of a command."""
+asyncade COMMAND --help lists the options of a command, asyncade --version tells the release."""
 
 USAGE_ERROR: Final = 2
 SERVICES: Final = ("learner", "actor", "evaluator", "relay")
@@ -50,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("", "-h", "--help"):
         print(USAGE)
         return 0 if name else USAGE_ERROR
+    if name == "--version":
+        print(f"asyncade {version('asyncade')}, commit {source_commit()}")
+        return 0
     try:
         if name in SERVICES:  # imported late: their imports take seconds
             return int(importlib.import_module(f"asyncade_{name}.__main__").main(arguments))
@@ -58,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, RunFolderError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
-    print(f"unknown command {name!r}\n\n{USAGE}", file=sys.stderr)
+    similar = difflib.get_close_matches(name, [*commands, *SERVICES, "--help", "--version"], 1)
+    cure = f"did you mean asyncade {similar[0]}?" if similar else "see asyncade --help"
+    print(f"unknown command {name!r}; {cure}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
     [
         ([], USAGE_ERROR, "asyncade COMMAND"),
         (["--help"], 0, "asyncade COMMAND"),
-        (["paly"], USAGE_ERROR, "'paly'"),
+        (["trian"], USAGE_ERROR, "asyncade train?"),
+        (["--verison"], USAGE_ERROR, "asyncade --version?"),
+        (["nonsense"], USAGE_ERROR, "asyncade --help"),
+        (["--version"], 0, version("asyncade")),
         (["eval"], USAGE_ERROR, "asyncade eval RUN"),
         (["eval", "absent"], USAGE_ERROR, "absent"),
         (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
