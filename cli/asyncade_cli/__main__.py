@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from asyncade_proto.errors import TooLargeError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.output import best_effort_output
@@ -111,7 +112,7 @@ def _loadgen(arguments: list[str]) -> int:
 
     try:
         print(json.dumps(run(settings), indent=2))
-    except (LoadgenError, SocketAddressError, KeysError) as error:
+    except (LoadgenError, SocketAddressError, KeysError, TooLargeError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
     return 0

@@ -19,7 +19,7 @@ from asyncade_cli.compare_report import modes_table, report, seeds_of, spreads_o
 from asyncade_cli.outcome import FinishedRun, read_finished
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import CompareSettings, TrainSettings
-from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, train
+from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, check, train
 from asyncade_rl.choices import MODES
 from asyncade_runtime.run_folder import (
     RunFolder,
@@ -45,7 +45,7 @@ def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequ
 
     Raises:
         RunFolderError: runs are missing or cannot be compared.
-        SettingsError: an environment variable of a training is wrong.
+        SettingsError: an environment variable of a training is wrong. Nothing was written.
     """
     out = settings.out or RUNS / f"compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     about: dict[str, Any] = {"command": shlex.join(command)}
@@ -55,6 +55,8 @@ def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequ
         return EXIT_DONE
     settings, about["asked"] = _continued(settings, out, environ)
     planned = plan(settings, out, environ)
+    for training in planned.values():
+        check(training, environ)
     _write_json(out, about)
     code = _train_all(planned, environ)
     finished = [read_finished(root) for root in planned if is_complete(root)]

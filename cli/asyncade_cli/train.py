@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Mapping
@@ -11,13 +12,15 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from asyncade_cli.actors import Actors, check_actors
 from asyncade_cli.display import Display, make_display
 from asyncade_cli.outcome import complete
 from asyncade_cli.processes import Service
 from asyncade_cli.settings import TrainSettings
-from asyncade_runtime.cores import available_cores
+from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.settings import load
 
 RUNS: Final = Path("runs")
 EXIT_DONE: Final = 0
@@ -32,11 +35,6 @@ _ENDED_BY: Final = {
 
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 30.0
-_RESTART_AFTER_S: Final = (0.5, 2.0, 10.0, 30.0)
-"""Pauses before the first, second, ... restart of an actor; the last one repeats."""
-
-_ACTOR_NICENESS: Final = 5
-"""Actors yield the CPU to the learner, since all of them wait for its weights."""
 
 
 def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
@@ -44,13 +42,25 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
 
     Raises:
         RunFolderError: the run folder cannot be used.
+        SettingsError: a setting of the learner or the actors is wrong.
     """
+    check(settings, environ)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         return _train(settings, environ)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def check(settings: TrainSettings, environ: Mapping[str, str]) -> None:
+    """Checks the settings of the learner and the actors before anything starts.
+
+    Raises:
+        SettingsError: one of them is wrong, or they do not fit together.
+    """
+    learner = load(LearnerSettings, [f"--mode={settings.mode}"], environ)
+    check_actors(settings, learner, environ)
 
 
 def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
@@ -64,7 +74,7 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
         code = Training(settings, folder, display, environ).run()
     finally:
         display.close()
-    for line in complete(settings, folder, _ENDED_BY[code]):
+    for line in complete(settings, folder, _ENDED_BY.get(code, "actors_failed")):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return code
 
@@ -142,9 +152,7 @@ class Training:
             folder.logs / "learner.log",
             environ,
         )
-        self._actors: list[Service] = []
-        self._deaths: dict[str, int] = {}
-        self._restart_at: dict[str, float] = {}
+        self._actors = Actors(settings, folder, environ, display.say)
         self._target_announced = False
         self._stop = stop_on_signals()
 
@@ -156,19 +164,19 @@ class Training:
             self._learner.start()
             self._display.say(f"learner started; log: {self._learner.log}")
             if self._wait_for_endpoints():
-                self._start_actors()
+                endpoints = self._folder.read_endpoints() or {}
+                self._actors.start(endpoints["upstream"], endpoints["weights"])
                 self._watch()
-            if self._stop.is_set() and self._learner.exit_code() is None:
+            if self._is_to_end() and self._learner.exit_code() is None:
                 self._display.say("stopping: the learner saves a checkpoint")
                 self._learner.terminate()
                 self._learner.wait(_STOP_TIMEOUT_S)
-                return EXIT_INTERRUPTED
+                return self._end_of_actors() or EXIT_INTERRUPTED
             return self._exit_code()
         finally:
-            for service in (self._learner, *self._actors):
-                service.terminate()
-            for service in (self._learner, *self._actors):
-                service.wait(_STOP_TIMEOUT_S)
+            self._learner.terminate()
+            self._actors.stop(_STOP_TIMEOUT_S)
+            self._learner.wait(_STOP_TIMEOUT_S)
 
     def _learner_arguments(self) -> list[str]:
         settings = self._settings
@@ -201,37 +209,17 @@ class Training:
             self._stop.wait(0.05)
         return False
 
-    def _start_actors(self) -> None:
-        endpoints = self._folder.read_endpoints() or {}
-        for number in range(self._settings.actors):
-            name = f"actor-{number}"
-            arguments = [
-                f"--actor-id={name}",
-                f"--envs={self._settings.envs}",
-                f"--env-threads={self._settings.env_threads(available_cores())}",
-                f"--upstream-address={endpoints['upstream']}",
-                f"--weights-address={endpoints['weights']}",
-                "--metrics-port=0",
-            ]
-            log = self._folder.logs / f"{name}.log"
-            actor = Service(
-                name, "asyncade_actor", arguments, log, self._environ, niceness=_ACTOR_NICENESS
-            )
-            actor.start()
-            self._actors.append(actor)
-        self._display.say(f"{len(self._actors)} actors started; logs: {self._folder.logs}")
-
     def _watch(self) -> None:
-        """Shows progress and restarts dead actors until the learner ends or a signal arrives."""
-        while not self._stop.is_set() and self._learner.exit_code() is None:
-            self._restart_dead_actors()
+        """Shows progress and restarts dead actors until the run ends or is to end."""
+        before = (self._folder.last_metrics() or {}).get("env_steps", 0)
+        while not self._is_to_end() and self._learner.exit_code() is None:
             row = self._folder.last_metrics() or {}
-            alive = sum(actor.exit_code() is None for actor in self._actors)
-            self._display.show(row, alive)
+            self._actors.restart_dead(useful=row.get("env_steps", 0) > before)
+            self._display.show(row, self._actors.alive())
             self._announce_target(row)
             self._stop.wait(0.5)
         if (last := self._folder.last_metrics()) is not None:
-            self._display.show(last, len(self._actors))
+            self._display.show(last, self._settings.actors)
 
     def _announce_target(self, row: Mapping[str, Any]) -> None:
         env_steps = row.get("target_env_steps")
@@ -241,26 +229,16 @@ class Training:
             end = "; the cooldown ends the run" if cooldown else ""
             self._display.say(f"target reached after {env_steps:,} env steps{end}")
 
-    def _restart_dead_actors(self) -> None:
-        now = time.monotonic()
-        for actor in self._actors:
-            if actor.exit_code() is None:
-                continue
-            due = self._restart_at.get(actor.name)
-            if due is None:
-                deaths = self._deaths[actor.name] = self._deaths.get(actor.name, 0) + 1
-                pause = _RESTART_AFTER_S[min(deaths, len(_RESTART_AFTER_S)) - 1]
-                self._restart_at[actor.name] = now + pause
-                self._display.say(
-                    f"{actor.name} {actor.how_it_ended()}; log: {actor.log}; "
-                    f"restarting in {pause:g} s"
-                )
-            elif now >= due:
-                del self._restart_at[actor.name]
-                try:
-                    actor.start()
-                except OSError as error:  # counts as another death: the next pause is longer
-                    self._display.say(f"{actor.name} could not be started: {error}")
+    def _is_to_end(self) -> bool:
+        return self._stop.is_set() or self._actors.failed is not None
+
+    def _end_of_actors(self) -> int | None:
+        """Returns the exit code if the actors have failed, after noting that in summary.json."""
+        summary = self._folder.read_summary()
+        if self._actors.failed is not None and summary is not None:
+            with contextlib.suppress(RunFolderError):  # a full disk
+                self._folder.write_summary(summary | {"ended_by": "actors_failed"})
+        return self._actors.failed
 
     def _exit_code(self) -> int:
         if self._learner.exit_code() == 0:

@@ -22,6 +22,7 @@ import zmq
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
+from asyncade_proto.errors import TooLargeError
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
@@ -82,6 +83,12 @@ class ServiceSettings(Settings):
 
 class StartError(Exception):
     """A service cannot start. The message names the setting or file, and the cure."""
+
+
+_BAD_INPUT: Final = (
+    *(SocketAddressError, HttpAddressError, KeysError, RunFolderError, StartError),
+    TooLargeError,  # the settings of learner and actor together exceed a limit of the wire
+)
 
 
 class _Closes(Protocol):
@@ -191,7 +198,7 @@ def run_service(
                 started=started,
             )
             serve(settings, service)
-    except (SocketAddressError, HttpAddressError, KeysError, RunFolderError, StartError) as error:
+    except _BAD_INPUT as error:
         log.error("cannot start", detail=str(error))
         return EXIT_BAD_INPUT
     except AccessRefusedError as error:

@@ -24,7 +24,7 @@ import numpy as np
 from asyncade_proto import arrays
 from asyncade_proto.arrays import Buffer, Packed
 from asyncade_proto.buffers import Buffers
-from asyncade_proto.errors import DecodeError
+from asyncade_proto.errors import DecodeError, TooLargeError
 from asyncade_proto.fields import Fields
 from asyncade_proto.limits import (
     MAX_ARRAY_BYTES,
@@ -51,7 +51,7 @@ def encode(message: Message, *, bfloat16: bool = False) -> bytes:
         bfloat16: send gradients in half the bytes.
 
     Raises:
-        ValueError: the message is over a limit of the wire.
+        TooLargeError: the message is over a limit of the wire.
         TypeError: a dtype or a scalar type is not allowed on the wire.
     """
     match message:
@@ -99,7 +99,7 @@ def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:
     """Joins a header and the buffers that it describes into a frame.
 
     Raises:
-        ValueError: the frame is over a limit of the wire.
+        TooLargeError: the frame is over a limit of the wire.
         TypeError: a value in the header cannot be packed.
     """
     packed: bytes = msgpack.packb(dict(header))
@@ -111,7 +111,7 @@ def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:
 
 def _check_size(kind: str, what: str, size: int, limit: int) -> None:
     if size > limit:
-        raise ValueError(
+        raise TooLargeError(
             f"{kind} of {size} {what} exceeds the wire's limit of {limit}; "
             "use fewer environments, a shorter unroll or a smaller network"
         )

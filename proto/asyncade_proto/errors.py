@@ -1,4 +1,4 @@
-"""Errors of decoding."""
+"""Errors of encoding and decoding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ DecodeReason: TypeAlias = Literal[
 ]
 
 DECODE_REASONS: tuple[DecodeReason, ...] = get_args(DecodeReason)
+
+
+class TooLargeError(ValueError):
+    """A message exceeds a limit of the wire. The message names the cure."""
 
 
 class DecodeError(ValueError):

@@ -14,6 +14,9 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from asyncade_proto.errors import TooLargeError
+from asyncade_proto.limits import MAX_ARRAY_BYTES
+
 Float32: TypeAlias = npt.NDArray[np.float32]
 Int32: TypeAlias = npt.NDArray[np.int32]
 UInt8: TypeAlias = npt.NDArray[np.uint8]
@@ -26,6 +29,10 @@ TERMINATED: Final = 1
 TRUNCATED: Final = 2
 """State of an episode after a step: it continues, it ended, the time limit cut it off."""
 
+
+_BYTES_PER_STEP: Final = 22
+"""Bytes of a trajectory per env step besides the frame: four arrays of [T, E], and one truncated
+episode of one step in every step."""
 
 Request: TypeAlias = Literal["trajectories", "gradients"]
 """Kind of message that a learner requests from its actors."""
@@ -142,6 +149,28 @@ class Trajectory:
     def env_steps(self) -> int:
         """Env steps in this unroll: T x E."""
         return int(self.actions.size)
+
+
+def check_unroll(unroll_length: int, envs: int, frame_side: int) -> None:
+    """Checks that an unroll's `Trajectory` fits into a message, whatever is played.
+
+    Its compressed size, which also has a limit, depends on the game.
+
+    Args:
+        unroll_length: T.
+        envs: E.
+        frame_side: H and W.
+
+    Raises:
+        TooLargeError: its arrays are larger than `MAX_ARRAY_BYTES`.
+    """
+    per_env = (unroll_length + STACK) * frame_side**2 + unroll_length * _BYTES_PER_STEP
+    if envs * per_env > MAX_ARRAY_BYTES:
+        raise TooLargeError(
+            f"an unroll of {unroll_length} steps in {envs} environments is {envs * per_env:,} bytes"
+            f" of arrays, and a message takes {MAX_ARRAY_BYTES:,}: use at most"
+            f" {MAX_ARRAY_BYTES // per_env} environments per actor, or a shorter unroll"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,10 +20,10 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.modes import ActorMode, make_mode
 from asyncade_actor.player import Header, Player
 from asyncade_proto.codec import encode
-from asyncade_proto.messages import Assignment, Upstream, Weights
+from asyncade_proto.messages import Assignment, Upstream, Weights, check_unroll
 from asyncade_rl.choices import Precision
 from asyncade_rl.envs import Environments, make_environments
-from asyncade_rl.games import UnknownGameError
+from asyncade_rl.games import FRAME_SIDE, UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
 from asyncade_runtime.lifecycle import WAIT_S, Health
@@ -111,6 +111,7 @@ class Actor:
 
         Raises:
             AccessRefusedError: the learner's socket refused this actor.
+            TooLargeError: the assigned unrolls of all environments exceed a limit of the wire.
         """
         while not stop.is_set():
             for _ in self.advance():
@@ -214,6 +215,8 @@ class Actor:
             self._deferred = weights
 
     def _apply_or_refuse(self, weights: Weights) -> None:
+        if weights.assignment.request == "trajectories":
+            check_unroll(weights.assignment.unroll_length, self._envs, FRAME_SIDE)
         try:
             self._apply(weights)
         except (ModelMismatchError, UnknownGameError, ValueError) as error:

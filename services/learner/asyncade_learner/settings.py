@@ -122,13 +122,13 @@ class LearnerSettings(ServiceSettings):
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size at the start, for updates of 128 samples; scales with the square root of
     minibatch_size"""
-    entropy_cost: float = Field(0.01, ge=0)
+    entropy_cost: float = Field(0.01, ge=0, le=1e6)
     """weight of the entropy bonus at the start"""
     anneal_env_steps: int = Field(350_000, gt=0)
     """step size and entropy cost fall linearly over this many env steps"""
     anneal_to: float = Field(0.1, ge=0, le=1)
     """fraction of step size and entropy cost after annealing"""
-    value_cost: float = Field(0.5, ge=0)
+    value_cost: float = Field(0.5, ge=0, le=1e6)
     """weight of the value loss"""
     normalise_advantages: bool = True
     """to mean 0 and deviation 1 over each batch"""

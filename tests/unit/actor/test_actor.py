@@ -19,6 +19,7 @@ from asyncade_actor import actor as actor_module
 from asyncade_actor.actor import Actor
 from asyncade_actor.metrics import ActorMetrics
 from asyncade_proto.codec import decode, encode
+from asyncade_proto.errors import TooLargeError
 from asyncade_proto.messages import Assignment, Gradients, Trajectory, Upstream
 from asyncade_rl.batch import stack_frames
 from asyncade_rl.envs import make_environments
@@ -74,13 +75,12 @@ class Rig:
         self.network = make_network(3, "small", seed=0)
         self.actor = Actor(
             actor_id=actor_id,
-            envs=E,
             env_threads=3,
             outbox=self.outbox,
             subscriber=self.subscriber,
             metrics=self.metrics,
             health=self.health,
-            **{"make_environments": self.make_environments} | options,
+            **{"envs": E, "make_environments": self.make_environments} | options,
         )
 
     def make_environments(self, game: str, envs: int, **options: Any) -> Games:
@@ -594,3 +594,16 @@ def test_closing_closes_the_environments(rig: Rig) -> None:
     rig.steps()
     rig.actor.close()
     assert [games.closed for games in rig.games] == [True]
+
+
+def test_an_unroll_that_no_message_can_hold_ends_the_actor() -> None:
+    """Trying again would fail for ever."""
+    rig = Rig(envs=600)
+    large = dataclasses.replace(ASSIGNMENT, unroll_length=64)
+    rig.publish(1, assignment=large)
+    with pytest.raises(TooLargeError, match="557 environments"):
+        rig.actor.step()
+    assert rig.games == []
+    rig = Rig(envs=600)
+    rig.publish(1, assignment=dataclasses.replace(large, request="gradients"))
+    rig.actor.advance().send(None)

@@ -24,6 +24,7 @@ from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
         (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
         (["keys", "--help"], 0, "asyncade keys FOLDER"),
         (["train", "--actors=0"], USAGE_ERROR, "--actors"),
+        (["train", "--envs=600"], USAGE_ERROR, "--envs"),
         (["compare", "--runs", "absent", "other"], USAGE_ERROR, "absent"),
         (["loadgen", "--upstream-address=nonsense"], USAGE_ERROR, "nonsense"),
         (["relay", "--nonsense=1"], USAGE_ERROR, "--nonsense"),
@@ -41,6 +42,22 @@ def test_bad_input_is_named(
     assert main(arguments) == code
     printed = capsys.readouterr()
     assert named in printed.out + printed.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_misspelt_variable_of_a_service_is_refused_before_anything_starts(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for service, setting in (("ACTOR", "ENV_THREADS"), ("LEARNER", "LEARNING_RATE")):
+        with monkeypatch.context() as misspelt:
+            misspelt.setenv(f"ASYNCADE_{service}_{setting[:-1]}", "2")
+            assert main([command]) == USAGE_ERROR
+        assert f"did you mean ASYNCADE_{service}_{setting}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+import builders
 from asyncade_learner.settings import LearnerSettings
+from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import REQUESTS, Request
 from asyncade_runtime.settings import SettingsError, load
 
@@ -115,3 +118,14 @@ def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
     settings = load(LearnerSettings, ["--passes=2"], environ)
     assert (settings.passes, settings.clip) == (2, None)
     assert load(LearnerSettings, [], environ).passes == 7
+
+
+@pytest.mark.parametrize("name", ["entropy_cost", "value_cost", "rho_clip", "clip"])
+def test_a_number_is_in_the_range_of_the_wire(name: str) -> None:
+    """Actors refuse weights beyond it, for ever."""
+    largest = LearnerSettings(**{name: 1e6}).assignment("gradients", 1.0)
+    weights = builders.weights(objective=dataclasses.asdict(largest.objective))
+    assert decode(encode(weights)) == weights
+    for beyond in ("1.1e6", "inf"):
+        with pytest.raises(SettingsError, match=name.upper()):
+            load(LearnerSettings, [], {f"ASYNCADE_LEARNER_{name.upper()}": beyond})

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from asyncade_proto.errors import TooLargeError
 from asyncade_runtime.lifecycle import STOP_SIGNALS
 from asyncade_runtime.service import (
     EXIT_BAD_INPUT,
@@ -55,6 +56,7 @@ def ended(*argv: str, error: Exception | None = None) -> int:
     [
         (None, 0),
         (StartError("no kettle"), EXIT_BAD_INPUT),
+        (TooLargeError("an unroll"), EXIT_BAD_INPUT),
         (AccessRefusedError("no key"), EXIT_REFUSED),
         (RuntimeError("scalded"), EXIT_CRASHED),
     ],
