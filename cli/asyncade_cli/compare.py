@@ -86,14 +86,29 @@ def _continued(
         seeds = dict.fromkeys([*kept["seeds"], *given.get("seeds", ())])
         settings = CompareSettings(**{**kept, **given, "seeds": tuple(seeds)})
     asked = settings.model_dump(mode="json", include=_SETTINGS)
-    asked["environment"] = {n: environ[n] for n in sorted(environ) if n.startswith(_VARIABLES)}
+    now = {name: environ[name] for name in sorted(environ) if name.startswith(_VARIABLES)}
+    asked["environment"] = now
+    _check_environment(out, before.get("environment", now), now)
     for name, value in before.items():
-        if name != "seeds" and asked.get(name) != value:
+        if name not in ("seeds", "environment") and asked.get(name) != value:
             raise RunFolderError(
                 f"{out} holds a comparison with {name} {value!r}, not {asked.get(name)!r}:"
                 " leave the setting out to continue it, or choose another --out"
             )
     return settings, asked
+
+
+def _check_environment(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises RunFolderError, with the cure, unless the variables of the trainings are the same."""
+    kept = [f"{n}={shlex.quote(value)}" for n, value in before.items() if now.get(n) != value]
+    cures = [f"set {', '.join(kept)}"] * bool(kept)
+    if new := sorted(now.keys() - before.keys()):
+        cures.append(f"unset {', '.join(new)}")
+    if cures:
+        raise RunFolderError(
+            f"{out} holds a comparison under other environment variables:"
+            f" {' and '.join(cures)} to continue it, or choose another --out"
+        )
 
 
 def plan(
