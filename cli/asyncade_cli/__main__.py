@@ -15,7 +15,7 @@ from typing import Final
 from asyncade_proto.errors import TooLargeError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
-from asyncade_runtime.output import best_effort_output
+from asyncade_runtime.output import best_effort_output, print_result
 from asyncade_runtime.run_folder import RunFolderError, source_commit
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
@@ -23,7 +23,7 @@ from asyncade_runtime.transport.addresses import SocketAddressError
 USAGE: Final = """usage: asyncade COMMAND [options]
 
   train        train on this machine: a learner and actors, until a target or limit
-  eval RUN     play games with a trained model and report their returns
+  eval [RUN]   play games with a trained model and report their returns; default: the newest run
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner
   actor        run one actor
@@ -79,18 +79,17 @@ def _train(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.settings import EvalSettings
+    from asyncade_cli.train import newest_run
 
-    if not arguments or arguments[0].startswith("-"):
-        if "--help" in arguments or "-h" in arguments:
-            load(EvalSettings, ["--help"], os.environ)
-        print("missing run folder: asyncade eval RUN [options]", file=sys.stderr)
-        return USAGE_ERROR
-    settings = load(EvalSettings, arguments[1:], os.environ)
+    named = bool(arguments) and not arguments[0].startswith("-")
+    settings = load(EvalSettings, arguments[1:] if named else arguments, os.environ)
+    run = Path(arguments[0]) if named else newest_run("asyncade eval RUN")
+    if not named:
+        print(f"the newest run: {run}", file=sys.stderr)
     set_thread_environment(1, os.environ)  # batches of ten are too small for threads
-    from asyncade_cli.evaluate import evaluate  # imports torch
+    from asyncade_cli.evaluate import evaluate_and_print  # imports torch
 
-    print(json.dumps(evaluate(Path(arguments[0]), settings), indent=2))
-    return 0
+    return evaluate_and_print(run, settings)
 
 
 def _compare(arguments: list[str]) -> int:
@@ -108,14 +107,15 @@ def _loadgen(arguments: list[str]) -> int:
     set_thread_environment(1, os.environ)  # leave the cores to the learner
     from asyncade_cli.loadgen import run  # imports torch
     from asyncade_cli.replay import LoadgenError
+    from asyncade_runtime.service import EXIT_CRASHED
     from asyncade_runtime.transport.keys import KeysError
 
     try:
-        print(json.dumps(run(settings), indent=2))
+        printed = print_result(json.dumps(run(settings), indent=2))
     except (LoadgenError, SocketAddressError, KeysError, TooLargeError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
-    return 0
+    return 0 if printed else EXIT_CRASHED
 
 
 def _keys(arguments: list[str]) -> int:

@@ -81,7 +81,7 @@ class EvalSettings(Settings):
     """Plays games with a trained model and reports their returns."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval RUN"
+        env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval [RUN]"
     )
 
     episodes: int = Field(100, ge=1, le=100_000)
@@ -93,7 +93,7 @@ class EvalSettings(Settings):
     seed: int = Field(1_000_000, ge=0, lt=2**30)
     """seed of the games; unlike those of training"""
     video: Path | None = None
-    """write a GIF of one game to this file"""
+    """write a film of one game to this .mp4 or .gif; at most 5 minutes"""
 
 
 class CompareSettings(Settings):

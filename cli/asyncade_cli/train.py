@@ -86,7 +86,7 @@ def choose_folder(settings: TrainSettings) -> RunFolder:
         RunFolderError: nothing can be resumed, or a run would be overwritten.
     """
     if settings.resume:
-        root = settings.run_dir or _newest_run()
+        root = settings.run_dir or newest_run("--run-dir")
         folder = RunFolder.existing(root)
         if not any(folder.checkpoints.glob("*.safetensors")):
             raise RunFolderError(
@@ -117,10 +117,18 @@ def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSetting
     return TrainSettings(**{**kept, **given, "resume": True, "run_dir": folder.root})
 
 
-def _newest_run() -> Path:
+def newest_run(how: str) -> Path:
+    """Returns the newest run in runs/.
+
+    Args:
+        how: option or command that names another, for the error message.
+
+    Raises:
+        RunFolderError: there is none.
+    """
     runs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise RunFolderError("no run in runs/; name one with --run-dir")
+        raise RunFolderError(f"no run in {RUNS}/; name one with {how}")
     return runs[-1].parent
 
 

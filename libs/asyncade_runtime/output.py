@@ -47,6 +47,12 @@ class BestEffort:
         return getattr(self._stream, name)
 
 
+def print_result(text: str) -> bool:
+    """Prints the result of a command; returns False if it was lost."""
+    print(text, flush=True)
+    return not getattr(sys.stdout, "lost", False)
+
+
 @contextlib.contextmanager
 def best_effort_output() -> Iterator[None]:
     """Makes standard output and standard error best effort within a ``with`` block.

@@ -151,7 +151,8 @@ def test_eval_plays_the_trained_model(catch: SimpleNamespace, tmp_path: Path) ->
     output = tmp_path / "output"
     with running(output, "eval", run, "--episodes=4", "--video", video) as command:
         assert command.exit_code() == 0, command.text()
-        report = json.loads(command.text())
+        text = command.text()  # the report, then a line about the film
+        report, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
     assert report["episodes"] == 4
     assert -1 <= report["min"] <= report["mean"] <= report["max"] <= 1
     assert report["mean_length"] == 11
