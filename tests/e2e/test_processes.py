@@ -17,6 +17,7 @@ import pytest
 
 from asyncade_runtime.run_folder import RunFolder
 from e2e.commands import (
+    QUICK,
     alive,
     assert_rows_continue,
     env_steps,
@@ -342,6 +343,17 @@ def test_a_run_is_not_written_over(pong: SimpleNamespace, tmp_path: Path) -> Non
     text = refused(tmp_path / "output", "train", "--run-dir", pong.folder.root)
     assert "add --resume" in text
     assert pong.folder.read_config() == before
+
+
+def test_an_actor_with_bad_input_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.setitem(QUICK, "ASYNCADE_ACTOR_KEYS", str(tmp_path / "absent"))
+    text = refused(tmp_path / "output", "train", "--game=catch", "--run-dir", folder.root)
+    assert str(tmp_path / "absent") in text  # the actor's last line
+    assert "actor-0.log" in text
+    assert folder.read_summary()["ended_by"] == "actors_failed"
 
 
 @pytest.mark.parametrize(
