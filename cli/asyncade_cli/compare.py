@@ -65,7 +65,7 @@ def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequ
     else:
         print(f"no report yet: {out} has no finished run of each mode")
     if code != EXIT_DONE:
-        print(f"continue with: asyncade compare --out {out}")
+        print(f"continue with: {shlex.join(['asyncade', 'compare', '--out', str(out)])}")
     return code
 
 
