@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.film import MAX_MINUTES, Film, FilmError, filming
+from asyncade_cli.film import Film, FilmError, filming
 from asyncade_cli.settings import EvalSettings
 from asyncade_learner import checkpoint
-from asyncade_rl.envs import Environments, make_environments
+from asyncade_rl.envs import make_environments
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.session import Session
 from asyncade_runtime.lifecycle import stop_on_signals
@@ -86,11 +86,8 @@ def evaluate(
         }
         publish(report)
         if film is not None and games.over:
-            single = make_environments(model.game, 1, repeat_action_probability=model.sticky)
-            with closing(single):
-                ended = shoot(film, single, chooser, settings.seed, stop)
-            cut = "" if ended else f", the beginning of a game; a film is {MAX_MINUTES} min at most"
-            _say(f"film: {settings.video}, {film.frames} frames{cut}")
+            _shoot(film, model, chooser, settings.seed, stop)
+            _say(f"film: {settings.video}, {film.description}")
     return report
 
 
@@ -173,26 +170,18 @@ def _figures(games: Round) -> dict[str, Any]:
     }
 
 
-def shoot(
-    film: Film, environments: Environments, chooser: Chooser, seed: int, stop: threading.Event
-) -> bool:
-    """Films one game, as the network observes it; returns whether it was filmed to its end.
-
-    Args:
-        film: receives the frames until it is full.
-        environments: a single one.
-        chooser: plays.
-        seed: of the game.
-        stop: ends the film early.
-    """
-    observations = environments.reset(seed)
-    while not film.full and not stop.is_set():
-        film.add(observations[0, -1])
-        step = environments.step(chooser.actions(observations))
-        if step.terminated[0] or step.truncated[0]:
-            return True
-        observations = step.observations
-    return False
+def _shoot(film: Film, model: _Model, chooser: Chooser, seed: int, stop: threading.Event) -> None:
+    """Films a game, as the network observes it, until its end, a full film or a stop."""
+    single = make_environments(model.game, 1, repeat_action_probability=model.sticky)
+    with closing(single):
+        observations = single.reset(seed)
+        while not film.full and not stop.is_set():
+            film.add(observations[0, -1])
+            step = single.step(chooser.actions(observations))
+            if step.terminated[0] or step.truncated[0]:
+                return
+            observations = step.observations
+    film.cut = True
 
 
 def _say(line: str) -> None:

@@ -42,11 +42,13 @@ class Film:
 
     Attributes:
         frames: number of frames so far.
+        cut: true if the game went on; set by the user of the film.
     """
 
     def __init__(self, container: OutputContainer, suffix: str, path: Path) -> None:
         codec, pixels = _ENCODINGS[suffix]
         self.frames = 0
+        self.cut = False
         self._path = path
         self._container = container
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND)
@@ -58,6 +60,12 @@ class Film:
     def full(self) -> bool:
         """True once the film lasts `MAX_MINUTES`."""
         return self.frames >= MAX_MINUTES * 60 * FRAMES_PER_SECOND
+
+    @property
+    def description(self) -> str:
+        """The length of the film, and whether it shows the whole game."""
+        whole = f"the beginning of a game, at most {MAX_MINUTES} minutes" if self.cut else "a game"
+        return f"{self.frames} frames: {whole}"
 
     def add(self, frame: npt.NDArray[np.uint8]) -> None:
         """Adds a frame, uint8 [84, 84].

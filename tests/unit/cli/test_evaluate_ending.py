@@ -127,7 +127,7 @@ def test_a_game_without_end_fills_the_film_and_no_more(
 ) -> None:
     monkeypatch.setattr(Film, "full", property(lambda film: film.frames >= 5))
     assert main([*EVAL, "--video=game.gif"]) == 0
-    assert "5 frames, the beginning of a game" in capsys.readouterr().err
+    assert "5 frames: the beginning of a game" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_filming_keeps_the_beginning(

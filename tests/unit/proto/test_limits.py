@@ -13,9 +13,17 @@ import zstandard
 
 from asyncade_proto import buffers, codec, limits
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.errors import DecodeError
-from asyncade_proto.messages import Episodes, Gradients, Message, Weights
-from builders import trajectory
+from asyncade_proto.errors import DecodeError, TooLargeError
+from asyncade_proto.messages import (
+    TRUNCATED,
+    Episodes,
+    Gradients,
+    Message,
+    Trajectory,
+    Weights,
+    check_unroll,
+)
+from builders import episodes, trajectory
 
 Forge = Callable[..., bytes]
 Header = dict[str, Any]
@@ -318,3 +326,24 @@ def test_sizes_in_the_preamble_allocate_nothing() -> None:
     with at_most(10_000):
         assert reason_of(b"A3C\x01\xff\xff\xff\xff") == "limit"
         assert reason_of(b"A3C\x01\xff\xff\x00\x00") == "malformed"
+
+
+def test_an_unroll_is_checked_at_its_exact_worst_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step may be an episode that the time limit cuts off."""
+    steps, envs, side = 5, 3, 2
+    worst = trajectory(
+        steps,
+        envs,
+        side,
+        ends=np.full((steps, envs), TRUNCATED, np.uint8),
+        episodes=episodes(*[1.0] * (steps * envs)),
+    )
+    arrays = [getattr(worst, n) for n in Trajectory.__slots__] + [
+        *(worst.episodes.returns, worst.episodes.lengths)
+    ]
+    size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+    monkeypatch.setattr("asyncade_proto.messages.MAX_ARRAY_BYTES", size)
+    check_unroll(steps, envs, side)
+    monkeypatch.setattr("asyncade_proto.messages.MAX_ARRAY_BYTES", size - 1)
+    with pytest.raises(TooLargeError, match=f"at most {envs - 1} environments"):
+        check_unroll(steps, envs, side)
