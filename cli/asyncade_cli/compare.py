@@ -124,7 +124,7 @@ def plan(
     planned = {}
     for seed, mode in itertools.product(settings.seeds, MODES):
         root, minutes = out / f"{mode}-seed-{seed}", settings.minutes()
-        resume = any(root.glob("checkpoints/*.safetensors"))
+        resume = bool(RunFolder(root).checkpoint_files())
         if resume and minutes is not None and (row := RunFolder(root).last_metrics()):
             minutes = max(minutes - row.get("seconds", 0.0) / 60, 1e-3)
         flags = {

@@ -60,7 +60,7 @@ def evaluate(
         RunFolderError: the folder holds no run or no readable checkpoint.
     """
     stop = stop or threading.Event()
-    model = _load(RunFolder.existing(run))
+    model = _load(RunFolder.existing(run), settings.checkpoint)
     envs = min(settings.envs, settings.episodes)
     with ExitStack() as stack:
         film = stack.enter_context(filming(settings.video)) if settings.video else None
@@ -118,11 +118,8 @@ def evaluate_and_print(run: Path, settings: EvalSettings) -> int:
     return 0 if all(printed) else EXIT_CRASHED
 
 
-def _load(folder: RunFolder) -> _Model:
-    paths = checkpoint.found(folder.checkpoints)
-    if not paths:
-        raise RunFolderError(f"{folder.root} has no checkpoint yet; train longer")
-    path, found = _newest_readable(paths)
+def _load(folder: RunFolder, name: Path | None) -> _Model:
+    path, found = _named(folder, name) or _newest_readable(folder)
     learner = folder.read_config().get("learner", {})
     return _Model(
         path=path,
@@ -133,13 +130,26 @@ def _load(folder: RunFolder) -> _Model:
     )
 
 
-def _newest_readable(paths: list[Path]) -> tuple[Path, checkpoint.Checkpoint]:
+def _named(folder: RunFolder, name: Path | None) -> tuple[Path, checkpoint.Checkpoint] | None:
+    if name is None:
+        return None
+    path = name if name.exists() else folder.checkpoints / name
+    try:
+        return path, checkpoint.load(path)
+    except checkpoint.CheckpointError as error:
+        raise RunFolderError(str(error)) from error
+
+
+def _newest_readable(folder: RunFolder) -> tuple[Path, checkpoint.Checkpoint]:
+    paths = folder.checkpoint_files()
+    if not paths:
+        raise RunFolderError(f"{folder.root} has no checkpoint yet; train longer")
     for path in paths:
         try:
             return path, checkpoint.load(path)
         except checkpoint.CheckpointError as error:
             _say(f"{error}; trying the previous one")
-    raise RunFolderError(f"no checkpoint in {paths[0].parent} can be read; train again")
+    raise RunFolderError(f"no checkpoint in {folder.checkpoints} can be read; train again")
 
 
 def _play(games: Round, chooser: Chooser, episodes: int, stop: threading.Event) -> None:

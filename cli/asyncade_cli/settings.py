@@ -92,6 +92,8 @@ class EvalSettings(Settings):
     """sample actions, as in training, or take the most probable ones"""
     seed: int = Field(1_000_000, ge=0, lt=2**30)
     """seed of the games; unlike those of training"""
+    checkpoint: Path | None = None
+    """file to play: a path, or a name in the run's checkpoints; default: the newest"""
     video: Path | None = None
     """write a film of one game to this .mp4 or .gif; at most 5 minutes"""
 

@@ -88,14 +88,14 @@ def choose_folder(settings: TrainSettings) -> RunFolder:
     if settings.resume:
         root = settings.run_dir or newest_run("--run-dir")
         folder = RunFolder.existing(root)
-        if not any(folder.checkpoints.glob("*.safetensors")):
+        if not folder.checkpoint_files():
             raise RunFolderError(
                 f"{root} has no checkpoint to resume from; start again without --resume"
             )
         return RunFolder.create(root)
     time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
-    if any(root.glob("checkpoints/*.safetensors")):
+    if RunFolder(root).checkpoint_files():
         raise RunFolderError(
             f"{root} already holds a run: add --resume to continue it, or choose another --run-dir"
         )
@@ -255,7 +255,7 @@ class Training:
             f"the learner {self._learner.how_it_ended()}; log: {self._learner.log}\n"
             f"{self._learner.last_lines()}"
         )
-        if any(self._folder.checkpoints.glob("*.safetensors")):
+        if self._folder.checkpoint_files():
             self._display.say(
                 f"continue with: asyncade train --resume --run-dir {self._folder.root}"
             )

@@ -3,7 +3,8 @@
 config.json          settings: one section per program
 metrics.jsonl        one object every few seconds
 summary.json         outcome of the run
-checkpoints/         *.safetensors, the newest has the highest number
+checkpoints/         twelve digits and .safetensors, the newest has the highest number; files of
+                     other names are the user's
 tensorboard/         event files
 logs/                one file per service
 endpoints.json       addresses of the running learner
@@ -18,6 +19,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +27,8 @@ from typing import Any, Final
 
 _LAST_BYTES: Final = 2**15
 """Bytes read from the end of metrics.jsonl for the last row: about thirty rows."""
+
+_CHECKPOINT: Final = re.compile(r"\d{12}\.safetensors", re.ASCII)
 
 
 class RunFolderError(ValueError):
@@ -133,6 +137,21 @@ class RunFolder:
                     f"{self._lock} cannot be locked ({error}); choose a folder on another disk"
                 ) from error
             yield
+
+    def checkpoint_files(self) -> list[Path]:
+        """Returns the learner's checkpoints, newest first.
+
+        A file of any other name, such as ``best.safetensors``, is the user's: it is neither resumed
+        from nor removed.
+        """
+        if not self.checkpoints.is_dir():
+            return []
+        ours = [path for path in self.checkpoints.iterdir() if _CHECKPOINT.fullmatch(path.name)]
+        return sorted(ours, reverse=True)
+
+    def checkpoint_file(self, policy_version: int) -> Path:
+        """Returns the path of a version's checkpoint, whether or not it exists."""
+        return self.checkpoints / f"{policy_version:012d}.safetensors"
 
     def read_config(self) -> dict[str, Any]:
         """Returns all sections of config.json; empty before the first `write_config`."""

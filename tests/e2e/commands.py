@@ -127,12 +127,12 @@ def env_steps(folder: RunFolder) -> int:
 
 def saved(folder: RunFolder) -> Progress:
     """The counters in the newest checkpoint."""
-    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
+    return checkpoint.load(folder.checkpoint_files()[0]).progress
 
 
 def saved_updates(folder: RunFolder) -> int:
     """Updates in the newest checkpoint, 0 while there is none."""
-    return saved(folder).updates if checkpoint.found(folder.checkpoints) else 0
+    return saved(folder).updates if folder.checkpoint_files() else 0
 
 
 def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:

@@ -136,7 +136,7 @@ def crash(one: Stack, facts: SimpleNamespace) -> None:
     facts.actors_before = {id_: started_at(id_) for id_ in one.containers("actor")}
     one.compose("kill", "--signal=SIGKILL", "learner")
     folder = one.runs("at-the-crash") / "pong-data"
-    facts.saved = checkpoint.load(checkpoint.found(folder / "checkpoints")[0]).progress
+    facts.saved = checkpoint.load(RunFolder(folder).checkpoint_files()[0]).progress
     # Until then Prometheus answers with what the dead one counted.
     one.eventually(lambda: not one.query(f"{ENV_STEPS} or up{{job='learner'}} == 1"), "it is gone")
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "learner")
@@ -214,7 +214,7 @@ def test_down_ends_everything_in_time_and_in_order(life: SimpleNamespace) -> Non
     assert life.ends == {"learner": {0}, "actor": {0}, "prometheus": {0}}  # 137: it took too long
     summary = life.folder.read_summary()
     assert summary["ended_by"] == "signal"
-    kept = checkpoint.load(checkpoint.found(life.folder.checkpoints)[0]).progress
+    kept = checkpoint.load(life.folder.checkpoint_files()[0]).progress
     assert kept.env_steps == summary["env_steps"]
     assert list(life.folder.tensorboard.glob("events.out.tfevents.*"))
 

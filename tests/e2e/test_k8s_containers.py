@@ -140,7 +140,7 @@ def replace_the_learner(pods: Pods, facts: SimpleNamespace, home: Path) -> None:
     facts.actors.append(pods.start("Deployment", len(facts.actors)))
     folder = pods.copied(CLAIM, home / "at-the-stop") / "pong-data"
     facts.summary = RunFolder(folder).read_summary()
-    facts.saved = checkpoint.load(checkpoint.found(folder / "checkpoints")[0]).progress
+    facts.saved = checkpoint.load(RunFolder(folder).checkpoint_files()[0]).progress
     facts.learner = pods.start("StatefulSet")
     answers(pods, facts.learner, "readiness")
     facts.resumed = [row for row in logged(facts.learner) if row["event"] == "resumed"]
@@ -255,7 +255,7 @@ def test_a_drained_job_goes_on_and_one_that_reaches_its_target_ends(
         trains(pods, job, actors)
         assert job.stop() == 143  # not 0: the Job is not complete
         saved = pods.copied(CLAIM, tmp_path / "drained") / "job"
-        before = checkpoint.load(checkpoint.found(saved / "checkpoints")[0]).progress
+        before = checkpoint.load(RunFolder(saved).checkpoint_files()[0]).progress
         assert before.updates > 0
 
         settings = catch("job", target="-2")  # below any return

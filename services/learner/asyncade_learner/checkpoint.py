@@ -91,7 +91,7 @@ def resume(
         CheckpointError: there is none but must be, there is one but must not be, none can be read,
             or it does not fit the settings.
     """
-    paths = found(folder.checkpoints)
+    paths = folder.checkpoint_files()
     if how == "never" and paths:
         raise CheckpointError(f"{folder.root} holds a run; resume it, or choose another folder")
     if how == "must" and not paths:
@@ -129,8 +129,10 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any])
     trainer.generator.set_state(checkpoint.generator)
 
 
-def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes a checkpoint and removes all but the newest `keep`.
+def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
+    """Writes a checkpoint and removes older ones, so that with it `keep` are left.
+
+    Newer ones stay: they are damaged, and the run has fallen back to an older one.
 
     Raises:
         OSError: it could not be written; older ones are untouched.
@@ -150,17 +152,13 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
     }
-    path = folder / f"{progress.policy_version:012d}.safetensors"
+    path = folder.checkpoint_file(progress.policy_version)
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomically(path, safetensors.torch.save(contiguous, metadata))
-    for old in found(folder)[keep:]:
+    not_newer = [other for other in folder.checkpoint_files() if other.name <= path.name]
+    for old in not_newer[keep:]:
         old.unlink(missing_ok=True)
     return path
-
-
-def found(folder: Path) -> list[Path]:
-    """Returns the folder's checkpoints, newest first."""
-    return sorted(folder.glob("*.safetensors"), reverse=True)
 
 
 def load(path: Path) -> Checkpoint:

@@ -224,7 +224,7 @@ class Learner:
         self._last_checkpoint = self.clock()
         state = capture(self.trainer, self.progress, self.about)
         try:
-            save(self.folder.checkpoints, state, self._settings.checkpoints_kept)
+            save(self.folder, state, self._settings.checkpoints_kept)
         except OSError as error:
             self.telemetry.checkpointed(error)
         else:

@@ -87,7 +87,7 @@ def test_every_comparison_has_a_budget(arguments: list[str], minutes: float | No
 def test_an_interrupted_run_is_resumed_for_the_minutes_it_has_left(here: Path) -> None:
     root = write_run(here / "data-seed-1", ended_by="signal")
     (root / "checkpoints").mkdir()
-    (root / "checkpoints" / "1.safetensors").write_bytes(b"x")
+    (root / "checkpoints" / "000000000001.safetensors").write_bytes(b"x")
     resumed = plan(given("--max-minutes=3"), here, {})[root]
     assert resumed.resume
     assert resumed.max_minutes == pytest.approx(2)

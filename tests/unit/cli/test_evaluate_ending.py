@@ -39,7 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
         generator=torch.Generator().get_state(),
         about={"game": "catch", "network": "small", "model": "any"},
     )
-    checkpoint.save(folder.checkpoints, state, keep=1)
+    checkpoint.save(folder, state, keep=1)
     return folder
 
 

@@ -10,10 +10,16 @@ import safetensors
 import safetensors.torch
 import torch
 
-from asyncade_learner.checkpoint import FORMAT, Checkpoint, CheckpointError, found, load, save
+from asyncade_learner.checkpoint import FORMAT, Checkpoint, CheckpointError, load, save
 from asyncade_learner.progress import Milestone, Progress
+from asyncade_runtime.run_folder import RunFolder
 
 ABOUT = {"game": "catch", "network": "small", "model": "0123456789abcdef"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path)
 
 
 def checkpoint(version: int = 7, games: int = 130) -> Checkpoint:
@@ -31,9 +37,9 @@ def checkpoint(version: int = 7, games: int = 130) -> Checkpoint:
     return Checkpoint(progress, tensors, moments, random.get_state(), ABOUT)
 
 
-def test_everything_comes_back(tmp_path: Path) -> None:
+def test_everything_comes_back(folder: RunFolder) -> None:
     written = checkpoint()
-    path = save(tmp_path, written, keep=3)
+    path = save(folder, written, keep=3)
     read = load(path)
     assert path.name == "000000000007.safetensors"
     assert read.progress == written.progress
@@ -52,14 +58,14 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert torch.equal(torch.randperm(9, generator=go_on), torch.randperm(9, generator=expected))
 
 
-def test_a_passed_target_comes_back(tmp_path: Path) -> None:
+def test_a_passed_target_comes_back(folder: RunFolder) -> None:
     written = checkpoint()
     written.progress.milestone = Milestone(18.0, env_steps=4000, seconds=12.0)
-    assert load(save(tmp_path, written, keep=1)).progress.milestone == written.progress.milestone
+    assert load(save(folder, written, keep=1)).progress.milestone == written.progress.milestone
 
 
-def test_a_checkpoint_of_before_targets_were_kept_is_read(tmp_path: Path) -> None:
-    path = save(tmp_path, checkpoint(), keep=1)
+def test_a_checkpoint_of_before_targets_were_kept_is_read(folder: RunFolder) -> None:
+    path = save(folder, checkpoint(), keep=1)
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = {n: v for n, v in file.metadata().items() if n != "milestone"}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -67,31 +73,56 @@ def test_a_checkpoint_of_before_targets_were_kept_is_read(tmp_path: Path) -> Non
     assert load(path).progress == checkpoint().progress
 
 
-def test_a_run_of_no_game_yet_comes_back(tmp_path: Path) -> None:
-    read = load(save(tmp_path, checkpoint(games=0), keep=1))
+def test_a_run_of_no_game_yet_comes_back(folder: RunFolder) -> None:
+    read = load(save(folder, checkpoint(games=0), keep=1))
     assert read.progress.mean_return() is None
     read.progress.count_episodes([1.0])
     assert read.progress.mean_return() == 1.0
 
 
-def test_tensors_in_another_memory_order_come_back(tmp_path: Path) -> None:
+def test_tensors_in_another_memory_order_come_back(folder: RunFolder) -> None:
     weight = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     whole = checkpoint()
     written = Checkpoint(whole.progress, {"w": weight}, {}, whole.generator, ABOUT)
-    assert torch.equal(load(save(tmp_path, written, keep=1)).model["w"], weight)
+    assert torch.equal(load(save(folder, written, keep=1)).model["w"], weight)
 
 
-def test_the_newest_are_kept(tmp_path: Path) -> None:
-    for version in (8, 9, 10, 100, 11):  # 11: what a learner that fell back to 10 writes
-        save(tmp_path, checkpoint(version), keep=3)
-    assert [load(path).progress.policy_version for path in found(tmp_path)] == [100, 11, 10]
+def versions(folder: RunFolder) -> list[int]:
+    return [load(path).progress.policy_version for path in folder.checkpoint_files()]
+
+
+def test_the_newest_are_kept(folder: RunFolder) -> None:
+    for version in (7, 8, 9, 10, 100):
+        save(folder, checkpoint(version), keep=3)
+    assert versions(folder) == [100, 10, 9]
+
+
+def test_what_was_just_written_is_never_pruned(folder: RunFolder) -> None:
+    """A learner whose newest checkpoints are damaged falls back, and writes lower numbers."""
+    for version in (100, 101, 102):
+        save(folder, checkpoint(version), keep=3)
+    for version in (10, 11, 12, 13):
+        assert save(folder, checkpoint(version), keep=2) in folder.checkpoint_files()
+    assert versions(folder) == [102, 101, 100, 13, 12]
+
+
+@pytest.mark.parametrize(
+    "name", ["best.safetensors", "000000000009-copy.safetensors", "9.safetensors", "backup"]
+)
+def test_files_of_the_user_are_left_alone(folder: RunFolder, name: str) -> None:
+    theirs = folder.checkpoints / name
+    theirs.write_bytes(b"theirs")
+    for version in (1, 2, 3):
+        newest = save(folder, checkpoint(version), keep=1)
+        assert folder.checkpoint_files() == [newest]
+    assert theirs.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize("step", ["replace", "open"])
 def test_a_write_that_fails_leaves_the_older_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    older = save(tmp_path, checkpoint(1), keep=1)
+    older = save(folder, checkpoint(1), keep=1)
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -99,16 +130,16 @@ def test_a_write_that_fails_leaves_the_older_ones(
     with monkeypatch.context() as patch:
         patch.setattr(Path, step, full_disk)
         with pytest.raises(OSError, match="No space left"):
-            save(tmp_path, checkpoint(2), keep=1)
-    assert found(tmp_path) == [older]
+            save(folder, checkpoint(2), keep=1)
+    assert folder.checkpoint_files() == [older]
     assert load(older).progress.policy_version == 1
-    save(tmp_path, checkpoint(2), keep=1)  # and the next attempt is not hindered by the remains
-    assert [path.name for path in tmp_path.iterdir()] == ["000000000002.safetensors"]
+    save(folder, checkpoint(2), keep=1)  # and the next attempt is not hindered by the remains
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["000000000002.safetensors"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "header", "absent"])
-def test_a_damaged_file_is_refused_with_the_cure(tmp_path: Path, damage: str) -> None:
-    path = save(tmp_path, checkpoint(), keep=1)
+def test_a_damaged_file_is_refused_with_the_cure(folder: RunFolder, damage: str) -> None:
+    path = save(folder, checkpoint(), keep=1)
     whole = path.read_bytes()
     match damage:
         case "cut":
@@ -137,8 +168,8 @@ def rewritten(path: Path, change: dict[str, str | None], drop: str = "") -> Path
 
 
 @pytest.mark.parametrize("name", ["asyncade-checkpoint-2", None])
-def test_another_format_is_refused(tmp_path: Path, name: str | None) -> None:
-    path = rewritten(save(tmp_path, checkpoint(), keep=1), {"format": name})
+def test_another_format_is_refused(folder: RunFolder, name: str | None) -> None:
+    path = rewritten(save(folder, checkpoint(), keep=1), {"format": name})
     with pytest.raises(CheckpointError, match="resume it with the release that wrote it"):
         load(path)
 
@@ -155,15 +186,15 @@ def test_another_format_is_refused(tmp_path: Path, name: str | None) -> None:
     ],
 )
 def test_an_incomplete_file_is_refused(
-    tmp_path: Path, change: dict[str, str | None], drop: str
+    folder: RunFolder, change: dict[str, str | None], drop: str
 ) -> None:
-    path = rewritten(save(tmp_path, checkpoint(), keep=1), change, drop)
+    path = rewritten(save(folder, checkpoint(), keep=1), change, drop)
     with pytest.raises(CheckpointError, match="remove it to use the one before"):
         load(path)
 
 
-def test_the_file_is_plain_safetensors(tmp_path: Path) -> None:
-    path = save(tmp_path, checkpoint(), keep=1)
+def test_the_file_is_plain_safetensors(folder: RunFolder) -> None:
+    path = save(folder, checkpoint(), keep=1)
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])

@@ -123,7 +123,7 @@ class Rig:
         return self.registry.get_sample_value(f"asyncade_learner_{name}", labels)
 
     def checkpoints(self) -> list[str]:
-        return [path.name for path in checkpoint.found(self.folder.checkpoints)]
+        return [path.name for path in self.folder.checkpoint_files()]
 
 
 @pytest.fixture(scope="module")
@@ -629,7 +629,7 @@ def test_a_stop_within_a_batch_discards_its_rest(
     monkeypatch.setattr(Optimiser, "step", step_and_stop)
     rig.send(played[0])
     assert rig.learner.run(stop) == "signal"
-    saved = checkpoint.load(checkpoint.found(rig.folder.checkpoints)[0])
+    saved = checkpoint.load(rig.folder.checkpoint_files()[0])
     assert (saved.progress.updates, saved.progress.env_steps) == (1, STEPS)
 
 
@@ -775,7 +775,7 @@ def two_checkpoints(tmp_path: Path, played: Sequence[Trajectory]) -> list[Path]:
         rig.clock.now += CHECKPOINT_S
         rig.step(message)
     assert rig.checkpoints() == ["000000000003.safetensors", "000000000002.safetensors"]
-    return checkpoint.found(rig.folder.checkpoints)
+    return rig.folder.checkpoint_files()
 
 
 def test_a_damaged_checkpoint_means_the_one_before(
@@ -804,7 +804,7 @@ def test_a_folder_that_does_not_fit_is_refused(
     before = two_checkpoints(tmp_path, played)
     with pytest.raises(CheckpointError, match=problem):
         Rig(tmp_path, **settings)
-    assert checkpoint.found(tmp_path / "checkpoints") == before
+    assert RunFolder(tmp_path).checkpoint_files() == before
 
 
 def test_resuming_needs_something_to_resume(tmp_path: Path) -> None:
