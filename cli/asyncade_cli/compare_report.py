@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from asyncade_cli.markdown import cell, table
-from asyncade_cli.outcome import FinishedRun
+from asyncade_cli.outcome import FinishedRun, Row, above
 from asyncade_rl.choices import MODES
 
 Figures: TypeAlias = dict[str, float | None]
 
 
+@functools.cache
 def figures_of(run: FinishedRun, target: float | None) -> Figures:
     """Returns name to figure of one run; None where the run has no such figure.
 
     Minutes are the learner's wall time from its start; env steps per second begin at the first
     update, after loading and calibration. Bytes are those of trajectories or gradients received.
     """
-    rows, summary = run.rows, run.summary
-    reached = run.reached(target)
-    learning = [row for row in rows if row.get("updates")] or rows
-    seconds = learning[-1]["seconds"] - learning[0]["seconds"]
-    env_steps = learning[-1]["env_steps"] - learning[0]["env_steps"]
-    lags = [row["policy_lag_mean"] for row in rows if row.get("policy_lag_mean") is not None]
+    first: Row | None = None
+    last: Row = {}
+    reached: Row | None = None
+    lags, dropped, lost = Mean(), Growth(), Growth()
+    for row in run.rows:  # a stream: a week has 300,000 rows
+        last = row
+        if first is None or (row.get("updates") and not first.get("updates")):
+            first = row
+        if reached is None and above(row, target):
+            reached = row
+        lags.add(row.get("policy_lag_mean"))
+        dropped.add(row.get("messages_dropped", 0))
+        lost.add(row.get("messages_lost", 0))
+    assert first is not None, "a finished run has rows"
+    seconds, env_steps = (last[name] - first[name] for name in ("seconds", "env_steps"))
+    summary = run.summary
     return {
         "env_steps_to_target": reached and reached["env_steps"],
         "minutes_to_target": reached and reached["seconds"] / 60,
@@ -34,20 +46,37 @@ def figures_of(run: FinishedRun, target: float | None) -> Figures:
         "final_mean_return": summary.get("mean_return_100"),
         "env_steps_per_second": env_steps / seconds if seconds > 0 else None,
         "bytes_per_env_step": summary.get("bytes_per_env_step"),
-        "policy_lag": statistics.fmean(lags) if lags else None,
-        "learner_waiting_share": (rows[-1].get("stage_shares") or {}).get("wait"),
-        "messages_dropped": increase(row.get("messages_dropped", 0) for row in rows),
-        "messages_lost": increase(row.get("messages_lost", 0) for row in rows),
+        "policy_lag": lags.value,
+        "learner_waiting_share": (last.get("stage_shares") or {}).get("wait"),
+        "messages_dropped": dropped.value,
+        "messages_lost": lost.value,
     }
 
 
-def increase(counts: Iterable[int]) -> int:
-    """Returns how much a counter grew that starts at zero again when its process does."""
-    grown = last = 0
-    for count in counts:
-        grown += count - last if count >= last else count
-        last = count
-    return grown
+class Mean:
+    """The mean of the numbers added; None before the first one."""
+
+    value: float | None = None
+    _count = 0
+
+    def add(self, number: float | None) -> None:
+        """Adds a number, or nothing."""
+        if number is not None:
+            self._count += 1
+            mean = self.value or 0.0
+            self.value = mean + (number - mean) / self._count
+
+
+class Growth:
+    """How much a counter grew that starts at zero again when its process does."""
+
+    value = 0
+    _last = 0
+
+    def add(self, count: int) -> None:
+        """Adds the counter's next value."""
+        self.value += count - self._last if count >= self._last else count
+        self._last = count
 
 
 def spreads_of(runs: Sequence[FinishedRun], target: float | None) -> dict[str, Figures]:
@@ -72,7 +101,7 @@ def modes_table(runs: Sequence[FinishedRun], target: float | None) -> str:
     columns = []
     for mode in MODES:
         ours = [run for run in runs if run.mode == mode]
-        reached = sum(run.reached(target) is not None for run in ours)
+        reached = sum(figures_of(run, target)["env_steps_to_target"] is not None for run in ours)
         column = {"seeds_at_target": f"{reached} of {len(ours)}"}
         for name, spread in spreads_of(ours, target).items():
             absent = "not reached" if name.endswith("_to_target") else "-"

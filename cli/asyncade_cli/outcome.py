@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -25,8 +25,8 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         folder: of the run.
         ended_by: written to the summary if the learner has written none.
     """
-    rows = folder.read_metrics()
-    summary = folder.read_summary() or last_reported(folder.read_config(), rows, ended_by)
+    last = folder.last_metrics() or {}
+    summary = folder.read_summary() or last_reported(folder.read_config(), last, ended_by)
     summary |= {
         "actors": settings.actors,
         "envs_per_actor": settings.envs,
@@ -37,7 +37,7 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
     lines = []
     try:
         folder.write_summary(summary)
-        draw_curves({settings.mode: [rows]}, title, folder.curve, target)
+        draw_curves({settings.mode: [folder.metrics]}, title, folder.curve, target)
     except (RunFolderError, OSError) as error:  # the outcome is printed all the same
         lines.append(f"the run folder is incomplete: {error}")
     reached = "not reached"
@@ -56,15 +56,14 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
     ]
 
 
-def last_reported(config: Row, rows: Sequence[Row], ended_by: str) -> dict[str, Any]:
+def last_reported(config: Row, last: Row, ended_by: str) -> dict[str, Any]:
     """Returns a summary made from the last row, for a learner that could not write one.
 
     Args:
         config: content of config.json.
-        rows: of metrics.jsonl.
+        last: row of metrics.jsonl; empty if there is none.
         ended_by: cause of the end.
     """
-    last = rows[-1] if rows else {}
     learner = config.get("learner", config.get("train", {}))
     from_config = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
     counters = ("env_steps", "seconds", "updates", "episodes")
@@ -88,27 +87,27 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return next(names, "unknown")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A run's folder, the content of summary.json and the rows of metrics.jsonl."""
+    """A run's folder, the content of summary.json and the rows of metrics.jsonl.
+
+    The rows can be iterated over any number of times, and are not held in memory.
+    """
 
     root: Path
     summary: Row
-    rows: Sequence[Row]
+    rows: Iterable[Row]
 
     @property
     def mode(self) -> str:
         """``data`` or ``gradients``."""
         return str(self.summary.get("mode"))
 
-    def reached(self, target: float | None) -> Row | None:
-        """Returns the first row whose last 100 games have a mean return above the target."""
-        for row in self.rows:
-            mean = row.get("mean_return_100")
-            full = row.get("episodes", 0) >= GAMES_OF_A_MEAN
-            if full and target is not None and mean is not None and mean > target:
-                return row
-        return None
+
+def above(row: Row, target: float | None) -> bool:
+    """Returns whether the last 100 games of a row have a mean return above the target."""
+    mean, full = row.get("mean_return_100"), row.get("episodes", 0) >= GAMES_OF_A_MEAN
+    return full and target is not None and mean is not None and mean > target
 
 
 def read_finished(root: Path) -> FinishedRun:
@@ -118,10 +117,10 @@ def read_finished(root: Path) -> FinishedRun:
         RunFolderError: the folder holds no run, or an unfinished one.
     """
     folder = RunFolder(root)
-    summary, rows = folder.read_summary(), folder.read_metrics()
-    if summary is None or not rows:
+    summary = folder.read_summary()
+    if summary is None or folder.last_metrics() is None:
         raise RunFolderError(
             f"{root} holds no finished run (summary.json and rows in metrics.jsonl): check the"
             f" path, wait, or finish the run with: asyncade train --resume --run-dir {root}"
         )
-    return FinishedRun(root, summary, rows)
+    return FinishedRun(root, summary, folder.metrics)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-Rows: TypeAlias = Sequence[Mapping[str, Any]]
+Rows: TypeAlias = Iterable[Mapping[str, Any]]
 """Rows of a run's metrics.jsonl; read are seconds, env_steps and mean_return_100."""
+
+Point: TypeAlias = Mapping[str, float]
+
+_COLUMNS: Final = ("seconds", "env_steps", "mean_return_100")
+MAX_POINTS: Final = 2000
+"""Points of a curve, about one per pixel; of a longer run some rows are left out."""
 
 
 def draw_curves(
@@ -26,7 +32,7 @@ def draw_curves(
     """
     curves = []
     for number, (label, runs) in enumerate(groups.items()):
-        drawn = [played for rows in runs if (played := _after_first_game(rows))]
+        drawn = [played for rows in runs if (played := points_of(rows))]
         for index, points in enumerate(drawn):
             in_legend = label if index == 0 else f"_{label}"  # matplotlib skips a leading _
             curves.append((f"C{number}", in_legend, points))
@@ -56,5 +62,23 @@ def draw_curves(
     return True
 
 
-def _after_first_game(rows: Rows) -> Rows:
-    return [row for row in rows if row.get("mean_return_100") is not None]
+def points_of(rows: Rows) -> list[Point]:
+    """Returns at most `MAX_POINTS` of the rows after the first game, the last one included.
+
+    Reads the rows as a stream and keeps no others: every second point goes whenever there are too
+    many.
+    """
+    points: list[Point] = []
+    last: Point | None = None
+    every = 1
+    played = (row for row in rows if row.get("mean_return_100") is not None)
+    for number, row in enumerate(played):
+        last = {name: row[name] for name in _COLUMNS}
+        if number % every == 0:
+            points.append(last)
+        if len(points) == MAX_POINTS:
+            del points[1::2]
+            every *= 2
+    if last is not None and last is not points[-1]:
+        points.append(last)
+    return points

@@ -15,7 +15,6 @@ curve.png            return against env steps
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -25,8 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_LAST_BYTES: Final = 2**15
-"""Bytes read from the end of metrics.jsonl for the last row: about thirty rows."""
+from asyncade_runtime.json_lines import JsonLines
 
 _CHECKPOINT: Final = re.compile(r"\d{12}\.safetensors", re.ASCII)
 
@@ -53,22 +51,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def append_whole(path: Path, data: bytes) -> None:
-    """Appends all of `data` or nothing, so that a partial write cannot damage the next one.
-
-    Raises:
-        OSError: the write failed; the file is unchanged.
-    """
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            if file.write(data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        except OSError:
-            file.truncate(before)
-            raise
-
-
 class RunFolder:
     """The files of one run. Constructing it touches no file.
 
@@ -83,7 +65,7 @@ class RunFolder:
         self.logs = root / "logs"
         self.curve = root / "curve.png"
         self._config = root / "config.json"
-        self._metrics = root / "metrics.jsonl"
+        self.metrics = JsonLines(root / "metrics.jsonl")
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
         self._lock = root / ".lock"
@@ -171,29 +153,15 @@ class RunFolder:
         Raises:
             OSError: the write failed; the file is unchanged.
         """
-        append_whole(self._metrics, (json.dumps(dict(row)) + "\n").encode())
+        self.metrics.append(row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the rows of metrics.jsonl.
-
-        A killed process may leave half a line in the middle of the file: lines that are not valid
-        JSON are skipped.
-        """
-        try:
-            return _rows(self._metrics.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """Returns all rows of metrics.jsonl. Iterate over `metrics` if there may be many."""
+        return list(self.metrics)
 
     def last_metrics(self) -> dict[str, Any] | None:
-        """Returns the newest row of metrics.jsonl, or None, reading only the end of the file."""
-        try:
-            with self._metrics.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _LAST_BYTES))
-                rows = _rows(file.read())
-        except FileNotFoundError:
-            return None
-        return rows[-1] if rows else None
+        """Returns the newest row of metrics.jsonl, or None."""
+        return self.metrics.last()
 
     def forget_metrics_after(self, env_steps: int, seconds: float) -> None:
         """Drops the rows after the checkpoint that a run resumes from: they will be repeated.
@@ -201,12 +169,15 @@ class RunFolder:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        kept = [
-            row
-            for row in self.read_metrics()
-            if row.get("env_steps", 0) <= env_steps and row.get("seconds", 0) <= seconds + 0.01
-        ]
-        _keep(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+        def before_the_checkpoint(row: Mapping[str, Any]) -> bool:
+            fits = row.get("seconds", 0) <= seconds + 0.01
+            return bool(fits and row.get("env_steps", 0) <= env_steps)
+
+        try:
+            self.metrics.truncate_after(before_the_checkpoint)
+        except OSError as error:
+            raise RunFolderError(f"metrics.jsonl cannot be written ({error})") from error
 
     def read_summary(self) -> dict[str, Any] | None:
         """Returns summary.json, or None while the run has not ended."""
@@ -256,18 +227,6 @@ def source_commit() -> str:
     return found.stdout.strip()
 
 
-def _rows(lines: bytes) -> list[dict[str, Any]]:
-    rows = []
-    for line in lines.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # invalid JSON, or a character cut in half
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
     """Returns the object in a JSON file; None if the file is missing.
 
@@ -291,12 +250,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         RunFolderError: the file cannot be written.
     """
-    _keep(path, json.dumps(dict(content), indent=2) + "\n")
-
-
-def _keep(path: Path, text: str) -> None:
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, (json.dumps(dict(content), indent=2) + "\n").encode())
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be written ({error}); free disk space, or choose another folder"

@@ -17,7 +17,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from asyncade_learner.progress import Progress
-from asyncade_runtime.run_folder import RunFolder, append_whole
+from asyncade_runtime.json_lines import append_whole
+from asyncade_runtime.run_folder import RunFolder
 
 EndedBy: TypeAlias = Literal["target", "max_env_steps", "max_minutes", "signal"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncade_cli.compare_report import figures_of, increase, modes_table, report, spreads_of
+from asyncade_cli.compare_report import Growth, figures_of, modes_table, report, spreads_of
 from asyncade_cli.outcome import FinishedRun
 
 SUMMARY = {
@@ -72,7 +72,10 @@ def test_a_run_without_updates_has_no_rate() -> None:
 
 
 def test_a_counter_goes_on_after_a_restart() -> None:
-    assert increase([2, 5, 1, 4]) == 5 + 1 + 3
+    growth = Growth()
+    for count in [2, 5, 1, 4]:
+        growth.add(count)
+    assert growth.value == 5 + 1 + 3
 
 
 def lost(**changes: Any) -> FinishedRun:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncade_cli.outcome import complete, processor
+from asyncade_cli.outcome import complete, processor, read_finished
 from asyncade_cli.settings import TrainSettings
 from asyncade_runtime.run_folder import RunFolder
 
@@ -62,6 +62,18 @@ def test_a_learner_that_died_before_its_first_row_has_a_summary(tmp_path: Path) 
     summary = folder.read_summary()
     assert summary is not None
     assert summary.items() >= {"ended_by": "learner_died", "env_steps": 0, "episodes": 0}.items()
+
+
+def test_the_rows_of_a_run_are_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week has 300,000 of them: 1.7 GB."""
+    monkeypatch.setattr(RunFolder, "read_metrics", None)
+    folder = folder_with(tmp_path, {**ROW, "env_steps": 1}, ROW)
+    complete(TrainSettings(), folder, "learner_died")
+    assert folder.curve.exists()
+    run = read_finished(tmp_path)
+    assert [row["env_steps"] for row in run.rows] == [row["env_steps"] for row in run.rows] != []
 
 
 def test_a_summary_of_the_learner_is_kept(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,44 @@ def test_rows_beyond_a_checkpoint_are_forgotten(folder: RunFolder) -> None:
     assert [row["env_steps"] for row in folder.read_metrics()] == [0, 10, 20, 25]
 
 
+@pytest.mark.parametrize("cut", ['{"env_steps": 25', '{"env_steps": 20}'])
+def test_a_line_cut_by_a_kill_is_forgotten_too(folder: RunFolder, cut: str) -> None:
+    path = folder.root / "metrics.jsonl"
+    path.write_text('{"env_steps": 1{"env_steps": 2}\n{"env_steps": 20}\n' + cut)
+    folder.forget_metrics_after(20, 1e9)
+    folder.append_metrics({"env_steps": 21})
+    assert [row["env_steps"] for row in folder.read_metrics()] == [20, 21]
+
+
+def test_nothing_to_forget_changes_nothing(folder: RunFolder) -> None:
+    folder.forget_metrics_after(20, 1e9)
+    assert not (folder.root / "metrics.jsonl").exists()
+    folder.append_metrics({"env_steps": 20})
+    path = folder.root / "metrics.jsonl"
+    os.utime(path, (1, 1))
+    folder.forget_metrics_after(20, 1e9)
+    assert path.stat().st_mtime == 1
+    folder.forget_metrics_after(-1, -1)
+    assert path.read_bytes() == b""
+
+
+def test_memory_does_not_grow_with_the_run(folder: RunFolder) -> None:
+    count, filling = 20_000, "x" * 300
+    with (folder.root / "metrics.jsonl").open("w") as file:
+        for n in range(count):
+            file.write(json.dumps({"env_steps": n, "seconds": n, "filling": filling}) + "\n")
+    tracemalloc.start()
+    try:
+        assert (folder.last_metrics() or {})["env_steps"] == count - 1
+        assert sum(1 for _ in folder.metrics) == count
+        folder.forget_metrics_after(count // 2, count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000  # of a file of 7 MB
+    assert [row["env_steps"] for row in folder.metrics] == list(range(count // 2 + 1))
+
+
 def test_the_summary_of_an_earlier_ending_can_be_removed(folder: RunFolder) -> None:
     assert folder.read_summary() is None
     folder.remove_summary()
@@ -153,9 +194,6 @@ def test_a_full_disk_is_named_with_the_cure(
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(RunFolderError, match=r"config\.json.*No space left on device"):
         folder.write_config("train", {})
-    with pytest.raises(RunFolderError, match=r"metrics\.jsonl.*No space left on device"):
-        folder.forget_metrics_after(0, 0.0)
-    assert folder.read_metrics() == [{"env_steps": 1}]
 
 
 def test_the_commit_is_short_or_unknown() -> None:

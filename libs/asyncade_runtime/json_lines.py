@@ -1,0 +1,119 @@
+"""A file of JSON objects, one per line, that may be larger than memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+_BLOCK: Final = 2**16
+"""Bytes read at once from the end of a file."""
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Appends all of `data` or nothing, so that a partial write cannot damage the next one.
+
+    Raises:
+        OSError: the write failed; the file is unchanged.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+class JsonLines:
+    """Rows in a file. Iterating reads them as a stream, each time from the start.
+
+    A killed process may leave half a line anywhere in the file: lines that are not JSON objects
+    are skipped. A missing file has no rows.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            file = self._path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            for line in file:
+                if (row := _row(line)) is not None:
+                    yield row
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Appends a row.
+
+        Raises:
+            OSError: the write failed; the file is unchanged.
+        """
+        append_whole(self._path, (json.dumps(dict(row)) + "\n").encode())
+
+    def last(self) -> dict[str, Any] | None:
+        """Returns the newest row, or None, reading only the end of the file."""
+        try:
+            file = self._path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with file:
+            rows = (_row(line) for _, line in _lines_from_end(file))
+            return next((row for row in rows if row is not None), None)
+
+    def truncate_after(self, kept: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Cuts the file after the last row that is to be kept, reading only what is cut.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        try:
+            file = self._path.open("rb+")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            end = 0
+            for start, line in _lines_from_end(file):
+                row = _row(line)
+                if row is not None and line.endswith(b"\n") and kept(row):
+                    end = start + len(line)
+                    break
+            if end < size:
+                file.truncate(end)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # invalid JSON, or a character cut in half
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _lines_from_end(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yields offset and content of each line, the last line first."""
+    position = file.seek(0, os.SEEK_END)
+    tail = b""  # the file from `position` to the line that was yielded last
+    while position > 0:
+        start = max(0, position - _BLOCK)
+        file.seek(start)
+        tail = file.read(position - start) + tail
+        position = start
+        first, *lines = tail.splitlines(keepends=True)
+        end = position + len(tail)
+        for line in reversed(lines):
+            end -= len(line)
+            yield end, line
+        tail = first
+    if tail:
+        yield 0, tail
