@@ -77,10 +77,28 @@ def metrics_table(make: Callable[[CollectorRegistry], object]) -> str:
     )
 
 
+def resume_table() -> str:
+    """Returns a Markdown table of the settings that a resumed run keeps, and of the others."""
+    held = LearnerSettings.held_on_resume()
+    others = [name for name in LearnerSettings.model_fields if name not in held]
+
+    def flags(names: list[str]) -> str:
+        return ", ".join(f"`--{name.replace('_', '-')}`" for name in names)
+
+    return table(
+        ["On resume", "Settings"],
+        [
+            ["kept, unless given anew", flags(held)],
+            ["of the sitting: given at each start, or the default", flags(others)],
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "actor settings": lambda: settings_table(ActorSettings),
     "actor metrics": lambda: metrics_table(ActorMetrics),
     "learner settings": lambda: settings_table(LearnerSettings),
+    "learner settings on resume": resume_table,
     "learner metrics": lambda: metrics_table(LearnerMetrics),
     "evaluator settings": lambda: settings_table(EvaluatorSettings),
     "evaluator metrics": lambda: metrics_table(EvaluatorMetrics),

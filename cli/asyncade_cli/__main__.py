@@ -79,7 +79,7 @@ def _train(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.settings import EvalSettings
-    from asyncade_cli.train import newest_run
+    from asyncade_cli.start import newest_run
 
     named = bool(arguments) and not arguments[0].startswith("-")
     settings = load(EvalSettings, arguments[1:] if named else arguments, os.environ)

@@ -19,7 +19,8 @@ from asyncade_cli.compare_report import modes_table, report, seeds_of, spreads_o
 from asyncade_cli.outcome import FinishedRun, read_finished
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import CompareSettings, TrainSettings
-from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, RUNS, check, train
+from asyncade_cli.start import RUNS, prepare
+from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, train
 from asyncade_rl.choices import MODES
 from asyncade_runtime.run_folder import (
     RunFolder,
@@ -55,8 +56,9 @@ def compare(settings: CompareSettings, environ: Mapping[str, str], command: Sequ
         return EXIT_DONE
     settings, about["asked"] = _continued(settings, out, environ)
     planned = plan(settings, out, environ)
-    for training in planned.values():
-        check(training, environ)
+    for root, training in planned.items():
+        if not is_complete(root):
+            prepare(training, environ)
     _write_json(out, about)
     code = _train_all(planned, environ)
     finished = [read_finished(root) for root in planned if is_complete(root)]
@@ -86,6 +88,7 @@ def _continued(
         seeds = dict.fromkeys([*kept["seeds"], *given.get("seeds", ())])
         settings = CompareSettings(**{**kept, **given, "seeds": tuple(seeds)})
     asked = settings.model_dump(mode="json", include=_SETTINGS)
+    asked["target"] = settings.target_of_runs()
     now = {name: environ[name] for name in sorted(environ) if name.startswith(_VARIABLES)}
     asked["environment"] = now
     _check_environment(out, before.get("environment", now), now)
@@ -135,7 +138,7 @@ def plan(
             "--display": settings.display,
             "--max-minutes": minutes,
             "--max-env-steps": settings.max_env_steps,
-            "--target": settings.target,
+            "--target": settings.target_of_runs(),
             **({"--actors": settings.actors} if settings.actors else {}),
         }
         arguments = [f"{flag}={'null' if v is None else v}" for flag, v in flags.items()]

@@ -4,14 +4,57 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from asyncade_runtime.run_folder import RunFolderError, made_if_missing
+
 _PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
+_LAST_BYTES: Final = 2**16
+
+
+class PendingLog:
+    """A log that becomes part of the run folder only once its process is accepted.
+
+    A context manager. It makes a hidden copy of the log for the process to append to.
+
+    Args:
+        log: path of the log in the folder, which need not exist.
+
+    Attributes:
+        path: of the file that the process appends to.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self.path = log.with_name(f".{log.name}.{secrets.token_hex(4)}")
+        self._stack = ExitStack()
+
+    def __enter__(self) -> PendingLog:
+        self._stack.enter_context(made_if_missing(self._log.parent))
+        self._stack.callback(self.path.unlink, missing_ok=True)
+        try:
+            self.path.touch()
+            if self._log.exists():
+                shutil.copyfile(self._log, self.path)
+        except OSError as error:
+            self._stack.close()
+            raise RunFolderError(f"{self.path.parent} cannot be written ({error})") from error
+        return self
+
+    def accept(self) -> Path:
+        """Puts the copy in the log's place, and returns its path."""
+        return self.path.replace(self._log)
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
 
 
 class Service:
@@ -42,10 +85,17 @@ class Service:
         self._environ = dict(environ)
         self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process number; None before the first start."""
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Starts the process in its own session, so that Ctrl-C reaches only the parent."""
         with self.log.open("ab") as output:
+            self._log_start = output.tell()
             self._process = subprocess.Popen(
                 self._command,
                 env=self._environ,
@@ -76,9 +126,12 @@ class Service:
         return f"ended with exit code {code}"
 
     def last_lines(self, count: int = 5) -> str:
-        """Returns the last lines of the log."""
+        """Returns the last lines that the process has written to the log."""
         try:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            with self.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, size - _LAST_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(lines[-count:])

@@ -27,6 +27,11 @@ def actors_for_this_machine() -> int:
     return max(2, min(available_cores(), MAX_DEFAULT_ACTORS))
 
 
+def default_target(game: str) -> float | None:
+    """Returns the target of a training that is given none."""
+    return {"pong": 18.0, "catch": 0.9}.get(game)
+
+
 DisplayKind: TypeAlias = Literal["auto", "live", "lines"]
 
 
@@ -48,8 +53,8 @@ class TrainSettings(Settings):
     game: Game = "pong"
     """ALE game id, or catch (a toy, learned in a minute)"""
     target: float | None = None
-    """when the mean return of the last 100 training games exceeds this, cool down and end; default:
-    18 for pong, 0.9 for catch, none for other games"""
+    """when the mean return of the last 100 training games exceeds this, cool down and end; null:
+    none; default: 18 for pong, 0.9 for catch, none for other games"""
     seed: int = Field(1, ge=0, lt=2**31)
     """seed of parameters, games and minibatches"""
     max_minutes: float | None = Field(None, gt=0)
@@ -59,7 +64,7 @@ class TrainSettings(Settings):
     run_dir: Path | None = None
     """run folder; default: runs/GAME-MODE-TIME, with --resume the newest in runs/"""
     resume: bool = False
-    """continue the run in the folder; settings not given are taken from it"""
+    """continue the run in the folder, with its settings where none are given now"""
     device: Device = "auto"
     """compute device of the learner; auto picks a GPU if there is one"""
     display: DisplayKind = "auto"
@@ -69,12 +74,6 @@ class TrainSettings(Settings):
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""
         return max(1, min(cores // self.actors, self.envs))
-
-    def target_of_the_game(self) -> float | None:
-        """Returns the target, or the default target of the game."""
-        if self.target is not None:
-            return self.target
-        return {"pong": 18.0, "catch": 0.9}.get(self.game)
 
 
 class EvalSettings(Settings):
@@ -151,6 +150,10 @@ class CompareSettings(Settings):
             flags = ", ".join("--" + name.replace("_", "-") for name in sorted(for_training))
             raise ValueError(f"--runs trains nothing: leave out {flags}")
         return self
+
+    def target_of_runs(self) -> float | None:
+        """Returns the target of every run; that of asyncade train if none was given."""
+        return self.target if "target" in self.model_fields_set else default_target(self.game)
 
     def minutes(self) -> float | None:
         """Returns the time limit of a run; 20 minutes if no limit was given."""

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import time
 from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from asyncade_cli.actors import Actors, check_actors
+from asyncade_cli.actors import Actors
 from asyncade_cli.display import Display, make_display
 from asyncade_cli.outcome import complete
-from asyncade_cli.processes import Service
+from asyncade_cli.processes import PendingLog, Service
 from asyncade_cli.settings import TrainSettings
-from asyncade_learner.settings import LearnerSettings
+from asyncade_cli.start import Start, prepare
 from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
-from asyncade_runtime.settings import load
+from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_BUSY
 
-RUNS: Final = Path("runs")
 EXIT_DONE: Final = 0
 EXIT_DIED: Final = 1
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 _ENDED_BY: Final = {
     EXIT_DONE: "unknown",  # the learner ended normally but could not write summary.json
-    EXIT_DIED: "learner_died",
     EXIT_INTERRUPTED: "signal",
 }
 """Exit code to `ended_by` in summary.json, for a learner that has written none."""
@@ -44,7 +41,6 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
         RunFolderError: the run folder cannot be used.
         SettingsError: a setting of the learner or the actors is wrong.
     """
-    check(settings, environ)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         return _train(settings, environ)
@@ -53,169 +49,127 @@ def train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
             signal.signal(number, handler)
 
 
-def check(settings: TrainSettings, environ: Mapping[str, str]) -> None:
-    """Checks the settings of the learner and the actors before anything starts.
-
-    Raises:
-        SettingsError: one of them is wrong, or they do not fit together.
-    """
-    learner = load(LearnerSettings, [f"--mode={settings.mode}"], environ)
-    check_actors(settings, learner, environ)
-
-
 def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
-    folder = choose_folder(settings)
-    settings = resumed_settings(settings, folder) if settings.resume else settings
-    folder.write_config("train", settings.model_dump(mode="json"))
+    start = prepare(settings, environ)
+    settings, folder = start.settings, start.folder
     console = Console()
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, {folder.root}"
     display = make_display(settings.display, console, title)
+    training = Training(start, display, environ)
     try:
-        code = Training(settings, folder, display, environ).run()
+        if start.changed:
+            display.say("settings changed: " + ", ".join(map(" ".join, start.changed.items())))
+        code = training.run()
     finally:
         display.close()
-    for line in complete(settings, folder, _ENDED_BY.get(code, "actors_failed")):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if training.accepted:
+        for line in complete(settings, folder, training.ended_by(code)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     return code
-
-
-def choose_folder(settings: TrainSettings) -> RunFolder:
-    """Returns a new run folder, or the one to resume.
-
-    Raises:
-        RunFolderError: nothing can be resumed, or a run would be overwritten.
-    """
-    if settings.resume:
-        root = settings.run_dir or newest_run("--run-dir")
-        folder = RunFolder.existing(root)
-        if not folder.checkpoint_files():
-            raise RunFolderError(
-                f"{root} has no checkpoint to resume from; start again without --resume"
-            )
-        return RunFolder.create(root)
-    time_of_day = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    root = settings.run_dir or RUNS / f"{settings.game}-{settings.mode}-{time_of_day}"
-    if RunFolder(root).checkpoint_files():
-        raise RunFolderError(
-            f"{root} already holds a run: add --resume to continue it, or choose another --run-dir"
-        )
-    return RunFolder.create(root)
-
-
-def resumed_settings(settings: TrainSettings, folder: RunFolder) -> TrainSettings:
-    """Returns the settings of the run in the folder, overridden by those given now.
-
-    Limits of minutes and env steps are not taken from the folder.
-    """
-    before = folder.read_config().get("train", {})
-    kept = {
-        name: value
-        for name, value in before.items()
-        if name in TrainSettings.model_fields and name not in ("max_minutes", "max_env_steps")
-    }
-    given = settings.model_dump(mode="json", include=settings.model_fields_set)
-    return TrainSettings(**{**kept, **given, "resume": True, "run_dir": folder.root})
-
-
-def newest_run(how: str) -> Path:
-    """Returns the newest run in runs/.
-
-    Args:
-        how: option or command that names another, for the error message.
-
-    Raises:
-        RunFolderError: there is none.
-    """
-    runs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise RunFolderError(f"no run in {RUNS}/; name one with {how}")
-    return runs[-1].parent
 
 
 class Training:
     """Starts, restarts and stops the processes of one run.
 
     Args:
-        settings: of the run.
-        folder: of the run.
+        start: settings, folder, and the learner's command line.
         display: shows events and progress.
         environ: environment variables of the processes.
+
+    Attributes:
+        accepted: True once the learner has taken the folder over. Nothing in it is changed before.
     """
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        folder: RunFolder,
-        display: Display,
-        environ: Mapping[str, str],
-    ) -> None:
-        self._settings = settings
-        self._folder = folder
+    def __init__(self, start: Start, display: Display, environ: Mapping[str, str]) -> None:
+        self.accepted = False
+        self._settings = start.settings
+        self._folder = start.folder
         self._display = display
-        self._environ = dict(environ)
+        self._log = PendingLog(start.folder.logs / "learner.log")
         self._learner = Service(
-            "learner",
-            "asyncade_learner",
-            self._learner_arguments(),
-            folder.logs / "learner.log",
-            environ,
+            "learner", "asyncade_learner", start.learner_arguments, self._log.path, environ
         )
-        self._actors = Actors(settings, folder, environ, display.say)
+        self._actors = Actors(start.settings, start.folder, environ, display.say)
         self._target_announced = False
         self._stop = stop_on_signals()
 
     def run(self) -> int:
         """Runs all processes until the learner ends or a signal arrives; returns the exit code."""
-        self._folder.remove_summary()
-        self._folder.remove_endpoints()
-        try:
-            self._learner.start()
-            self._display.say(f"learner started; log: {self._learner.log}")
-            if self._wait_for_endpoints():
-                endpoints = self._folder.read_endpoints() or {}
-                self._actors.start(endpoints["upstream"], endpoints["weights"])
-                self._watch()
-            if self._is_to_end() and self._learner.exit_code() is None:
-                self._display.say("stopping: the learner saves a checkpoint")
+        with self._log:
+            try:
+                return self._run()
+            finally:
                 self._learner.terminate()
+                self._actors.stop(_STOP_TIMEOUT_S)
                 self._learner.wait(_STOP_TIMEOUT_S)
-                return self._end_of_actors() or EXIT_INTERRUPTED
-            return self._exit_code()
-        finally:
+
+    def ended_by(self, code: int) -> str:
+        """Returns what ended the run, for a learner that has written no summary.
+
+        Args:
+            code: exit code, as returned by `run`.
+        """
+        if self._actors.failed is not None:
+            return "actors_failed"
+        return _ENDED_BY.get(code, "learner_died")
+
+    def _run(self) -> int:
+        earlier = self._folder.read_endpoints()
+        self._display.say("starting the learner")
+        self._learner.start()
+        if self._wait_until_up(earlier):
+            self._accept()
+            endpoints = self._folder.read_endpoints() or {}
+            self._actors.start(endpoints["upstream"], endpoints["weights"])
+            self._watch()
+        interrupted = self._is_to_end() and self._learner.exit_code() is None
+        if interrupted:
+            self._display.say("stopping: the learner saves a checkpoint")
             self._learner.terminate()
-            self._actors.stop(_STOP_TIMEOUT_S)
             self._learner.wait(_STOP_TIMEOUT_S)
+        if self._learner.exit_code() == EXIT_DONE and not self.accepted:
+            self._accept()  # it was over before any actor could be started
+            self._say_what_was_done()
+        if self.accepted:
+            self._folder.remove_endpoints()  # of a learner that was killed
+        if interrupted:
+            return self._end_of_actors() or EXIT_INTERRUPTED
+        return self._exit_code()
 
-    def _learner_arguments(self) -> list[str]:
-        settings = self._settings
-        arguments = {
-            "--mode": settings.mode,
-            "--game": settings.game,
-            "--seed": settings.seed,
-            "--device": settings.device,
-            "--run-dir": self._folder.root,
-            "--resume": "must" if settings.resume else "never",
-            "--upstream-address": "tcp://127.0.0.1:*",
-            "--weights-address": "tcp://127.0.0.1:*",
-            "--metrics-port": 0,
-            "--target": settings.target_of_the_game(),
-            "--max-minutes": settings.max_minutes,
-            "--max-env-steps": settings.max_env_steps,
-        }
-        given = {flag: value for flag, value in arguments.items() if value is not None}
-        return [f"{flag}={value}" for flag, value in given.items()]
+    def _wait_until_up(self, earlier: Mapping[str, Any] | None) -> bool:
+        """Waits for this learner's endpoints; returns False if it ends or a signal arrives first.
 
-    def _wait_for_endpoints(self) -> bool:
-        """Waits until the learner listens; returns False if it ends or a signal arrives first."""
+        Args:
+            earlier: endpoints that a killed learner left, perhaps one with the same process number.
+        """
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._stop.is_set() and self._learner.exit_code() is None:
-            if self._folder.read_endpoints() is not None:
+            endpoints = self._folder.read_endpoints() or {}
+            if endpoints != earlier and endpoints.get("pid") == self._learner.pid:
                 return True
             if time.monotonic() > deadline:
-                self._display.say(f"the learner did not start; log: {self._learner.log}")
+                self._display.say("the learner did not start in time")
                 return False
             self._stop.wait(0.05)
         return False
+
+    def _accept(self) -> None:
+        """Writes to the folder from now on."""
+        self.accepted = True
+        self._learner.log = self._log.accept()
+        self._folder.write_config("train", self._settings.model_dump(mode="json"))
+        self._display.say(f"learner started; log: {self._learner.log}")
+
+    def _say_what_was_done(self) -> None:
+        summary = self._folder.read_summary() or {}
+        limit = self._settings.max_env_steps
+        if summary.get("ended_by") == "max_env_steps":
+            self._display.say(
+                f"nothing to train: the run has {summary.get('env_steps', 0):,} env steps, and"
+                f" --max-env-steps ({limit:,}) counts from its beginning"
+            )
+        elif summary.get("ended_by") == "target":
+            self._display.say("nothing to train: the run has reached its target; see --target")
 
     def _watch(self) -> None:
         """Shows progress and restarts dead actors until the run ends or is to end."""
@@ -249,14 +203,13 @@ class Training:
         return self._actors.failed
 
     def _exit_code(self) -> int:
-        if self._learner.exit_code() == 0:
+        code = self._learner.exit_code()
+        if code == EXIT_DONE:
             return EXIT_DONE
-        self._display.say(
-            f"the learner {self._learner.how_it_ended()}; log: {self._learner.log}\n"
-            f"{self._learner.last_lines()}"
-        )
-        if self._folder.checkpoint_files():
-            self._display.say(
-                f"continue with: asyncade train --resume --run-dir {self._folder.root}"
-            )
-        return EXIT_DIED
+        said = self._learner.last_lines() if self.accepted else self._learner.last_lines(50)
+        where = f"; log: {self._learner.log}" if self.accepted else ""
+        self._display.say(f"the learner {self._learner.how_it_ended()}{where}\n{said}")
+        if self.accepted and self._folder.checkpoint_files():
+            resume = ["asyncade", "train", "--resume", "--run-dir", str(self._folder.root)]
+            self._display.say(f"continue with: {shlex.join(resume)}")
+        return code if code in (EXIT_BAD_INPUT, EXIT_BUSY) else EXIT_DIED

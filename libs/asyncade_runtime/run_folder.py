@@ -51,6 +51,30 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+class FolderBusyError(RunFolderError):
+    """Another process holds the folder's lock."""
+
+
+@contextlib.contextmanager
+def made_if_missing(folder: Path) -> Iterator[None]:
+    """Creates a folder and its parents; at the end removes those of them that are empty.
+
+    Raises:
+        RunFolderError: the folder cannot be created.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"cannot create {folder} ({error}); choose another one") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for one in missing:
+                one.rmdir()
+
+
 class RunFolder:
     """The files of one run. Constructing it touches no file.
 
@@ -98,26 +122,38 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Locks the folder for the duration of a ``with`` block.
+        """Locks the folder for the duration of a ``with`` block, and creates it if it is missing.
 
         Two learners in one folder would resume from each other's checkpoints. The kernel releases
-        the lock (flock(2)) when the process ends, so a killed process leaves no lock behind.
+        the lock (flock(2)) when the process ends, so a killed process does not hold it. A block
+        that writes nothing leaves the folder as it was, or missing.
 
         Raises:
-            RunFolderError: another process holds the lock, or the file system has no locks.
+            FolderBusyError: another process holds the lock.
+            RunFolderError: the folder cannot be created, or its file system has no locks.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(made_if_missing(self.root))
+            created = not self._lock.exists()
             try:
                 lock = stack.enter_context(self._lock.open("ab"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunFolderError(
-                    f"another learner is writing to {self.root}; stop it, or choose another folder"
-                ) from error
+                # Whoever had the lock may have removed the file since it was opened.
+                held = self._lock.exists() and os.path.samestat(
+                    os.fstat(lock.fileno()), self._lock.stat()
+                )
+            except BlockingIOError:
+                held = False
             except OSError as error:
                 raise RunFolderError(
                     f"{self._lock} cannot be locked ({error}); choose a folder on another disk"
                 ) from error
+            if not held:
+                raise FolderBusyError(
+                    f"another learner is writing to {self.root}; stop it, or choose another folder"
+                )
+            if created:
+                stack.callback(self._lock.unlink, missing_ok=True)
             yield
 
     def checkpoint_files(self) -> list[Path]:

@@ -35,7 +35,7 @@ from asyncade_runtime.lifecycle import (
 )
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.output import best_effort_output
-from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.run_folder import FolderBusyError, RunFolderError
 from asyncade_runtime.settings import Settings, SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.keys import KeysError
@@ -49,6 +49,9 @@ EXIT_BAD_INPUT: Final = 2
 
 EXIT_REFUSED: Final = 3
 """The peer does not accept this service's key, or has another key than the trusted one."""
+
+EXIT_BUSY: Final = 4
+"""Another learner holds the run folder: the same start succeeds once that one has ended."""
 
 Port: TypeAlias = Annotated[
     int, Field(ge=0, le=65535, description="port of these pages; 0 picks a free one")
@@ -155,6 +158,7 @@ def run_service(
     *,
     instance: Callable[[S], str] = lambda settings: host_and_process(),
     threads: Callable[[S], int] = lambda settings: 1,
+    completed: Callable[[S], S] = lambda settings: settings,
 ) -> int:
     """Reads the settings, runs the service until it ends, and returns the exit code.
 
@@ -166,14 +170,16 @@ def run_service(
         argv: command line without the program's name; None reads the process's own.
         instance: name of this replica.
         threads: limit for OpenMP, MKL and OpenBLAS.
+        completed: returns the settings, completed with stored ones.
 
     Returns:
-        0 after a clean end, `EXIT_CRASHED`, `EXIT_BAD_INPUT` or `EXIT_REFUSED`.
+        0 after a clean end, `EXIT_CRASHED`, `EXIT_BAD_INPUT`, `EXIT_REFUSED` or `EXIT_BUSY`.
     """
     started = time.monotonic()
     try:
-        settings = load(settings_class, sys.argv[1:] if argv is None else argv, os.environ)
-    except SettingsError as error:
+        arguments = sys.argv[1:] if argv is None else argv
+        settings = completed(load(settings_class, arguments, os.environ))
+    except (SettingsError, RunFolderError) as error:
         _report(error, name, settings_class, argv)
         return EXIT_BAD_INPUT
     set_thread_environment(threads(settings), os.environ)
@@ -198,6 +204,9 @@ def run_service(
                 started=started,
             )
             serve(settings, service)
+    except FolderBusyError as error:
+        log.error("cannot start", detail=str(error))
+        return EXIT_BUSY
     except _BAD_INPUT as error:
         log.error("cannot start", detail=str(error))
         return EXIT_BAD_INPUT

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
@@ -34,7 +34,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-__all__ = ["Settings", "SettingsConfigDict", "SettingsError", "flag_of", "load", "variable_of"]
+__all__ = [
+    "Settings",
+    "SettingsConfigDict",
+    "SettingsError",
+    "changes",
+    "continued",
+    "flag_of",
+    "load",
+    "variable_of",
+]
 
 _NONE = "null"
 """Value of a flag or variable that switches an optional setting off."""
@@ -116,6 +125,36 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
     except pydantic.ValidationError as error:
         lines = [_explained(cls, detail) for detail in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+
+
+def continued(settings: S, before: Mapping[str, Any], held: Collection[str]) -> S:
+    """Returns the settings of a run that continues: what was not given now is as before.
+
+    Args:
+        settings: as given now.
+        before: stored settings; those of another release are ignored.
+        held: names of the settings that continue.
+
+    Raises:
+        SettingsError: a stored value is invalid.
+    """
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    stored = {name: before[name] for name in held if name in before}
+    try:
+        return type(settings)(**{**stored, **given})
+    except pydantic.ValidationError as error:
+        lines = [f"stored {_explained(type(settings), detail)}" for detail in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def changes(settings: Settings, before: Mapping[str, Any], held: Collection[str]) -> dict[str, str]:
+    """Returns name to ``old -> new`` of the `held` settings that are not as before."""
+    now = settings.model_dump(mode="json", include=set(held))
+    return {
+        name: f"{before[name]} -> {value}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    }
 
 
 def _with_none(given: Mapping[str, Any]) -> dict[str, Any]:

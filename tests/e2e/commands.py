@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from asyncade_learner import checkpoint
 from asyncade_learner.progress import Progress
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.service import EXIT_BAD_INPUT
 
 DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
 ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
@@ -41,7 +42,9 @@ class Witness(Protocol):
 class Command:
     """An ``asyncade`` process and what it has printed."""
 
-    def __init__(self, output: Path, *arguments: object) -> None:
+    def __init__(
+        self, output: Path, *arguments: object, environ: Mapping[str, str] | None = None
+    ) -> None:
         own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
         self.output = output
         with output.open("wb") as file:
@@ -50,7 +53,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=own | QUICK,
+                env={**own, **QUICK, **(environ or {})},
                 cwd=output.parent,
             )
 
@@ -69,9 +72,11 @@ class Command:
 
 
 @contextmanager
-def running(output: Path, *arguments: object) -> Iterator[Command]:
+def running(
+    output: Path, *arguments: object, environ: Mapping[str, str] | None = None
+) -> Iterator[Command]:
     """The command, which does not outlive the test; its services do not outlive it."""
-    command = Command(output, *arguments)
+    command = Command(output, *arguments, environ=environ)
     try:
         yield command
     finally:
@@ -149,8 +154,8 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def refused(output: Path, *arguments: object) -> str:
+def refused(output: Path, *arguments: object, code: int = EXIT_BAD_INPUT) -> str:
     with running(output, *arguments) as command:
-        assert command.exit_code() == 2, command.text()
+        assert command.exit_code() == code, command.text()
         assert "Traceback" not in command.text()
         return command.text()

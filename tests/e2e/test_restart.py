@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.service import EXIT_BUSY
 from e2e.commands import (
     assert_rows_continue,
     env_steps,
@@ -59,7 +60,7 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             for actor in actors:
                 actor.signal(signal.SIGCONT)
             second = ("learner", "--metrics-port=0", "--run-dir", folder.root)
-            facts.second = refused(home / "learner-3", *second)
+            facts.second = refused(home / "learner-3", *second, code=EXIT_BUSY)
             goal = facts.before.env_steps + 500
             eventually(lambda: env_steps(folder) >= goal, "they play on", learner, *actors)
             learner.signal(signal.SIGTERM)

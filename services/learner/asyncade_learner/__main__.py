@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.stored import changed, with_stored
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.service import Service, StartError, run_service
 from asyncade_runtime.transport.listening import listening
+
+if TYPE_CHECKING:
+    from asyncade_learner.learner import Learner
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,11 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         instance=lambda settings: "learner",
         threads=lambda settings: settings.threads(available_cores()),
+        completed=with_stored,
     )
 
 
 def serve(settings: LearnerSettings, service: Service) -> None:
-    """Builds the learner and steps it until the run is over, SIGTERM or SIGINT."""
+    """Builds the learner and steps it until the run is over, SIGTERM or SIGINT.
+
+    Claims the run folder first, and changes nothing in it before all is known to fit: a start that
+    is refused leaves the folder as it was.
+    """
     # Imported here: torch reads the thread limits when it is loaded.
     from asyncade_learner.checkpoint import CheckpointError
     from asyncade_learner.metrics import LearnerMetrics
@@ -37,15 +47,13 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     threads = settings.threads(available_cores())
     prepare_processor(threads)
     about = _about(settings, threads)
-    folder = RunFolder.create(settings.run_dir)
+    folder = RunFolder(settings.run_dir)
     service.stack.enter_context(folder.claimed())
-    folder.remove_endpoints()
     inbox, publisher = service.stack.enter_context(
         listening(
             service.context, settings.upstream_address, settings.weights_address, settings.keys
         )
     )
-    service.stack.callback(folder.remove_endpoints)
     http = service.serve_http()
     try:
         learner = make_learner(
@@ -60,12 +68,9 @@ def serve(settings: LearnerSettings, service: Service) -> None:
         )
     except (CheckpointError, DeviceError) as error:
         raise StartError(str(error)) from error
-    folder.remove_summary()
-    folder.write_config("learner", settings.model_dump(mode="json") | about)
     page = f"http://{settings.metrics_host}:{http.port}/metrics"
     endpoints = {"upstream": inbox.endpoint, "weights": publisher.endpoint, "metrics": page}
-    folder.write_endpoints(endpoints)
-    service.log.info("up", mode=settings.mode, upstream=inbox.endpoint, metrics_port=http.port)
+    _take_over(folder, learner, settings, about, endpoints, service)
     ended = learner.run(service.stop)
     try:
         folder.write_summary(
@@ -74,6 +79,32 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     except RunFolderError as error:
         service.log.error("summary not written", detail=str(error))
     service.log.info("ended", by=ended, env_steps=learner.progress.env_steps)
+
+
+def _take_over(
+    folder: RunFolder,
+    learner: Learner,
+    settings: LearnerSettings,
+    about: Mapping[str, Any],
+    endpoints: Mapping[str, str],
+    service: Service,
+) -> None:
+    """Replaces the files of an earlier sitting by this one's, now that all is known to fit.
+
+    There are no endpoints if the run is over before it begins, so that no actor is started.
+    """
+    if anew := changed(settings):
+        service.log.info("settings changed", **anew)
+    RunFolder.create(settings.run_dir)
+    folder.remove_summary()
+    folder.write_config("learner", {**settings.model_dump(mode="json"), **about})
+    run = f"{learner.run_id:016x}"
+    if (by := learner.ended()) is None:
+        service.stack.callback(folder.remove_endpoints)
+        folder.write_endpoints({**endpoints, "run": run, "pid": os.getpid()})
+    else:
+        service.log.warning("nothing to do", by=by, env_steps=learner.progress.env_steps)
+    service.log.info("up", mode=settings.mode, run=run, **endpoints)
 
 
 def _about(settings: LearnerSettings, threads: int) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def resume(
     how: Literal["auto", "must", "never"],
     log: Any,
 ) -> Progress:
-    """Restores the newest readable checkpoint, and removes the rows written after it.
+    """Restores the newest readable checkpoint. Reads the folder and changes nothing in it.
 
     Args:
         folder: of the run.
@@ -103,15 +103,12 @@ def resume(
             log.error("checkpoint damaged; trying the one before", detail=str(error))
             continue
         _restore(checkpoint, trainer, about)
-        progress = checkpoint.progress
-        folder.forget_metrics_after(progress.env_steps, progress.seconds)
-        log.info("resumed", checkpoint=path.name, env_steps=progress.env_steps)
-        return progress
+        log.info("resumed", checkpoint=path.name, env_steps=checkpoint.progress.env_steps)
+        return checkpoint.progress
     if paths:
         raise CheckpointError(
             f"no checkpoint in {folder.checkpoints} can be read; choose another folder"
         )
-    folder.forget_metrics_after(-1, -1)  # of a run that died before its first checkpoint
     return Progress()
 
 

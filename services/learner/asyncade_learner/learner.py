@@ -91,7 +91,15 @@ class Learner:
         return ended or "signal"
 
     def begin(self) -> None:
-        """Publishes the first weights: from now on actors can be served."""
+        """Publishes the first weights: from now on actors can be served.
+
+        First drops the rows after the checkpoint, all rows if there is none: they will be repeated.
+        """
+        progress = self.progress
+        resumed = progress.policy_version > 0
+        self.folder.forget_metrics_after(
+            progress.env_steps if resumed else -1, progress.seconds if resumed else -1
+        )
         self._publish()
         self.health.ready = True
 

@@ -28,6 +28,12 @@ def _known_game(game: str) -> str:
 Game: TypeAlias = Annotated[str, AfterValidator(_known_game)]
 """The id of a known game."""
 
+OF_THE_SITTING: Final = frozenset(ServiceSettings.model_fields) | {
+    *("run_dir", "resume", "max_env_steps", "max_minutes"),
+    *("upstream_address", "weights_address", "torch_threads", "device", "decode_ahead"),
+}
+"""Settings that each start of a learner is given anew: where it runs, and until when."""
+
 
 class LearnerSettings(ServiceSettings):
     """Trains on what actors send and publishes weights to them."""
@@ -136,6 +142,11 @@ class LearnerSettings(ServiceSettings):
     """clip gradients to this global norm"""
     adam_epsilon: float = Field(1e-5, gt=0)
     """Adam's epsilon"""
+
+    @classmethod
+    def held_on_resume(cls) -> list[str]:
+        """Returns the settings that a resumed run keeps unless they are given anew."""
+        return [name for name in cls.model_fields if name not in OF_THE_SITTING]
 
     def decodes_ahead(self, device: str) -> bool:
         """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""

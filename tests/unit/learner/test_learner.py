@@ -765,6 +765,7 @@ def test_rows_beyond_the_checkpoint_are_forgotten(
         killed.step(message)
     assert [row["env_steps"] for row in killed.folder.read_metrics()] == [STEPS, 32, 48]
     resumed = Rig(tmp_path)
+    resumed.learner.begin()
     assert [row["env_steps"] for row in resumed.folder.read_metrics()] == [STEPS]
 
 
@@ -817,4 +818,5 @@ def test_a_folder_without_a_checkpoint_is_a_new_run(tmp_path: Path, resume: str)
     RunFolder.create(tmp_path).append_metrics({"env_steps": 0})  # of a run that died young
     rig = Rig(tmp_path, resume=resume)
     assert rig.learner.progress.env_steps == 0
+    rig.learner.begin()
     assert rig.folder.read_metrics() == []

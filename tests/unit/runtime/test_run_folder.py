@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tracemalloc
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit, write_atomically
+from asyncade_runtime.run_folder import (
+    FolderBusyError,
+    RunFolder,
+    RunFolderError,
+    source_commit,
+    write_atomically,
+)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def test_one_learner_at_a_time_has_the_folder(folder: RunFolder) -> None:
     other = RunFolder.create(folder.root)
     with folder.claimed():
         with (
-            pytest.raises(RunFolderError, match="another learner"),
+            pytest.raises(FolderBusyError, match="another learner"),
             other.claimed(),
         ):
             pytest.fail("two have it")
@@ -47,6 +55,31 @@ def test_one_learner_at_a_time_has_the_folder(folder: RunFolder) -> None:
             pytest.fail("two have it")
     with other.claimed():
         pass
+
+
+def test_a_claim_that_writes_nothing_leaves_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "new")
+    with folder.claimed():
+        assert (folder.root / ".lock").exists()
+    assert not list(tmp_path.iterdir())
+    with folder.claimed():
+        folder.write_config("learner", {})
+    assert [path.name for path in folder.root.iterdir()] == ["config.json"]
+
+
+def test_a_lock_that_was_removed_is_no_claim(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who held it removes it as he ends, after another has opened it."""
+    flock = fcntl.flock
+
+    def removed_before(file: IO[bytes], operation: int) -> None:
+        (folder.root / ".lock").unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", removed_before)
+    with pytest.raises(FolderBusyError), folder.claimed():
+        pytest.fail("another may have it too")
 
 
 def test_a_folder_that_cannot_be_locked_is_named(folder: RunFolder) -> None:
