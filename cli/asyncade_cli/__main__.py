@@ -6,6 +6,7 @@ import difflib
 import importlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -132,7 +133,8 @@ def _keys(arguments: list[str]) -> int:
         return USAGE_ERROR
     print(
         f"{folder}: {'keys made' if made else 'keys exist, left unchanged'}\n"
-        f"asyncade learner --keys {folder / LEARNER}\nasyncade actor --keys {folder / ACTOR}"
+        f"asyncade learner --keys {shlex.quote(str(folder / LEARNER))}\n"
+        f"asyncade actor --keys {shlex.quote(str(folder / ACTOR))}"
     )
     return 0
 

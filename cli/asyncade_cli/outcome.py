@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         draw_curves({settings.mode: [folder.metrics]}, title, folder.curve, target)
     except (RunFolderError, OSError) as error:  # the outcome is printed all the same
         lines.append(f"the run folder is incomplete: {error}")
+    if last.get("updates_skipped"):
+        lines.append(
+            f"{last['updates_skipped']:,} updates were skipped, for gradients that are not finite"
+        )
     reached = "not reached"
     if summary.get("reached_target"):
         env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
@@ -52,7 +57,7 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         f"mean return of the last 100 games: {summary.get('mean_return_100')}"
         + (f" (target {target:g} {reached})" if target is not None else ""),
         f"bytes on the wire per env step: {summary.get('bytes_per_env_step')}",
-        f"run folder: {folder.root} (try: asyncade eval {folder.root})",
+        f"run folder: {folder.root} (try: asyncade eval {shlex.quote(str(folder.root))})",
     ]
 
 
@@ -67,10 +72,14 @@ def last_reported(config: Row, last: Row, ended_by: str) -> dict[str, Any]:
     learner = config.get("learner", config.get("train", {}))
     from_config = ("mode", "game", "seed", "commit", "cores", "torch_threads", "target")
     counters = ("env_steps", "seconds", "updates", "episodes")
-    measured = ("target_env_steps", "target_seconds", "mean_return_100", "bytes_per_env_step")
+    measured = ("mean_return_100", "bytes_per_env_step")
+    # The row may be of an earlier sitting, which had another target.
+    same = last.get("target") == learner.get("target")
+    target = {n: last.get(n) if same else None for n in ("target_env_steps", "target_seconds")}
     return {
         **{name: learner.get(name) for name in from_config},
-        "reached_target": last.get("target_seconds") is not None,
+        "reached_target": target["target_seconds"] is not None,
+        **target,
         **{name: last.get(name) for name in measured},
         **{name: last.get(name, 0) for name in counters},
         "ended_by": ended_by,
@@ -121,6 +130,7 @@ def read_finished(root: Path) -> FinishedRun:
     if summary is None or folder.last_metrics() is None:
         raise RunFolderError(
             f"{root} holds no finished run (summary.json and rows in metrics.jsonl): check the"
-            f" path, wait, or finish the run with: asyncade train --resume --run-dir {root}"
+            " path, wait, or finish the run with: asyncade train --resume --run-dir"
+            f" {shlex.quote(str(root))}"
         )
     return FinishedRun(root, summary, folder.metrics)

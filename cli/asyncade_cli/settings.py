@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -201,8 +202,10 @@ class LoadgenSettings(Settings):
     """limit of env steps per second over all actors, or unlimited"""
     unrolls: int = Field(8, ge=1, le=256)
     """distinct unrolls to record"""
-    actor_id: str = Field("loadgen", min_length=1, max_length=120)
-    """prefix of the actors' ids; each loadgen of a learner needs its own"""
+    actor_id: str = Field(
+        default_factory=lambda: f"loadgen-{secrets.token_hex(4)}", min_length=1, max_length=120
+    )
+    """prefix of the actors' ids; default: loadgen and random digits"""
     seed: int = Field(1, ge=0, lt=2**31)
     """seed of the recorded play"""
     wait_seconds: float = Field(60.0, gt=0)

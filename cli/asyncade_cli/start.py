@@ -32,7 +32,7 @@ class Start:
     """A training that can begin. Nothing has been written yet.
 
     Attributes:
-        settings: with the game, mode, seed and target that the learner will have.
+        settings: what the learner has too is as the learner will have it.
         folder: of the run.
         learner_arguments: command line of the learner.
         changed: name to ``old -> new`` of the settings given anew for a resumed run.
@@ -61,7 +61,7 @@ def prepare(settings: TrainSettings, environ: Mapping[str, str]) -> Start:
     arguments = learner_arguments(settings, folder.root, environ)
     learner = learner_settings(arguments, environ)
     check_actors(settings, learner, environ)
-    of_the_learner = {n: getattr(learner, n) for n in ("mode", "game", "seed", "target")}
+    of_the_learner = {name: getattr(learner, name) for name in _OF_THE_LEARNER}
     return Start(
         settings=settings.model_copy(update=of_the_learner),
         folder=folder,

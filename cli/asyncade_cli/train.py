@@ -90,7 +90,8 @@ class Training:
             "learner", "asyncade_learner", start.learner_arguments, self._log.path, environ
         )
         self._actors = Actors(start.settings, start.folder, environ, display.say)
-        self._target_announced = False
+        self._earlier_row: Mapping[str, Any] | None = None  # of an earlier sitting, another target
+        self._target_announced = self._skipped_announced = False
         self._stop = stop_on_signals()
 
     def run(self) -> int:
@@ -156,6 +157,7 @@ class Training:
     def _accept(self) -> None:
         """Writes to the folder from now on."""
         self.accepted = True
+        self._earlier_row = self._folder.last_metrics()
         self._learner.log = self._log.accept()
         self._folder.write_config("train", self._settings.model_dump(mode="json"))
         self._display.say(f"learner started; log: {self._learner.log}")
@@ -173,12 +175,14 @@ class Training:
 
     def _watch(self) -> None:
         """Shows progress and restarts dead actors until the run ends or is to end."""
-        before = (self._folder.last_metrics() or {}).get("env_steps", 0)
+        before = (self._earlier_row or {}).get("env_steps", 0)
         while not self._is_to_end() and self._learner.exit_code() is None:
             row = self._folder.last_metrics() or {}
             self._actors.restart_dead(useful=row.get("env_steps", 0) > before)
             self._display.show(row, self._actors.alive())
-            self._announce_target(row)
+            if row != self._earlier_row:
+                self._announce_target(row)
+                self._warn_of_skipped_updates(row)
             self._stop.wait(0.5)
         if (last := self._folder.last_metrics()) is not None:
             self._display.show(last, self._settings.actors)
@@ -190,6 +194,15 @@ class Training:
             cooldown = self._folder.read_config().get("learner", {}).get("cooldown")
             end = "; the cooldown ends the run" if cooldown else ""
             self._display.say(f"target reached after {env_steps:,} env steps{end}")
+
+    def _warn_of_skipped_updates(self, row: Mapping[str, Any]) -> None:
+        skipped = row.get("updates_skipped", 0)
+        if skipped and not self._skipped_announced:
+            self._skipped_announced = True
+            self._display.say(
+                f"{skipped:,} updates skipped so far, for gradients that are not finite: if this"
+                " goes on, lower ASYNCADE_LEARNER_LEARNING_RATE"
+            )
 
     def _is_to_end(self) -> bool:
         return self._stop.is_set() or self._actors.failed is not None

@@ -20,6 +20,9 @@ ACTIVE_WINDOW_S: Final = 30.0
 
 _SEQUENCES_REMEMBERED: Final = 65_536
 
+_STEPS_BACK_OF_TWO: Final = 3
+"""Steps back of a sender's sequence number that only two senders with one id explain."""
+
 DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", "action"]
 
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
@@ -101,6 +104,8 @@ class Roster:
         self._received: dict[str, int] = {}  # newest last
         self._contributors: set[str] = set()
         self._last_sequence: OrderedDict[str, int] = OrderedDict()  # newest last
+        self._steps_back: dict[str, int] = {}  # of those in _last_sequence
+        self._found_shared: str | None = None
 
     def __len__(self) -> int:
         return len(self._heard_at)
@@ -110,13 +115,30 @@ class Roster:
 
         A lower sequence number than before means that the sender restarted under its old name.
         Call it once per decoded message, whatever its outcome. Up to 65,536 senders are remembered,
-        silent ones included.
+        silent ones included. Of an id that two senders share nothing counts as lost.
         """
         last = self._last_sequence.pop(actor_id, None)
         self._last_sequence[actor_id] = sequence
+        if last is not None and 0 < sequence <= last:
+            steps_back = self._steps_back.get(actor_id, 0) + 1
+            self._steps_back[actor_id] = steps_back
+            if steps_back == _STEPS_BACK_OF_TWO:
+                self._found_shared = actor_id
         if len(self._last_sequence) > _SEQUENCES_REMEMBERED:
-            self._last_sequence.popitem(last=False)
-        return 0 if last is None else max(0, sequence - last - 1)
+            forgotten, _ = self._last_sequence.popitem(last=False)
+            self._steps_back.pop(forgotten, None)
+        if last is None or self._steps_back.get(actor_id, 0) >= _STEPS_BACK_OF_TWO:
+            return 0
+        return max(0, sequence - last - 1)
+
+    def take_shared(self) -> str | None:
+        """Returns, once, an id whose sequence numbers show that two senders use it.
+
+        A sender that restarts begins at 0. One whose first messages are lost steps back to a later
+        number, but not several times.
+        """
+        found, self._found_shared = self._found_shared, None
+        return found
 
     def heard(self, actor_id: str, sequence: int, now: float) -> None:
         """Marks the sender as active; its messages up to this one count as received."""

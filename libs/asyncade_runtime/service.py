@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -144,9 +145,12 @@ class Service:
         )
 
 
-def host_and_process() -> str:
-    """Returns a name for this replica: host name and process number."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def unique_name() -> str:
+    """Returns a new name for this replica: host name, process number and eight random digits.
+
+    Host and process alone are the same for all containers that share the host's network.
+    """
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @best_effort_output()
@@ -156,7 +160,7 @@ def run_service(
     serve: Callable[[S, Service], None],
     argv: Sequence[str] | None,
     *,
-    instance: Callable[[S], str] = lambda settings: host_and_process(),
+    instance: Callable[[S], str] = lambda settings: unique_name(),
     threads: Callable[[S], int] = lambda settings: 1,
     completed: Callable[[S], S] = lambda settings: settings,
 ) -> int:

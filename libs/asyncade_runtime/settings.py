@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
         cli_parse_none_str=_NONE,
         cli_kebab_case=True,
         cli_implicit_flags=True,
@@ -73,6 +75,17 @@ class Settings(BaseSettings):
         cli_show_env_vars=True,
         cli_exit_on_error=False,
     )
+
+    @pydantic.field_validator("*")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        """Expands a leading ``~``, which a shell leaves in ``--run-dir=~/runs``."""
+        if isinstance(value, tuple):
+            return tuple(map(cls._expand_home, value))
+        try:
+            return value.expanduser() if isinstance(value, Path) else value
+        except RuntimeError as error:  # no such user
+            raise ValueError(str(error)) from error
 
     @classmethod
     def settings_customise_sources(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import deque
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import Counter
 
@@ -11,6 +12,8 @@ from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Weights
 from asyncade_runtime.stages import Stages
 from asyncade_runtime.transport.roles import Subscriber
+
+_RUNS_REMEMBERED: Final = 8
 
 
 class Arrival(NamedTuple):
@@ -36,7 +39,9 @@ class WeightsFeed:
         self._refused = refused
         self._log = log
         self._run: int | None = None
+        self._earlier_runs: deque[int] = deque(maxlen=_RUNS_REMEMBERED)
         self._policy_version = 0
+        self._warned = False
 
     def newer(self, timeout_s: float) -> Arrival | None:
         """Returns the newest weights that have not been returned yet, or None.
@@ -61,8 +66,25 @@ class WeightsFeed:
             return None
         if weights.run == self._run and weights.policy_version <= self._policy_version:
             return None
+        if weights.run != self._run:
+            self._note_run(weights.run)
         self._run, self._policy_version = weights.run, weights.policy_version
         return Arrival(weights, frame)
+
+    def _note_run(self, run: int) -> None:
+        """Warns once of a run that comes back: two learners publish to this subscriber in turn.
+
+        A restarted learner has a new run, and the old one is never heard again.
+        """
+        if self._run is None:
+            return
+        if run in self._earlier_runs and not self._warned:
+            self._warned = True
+            self._log.warning(
+                "two learners publish here in turn; stop one of them",
+                runs=[f"{one:016x}" for one in (self._run, run)],
+            )
+        self._earlier_runs.append(self._run)
 
     def refuse(self, reason: str, detail: str) -> None:
         """Counts and logs unusable weights."""

@@ -117,3 +117,28 @@ def test_a_limit_that_has_passed_starts_no_actors(run: RunFolder) -> None:
     assert "--max-env-steps (500)" in train.text()
     assert "actors started" not in train.text()
     assert (run.read_summary() or {})["ended_by"] == "max_env_steps"
+
+
+def test_a_higher_target_is_not_reached_by_the_lower_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    first = ("train", "--game=catch", "--envs=4", "--target=-0.95", "--run-dir", folder.root)
+    with running(tmp_path / "output", *first) as train:
+        assert train.exit_code() == 0, train.text()
+    assert "target reached after" in train.text()
+    limit = (folder.read_summary() or {})["env_steps"] + 500
+    higher = ("--target=0.999", f"--max-env-steps={limit}", "--run-dir", folder.root)
+    with running(tmp_path / "output", "train", "--resume", *higher) as train:
+        assert train.exit_code() == 0, train.text()
+    assert "target reached" not in train.text()
+    assert "target 0.999 not reached" in train.text()
+
+
+def test_skipped_updates_are_said_on_the_console(tmp_path: Path) -> None:
+    command = ("train", "--game=catch", "--envs=4", "--max-env-steps=3000", "--run-dir=run")
+    with running(
+        tmp_path / "output", *command, environ={"ASYNCADE_LEARNER_LEARNING_RATE": "1e30"}
+    ) as train:
+        assert train.exit_code() == 0, train.text()
+    assert "updates skipped so far" in train.text()
+    assert "ASYNCADE_LEARNER_LEARNING_RATE" in train.text()
+    assert "updates were skipped" in train.text()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from asyncade_actor.settings import ActorSettings
-from asyncade_runtime.service import Service, host_and_process, run_service
+from asyncade_runtime.service import Service, run_service, unique_name
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ActorSettings,
         serve,
         argv,
-        instance=lambda settings: settings.actor_id or host_and_process(),
+        instance=lambda settings: settings.actor_id or unique_name(),
         threads=lambda settings: settings.torch_threads,
     )
 

@@ -22,7 +22,8 @@ class ActorSettings(ServiceSettings):
     weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
     """the learner's address for weights"""
     actor_id: str | None = Field(None, min_length=1, max_length=128)
-    """unique among running actors and relays; default: host name and process number"""
+    """unique among running actors and relays; default: host name, process number and random
+    digits"""
     envs: int = Field(8, ge=1, le=1024)
     """games played in parallel"""
     env_threads: int = Field(1, ge=1, le=256)

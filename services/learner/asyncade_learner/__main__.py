@@ -96,6 +96,7 @@ def _take_over(
     if anew := changed(settings):
         service.log.info("settings changed", **anew)
     RunFolder.create(settings.run_dir)
+    learner.forget_later_rows()
     folder.remove_summary()
     folder.write_config("learner", {**settings.model_dump(mode="json"), **about})
     run = f"{learner.run_id:016x}"

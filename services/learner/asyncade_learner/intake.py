@@ -109,6 +109,8 @@ class Intake:
         outcome = self.rules.judge(message, policy_version=policy_version, request=request)
         lost = self.roster.count_lost(message.actor_id, message.sequence)
         self.telemetry.received(received, outcome, lost)
+        if (shared := self.roster.take_shared()) is not None:
+            self.telemetry.shared_id(shared)
         if not outcome.foreign:
             self.roster.heard(message.actor_id, message.sequence, now)
         if isinstance(outcome, Dropped):

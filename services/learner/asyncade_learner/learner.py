@@ -90,16 +90,15 @@ class Learner:
             self.receiver.close()
         return ended or "signal"
 
-    def begin(self) -> None:
-        """Publishes the first weights: from now on actors can be served.
+    def forget_later_rows(self) -> None:
+        """Drops the rows after the checkpoint, all rows if there is none: they will be repeated."""
+        resumed = self.progress.policy_version > 0
+        env_steps, seconds = self.progress.env_steps, self.progress.seconds
+        self.folder.forget_metrics_after(*((env_steps, seconds) if resumed else (-1, -1)))
 
-        First drops the rows after the checkpoint, all rows if there is none: they will be repeated.
-        """
-        progress = self.progress
-        resumed = progress.policy_version > 0
-        self.folder.forget_metrics_after(
-            progress.env_steps if resumed else -1, progress.seconds if resumed else -1
-        )
+    def begin(self) -> None:
+        """Publishes the first weights: from now on actors can be served."""
+        self.forget_later_rows()
         self._publish()
         self.health.ready = True
 

@@ -77,7 +77,6 @@ def summary(
     """
     return {
         **about,
-        "target": target,
         "reached_target": progress.passed(target) is not None,
         **counters(progress, target),
         "ended_by": ended_by,
@@ -94,6 +93,7 @@ def counters(progress: Progress, target: float | None) -> dict[str, Any]:
         "episodes": progress.episodes,
         "mean_return_100": rounded(progress.mean_return(), 3),
         "bytes_per_env_step": rounded(progress.bytes_per_env_step(), 2),
+        "target": target,
         "target_env_steps": passed and passed.env_steps,
         "target_seconds": passed and round(passed.seconds, 2),
     }

@@ -40,7 +40,7 @@ class Telemetry:
         self._reported = (self.progress.seconds, self.progress.env_steps)
         self._lags: list[int] = []
         self._losses: dict[str, float] = {}
-        self._dropped = self._lost = 0
+        self._dropped = self._lost = self._skipped = 0
 
     def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
         """A frame arrived; before it, messages of its sender were lost.
@@ -69,6 +69,10 @@ class Telemetry:
             metrics.env_steps.inc(message.env_steps)
             metrics.episodes.inc(len(returns))
 
+    def shared_id(self, actor_id: str) -> None:
+        """Two actors have one id: each gets the other's credit, and both wait most of the time."""
+        self.log.warning("two actors have one id; give each its own", actor_id=actor_id)
+
     def joined(self, count: int) -> None:
         """Subscribers to the weights joined, or none."""
         if count:
@@ -82,6 +86,7 @@ class Telemetry:
         metrics.updates.inc(improvement.updates)
         metrics.samples.inc(improvement.samples)
         metrics.non_finite.inc(improvement.non_finite)
+        self._skipped += improvement.non_finite
         if improvement.non_finite:
             self.log.warning("gradient not finite: update skipped", count=improvement.non_finite)
         if improvement.updates:
@@ -136,6 +141,7 @@ class Telemetry:
             "active_actors": active_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
+            "updates_skipped": self._skipped,
             **{f"loss_{name}": rounded(value, 6) for name, value in self._losses.items()},
             "stage_shares": {n: round(spent / total, 4) for n, spent in stages.items()}
             if total

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.service import Service, host_and_process, run_service
+from asyncade_runtime.service import Service, run_service, unique_name
 from asyncade_runtime.transport.keys import load_actor_keys
 from asyncade_runtime.transport.listening import listening
 from asyncade_runtime.transport.zmq_role import wait_for_any
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         RelaySettings,
         serve,
         argv,
-        instance=lambda settings: settings.relay_id or f"relay-{host_and_process()}",
+        instance=lambda settings: settings.relay_id or f"relay-{unique_name()}",
     )
 
 

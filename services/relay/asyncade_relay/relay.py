@@ -202,6 +202,8 @@ class Relay:
             return
         self._metrics.received.labels(kind=kind).inc()
         self._metrics.lost.inc(self._roster.count_lost(actor_id, sequence))
+        if (shared := self._roster.take_shared()) is not None:
+            self._log.warning("two actors have one id; give each its own", actor_id=shared)
         if isinstance(gradients, Gradients):
             self._metrics.stages.enter("average")
             self._average(gradients)

@@ -34,7 +34,8 @@ class RelaySettings(ServiceSettings):
     """folder of CURVE keys towards the learner: the actors' half of asyncade keys; null: no
     encryption"""
     relay_id: str | None = Field(None, min_length=1, max_length=128)
-    """unique among running relays and actors; default: relay, host name and process number"""
+    """unique among running relays and actors; default: relay, host name, process number and random
+    digits"""
     max_policy_lag: int = Field(16, ge=0)
     """drop gradients made with weights more than this many versions old; as the learner's
     setting"""

@@ -10,7 +10,7 @@ import pytest
 
 from asyncade_cli.outcome import complete, processor, read_finished
 from asyncade_cli.settings import TrainSettings
-from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 ROW = {
     "seconds": 400.0,
@@ -19,6 +19,7 @@ ROW = {
     "episodes": 290,
     "mean_return_100": 19.25,
     "bytes_per_env_step": 53.5,
+    "target": 18.0,
     "target_env_steps": None,
     "target_seconds": None,
 }
@@ -54,6 +55,29 @@ def test_a_target_stays_reached_when_the_cooldown_is_cut_off(tmp_path: Path) -> 
     assert summary["reached_target"]
     assert {name: summary[name] for name in PASSED} == PASSED
     assert "380,000 env steps, 6.0 minutes" in "\n".join(lines)
+
+
+def test_a_target_that_an_earlier_sitting_reached_is_not_this_one(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW | PASSED | {"target": 15.0})
+    lines = complete(TrainSettings(), folder, "learner_died")
+    summary = folder.read_summary() or {}
+    assert (summary["target"], summary["reached_target"]) == (18.0, False)
+    assert (summary["target_env_steps"], summary["target_seconds"]) == (None, None)
+    assert "target 18 not reached" in "\n".join(lines)
+
+
+def test_skipped_updates_are_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW | {"updates_skipped": 1234})
+    assert any("1,234 updates" in line for line in complete(TrainSettings(), folder, "unknown"))
+
+
+def test_commands_that_are_suggested_can_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "my run; rm"
+    lines = complete(TrainSettings(), folder_with(root, ROW), "unknown")
+    assert f"asyncade eval '{root}'" in lines[-1]
+    with pytest.raises(RunFolderError) as error:
+        read_finished(tmp_path / "no run")
+    assert f"--run-dir '{tmp_path / 'no run'}'" in str(error.value)
 
 
 def test_a_learner_that_died_before_its_first_row_has_a_summary(tmp_path: Path) -> None:

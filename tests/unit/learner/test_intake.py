@@ -102,7 +102,8 @@ class Rig:
     def __init__(self, run_dir: Path) -> None:
         self.registry, self.progress, self.roster = CollectorRegistry(), Progress(), Roster()
         run_log = RunLog(RunFolder.create(run_dir), 0)
-        telemetry = Telemetry(LearnerMetrics(self.registry), self.progress, run_log, None, Mock())
+        self.log = Mock()
+        telemetry = Telemetry(LearnerMetrics(self.registry), self.progress, run_log, None, self.log)
         self.intake = Intake(RULES, self.roster, telemetry)
 
     def admit(self, content: Upstream | DecodeError) -> Upstream | None:
@@ -140,6 +141,14 @@ def test_lost_messages_are_counted_whatever_the_outcome(tmp_path: Path) -> None:
         rig.admit(gradients(sequence=sequence, **fields))
     assert rig.metric("messages_lost_total") == 3
     assert rig.metric("messages_accepted_total", kind="gradients") == 2
+
+
+def test_two_actors_with_one_id_are_named_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for sequence in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
+        rig.admit(gradients(actor_id="twin", sequence=sequence))
+    (call,) = rig.log.warning.call_args_list
+    assert call.kwargs == {"actor_id": "twin"}
 
 
 def test_a_frame_that_is_no_message_is_counted_by_reason(tmp_path: Path) -> None:

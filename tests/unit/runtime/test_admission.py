@@ -83,6 +83,26 @@ def test_sequences_are_remembered_beyond_activity_but_not_without_bound(
     assert roster.count_lost("b", 6) == 0
 
 
+@pytest.mark.parametrize(
+    ("sequences", "shared"),
+    [
+        ([0, 1, 2, 3, 4], False),
+        ([7, 0, 1, 0, 1, 0, 1, 2, 0, 1], False),  # a sender in a crash loop
+        ([7, 2, 3, 4, 5, 6, 7, 8], False),  # a sender whose first two messages were lost
+        ([0, 0, 1, 1, 2, 2, 3, 3], True),
+        ([500, 0, 501, 1, 502, 2, 503, 3], True),
+    ],
+)
+def test_two_senders_with_one_id_are_noticed_once(sequences: list[int], shared: bool) -> None:
+    roster = Roster()
+    found, lost = [], []
+    for sequence in [*sequences, *[number + sequences[-1] for number in (1, 2)]]:
+        lost.append(roster.count_lost("a", sequence))
+        found.append(roster.take_shared())
+    assert found.count("a") == shared
+    assert not shared or set(lost[-3:]) == {0}
+
+
 # --- activity and credit -------------------------------------------------------------------------
 
 

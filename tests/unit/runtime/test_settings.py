@@ -12,6 +12,8 @@ from asyncade_runtime.settings import (
     Settings,
     SettingsConfigDict,
     SettingsError,
+    changes,
+    continued,
     load,
 )
 
@@ -40,6 +42,12 @@ class Needy(Settings):
     model_config = SettingsConfigDict(env_prefix="NEEDY_", cli_prog_name="needy")
 
     learner: str = Field(description="Address of the learner.")
+
+
+class Paths(Settings):
+    model_config = SettingsConfigDict(env_prefix="PATHS_", cli_prog_name="paths")
+
+    runs: tuple[Path, ...] = Field((), description="Folders.")
 
 
 def problems(*argv: str, **environ: str) -> list[str]:
@@ -128,6 +136,22 @@ def test_every_bad_value_gets_a_line_with_both_names_and_what_is_allowed() -> No
     assert lines[2].endswith("'data' or 'gradients'")
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_are_finite(number: str) -> None:
+    (line,) = problems(f"--target={number}")
+    assert line.startswith("--target (EXAMPLE_TARGET) cannot be ")
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load(Example, ["--run-dir=~/runs"], {}).run_dir == Path("/home/me/runs")
+    assert load(Example, [], {"EXAMPLE_RUN_DIR": "~"}).run_dir == Path("/home/me")
+    assert load(Example, ["--run-dir=a/~/b"], {}).run_dir == Path("a/~/b")
+    assert load(Paths, ["--runs", '["~/a","b"]'], {}).runs == (Path("/home/me/a"), Path("b"))
+    (line,) = problems("--run-dir=~nobody-of-this-name/runs")
+    assert line.startswith("--run-dir")
+
+
 def test_a_rule_between_settings_speaks_for_itself() -> None:
     assert problems("--resume", "--mode=gradients") == ["--resume needs --mode data"]
 
@@ -162,3 +186,15 @@ def test_help_shows_every_setting(
         assert f"(default: {field.default}) [env: EXAMPLE_{name.upper()}]" in text
         assert field.description is not None
         assert field.description in text
+
+
+def test_a_run_that_continues_keeps_what_is_not_given_now() -> None:
+    before = {"unroll_length": 64, "target": None, "mode": "gradients", "of_another_release": 1}
+    held = ("unroll_length", "target")
+    now = load(Example, ["--target=3"], {})
+    after = continued(now, before, held)
+    assert (after.unroll_length, after.target, after.mode) == (64, 3.0, "data")
+    assert changes(after, before, held) == {"target": "None -> 3.0"}
+    assert continued(now, {}, held) == now
+    with pytest.raises(SettingsError, match="stored --unroll-length"):
+        continued(now, {"unroll_length": 0}, held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import CapturingLogger
 
@@ -71,3 +72,21 @@ def test_what_is_no_weights_is_counted_told_and_survived() -> None:
     assert (rig.refused("not_ours"), rig.refused("malformed")) == (1, 1)
     assert [call.method_name for call in rig.log.calls] == ["warning", "warning"]
     assert rig.after(weights(1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("runs", "warnings"),
+    [
+        ((1, 2, 3, 4), 0),  # restarts
+        ((1, 1, 2, 2), 0),
+        ((1, 2, 1, 2, 1), 1),
+        ((1, 2, 3, 1), 1),
+    ],
+)
+def test_two_learners_in_turn_are_noticed(runs: tuple[int, ...], warnings: int) -> None:
+    rig = Rig()
+    for version, run in enumerate(runs, 1):
+        assert rig.after(weights(version, run)) is not None
+    assert [call.method_name for call in rig.log.calls] == ["warning"] * warnings
+    if warnings:
+        assert f"{runs[0]:016x}" in rig.log.calls[0].kwargs["runs"]
