@@ -232,7 +232,7 @@ def _report(
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-format", nargs="?", default=default)
     if parser.parse_known_args(argv)[0].log_format == "json":
-        configure(name, host_and_process(), "json", stream=sys.stderr)
+        configure(name, unique_name(), "json", stream=sys.stderr)
         get_logger().error("cannot start", detail=str(error))
     else:
         print(error, file=sys.stderr)
