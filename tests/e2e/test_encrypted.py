@@ -39,7 +39,7 @@ def make_keys(folder: Path) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("encrypted")
     assert "keys made" in make_keys(root / "keys")
-    assert "left as they are" in make_keys(root / "keys")
+    assert "left unchanged" in make_keys(root / "keys")
     make_keys(root / "other-keys")
     return root
 
