@@ -103,7 +103,7 @@ def test_a_resumed_run_keeps_what_it_was_given(run: RunFolder) -> None:
         assert train.exit_code() == 0, train.text()
     after = run.read_config()["learner"]
     changed = {name for name, value in after.items() if before[name] != value}
-    assert changed == {"discount", "max_env_steps", "run_dir", "resume"}
+    assert changed - {"commit"} == {"discount", "max_env_steps", "run_dir", "resume"}
     assert "settings changed: discount 0.9 -> 0.8\n" in train.text()
     assert run.read_config()["train"]["envs"] == 4
     assert "settings changed" in (run.logs / "learner.log").read_text()
