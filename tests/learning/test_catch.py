@@ -1,13 +1,12 @@
-"""Catch is learned by the real actor and learner, stepped in turn by one thread.
+"""The real actor and learner learn Catch, stepped in turn by one thread.
 
-So every run of a seed is the same, whatever the machine is busy with.
+Runs of one seed are therefore identical, whatever else the machine does.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,50 +14,35 @@ from typing import Any
 
 import pytest
 import torch
-from prometheus_client import CollectorRegistry
 
-from asyncade_actor.actor import Actor
-from asyncade_actor.metrics import ActorMetrics
-from asyncade_learner.learner import Learner
-from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
-from asyncade_learner.settings import LearnerSettings
-from asyncade_learner.wiring import make_learner
-from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_runtime.transport.memory import (
-    MemoryBroadcast,
-    MemoryInbox,
-    MemoryQueue,
-    MemorySubscriber,
-)
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemorySubscriber
+from rigs.actor import make_actor
+from rigs.learner import Rig
 
 SETTINGS: dict[str, Any] = {
     "game": "catch",
     "precision": "float32",
     "unroll_length": 16,
     "calibration_env_steps": 512,
-    "patience_seconds": 1e6,  # the clock decides nothing here
+    "patience_seconds": 1e6,
+    "checkpoint_seconds": 1e6,
+    "report_seconds": 1.0,  # a row every turn
     "batch_unrolls": 1,
     "gradients_per_update": 1,
     "learning_rate": 3e-3,
     "minibatch_size": 64,
     "passes": 2,
-    "report_seconds": 1e-9,  # a row every turn
     "anneal_env_steps": 100_000,
 }
 TARGET = 0.3  # two balls of three; chance is -0.85
 BUDGET_ENV_STEPS = 60_000
 
 
-class HastyInbox(MemoryInbox):
-    """The thread that would wait is the one that would send."""
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        return super().receive(0.0)
-
-
 class HastySubscriber(MemorySubscriber):
+    """Does not wait: the learner, stepped by the same thread, publishes nothing meanwhile."""
+
     def latest(self, timeout_s: float) -> bytes | None:
         return super().latest(0.0)
 
@@ -72,33 +56,22 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Learner]]:
-    """Yields the learner after every turn of the two."""
-    queue, broadcast = MemoryQueue(), MemoryBroadcast()
-    learner = make_learner(
-        LearnerSettings(**SETTINGS | {"run_dir": run_dir} | settings),
-        inbox=HastyInbox(queue),
-        publisher=broadcast.publisher(),
-        folder=RunFolder.create(run_dir),
-        metrics=LearnerMetrics(CollectorRegistry()),
-        health=Health(60.0),
-    )
-    actor = Actor(
-        actor_id="actor",
-        envs=envs,
-        env_threads=1,
-        outbox=queue.outbox(),
-        subscriber=HastySubscriber(broadcast),
-        metrics=ActorMetrics(CollectorRegistry()),
-        health=Health(60.0),
-    )
+def playing(
+    run_dir: Path,
+    envs: int,
+    subscriber: Callable[[MemoryBroadcast], MemorySubscriber] = HastySubscriber,
+    **settings: Any,
+) -> Iterator[Iterator[Progress]]:
+    """Yields an iterator that steps actor and learner, each time for the learner's progress."""
+    rig = Rig(run_dir, SETTINGS, **settings)
+    actor = make_actor(rig.queue.outbox(), subscriber(rig.broadcast), actor_id="actor", envs=envs)
 
-    def turns() -> Iterator[Learner]:
-        learner.begin()
+    def turns() -> Iterator[Progress]:
+        rig.learner.begin()
         for _ in count():
             actor.step()
-            learner.step()
-            yield learner
+            rig.wait(1.0)
+            yield rig.progress
 
     yield turns()
     actor.close()
@@ -108,8 +81,7 @@ def playing(run_dir: Path, envs: int, **settings: Any) -> Iterator[Iterator[Lear
 def test_catch_is_learned(tmp_path: Path, mode: str) -> None:
     with playing(tmp_path, envs=16, mode=mode, seed=1) as turns:
         first_hundred = None
-        for learner in turns:
-            progress = learner.progress
+        for progress in turns:
             mean = progress.mean_return()
             if first_hundred is None and progress.episodes >= 100:
                 first_hundred = mean
@@ -142,7 +114,7 @@ STALE_BUDGET_ENV_STEPS = 50_000
 
 
 class LateSubscriber(HastySubscriber):
-    """Hands out weights only when `LAG` newer ones have been published; the first at once."""
+    """Returns weights only after `LAG` newer ones were published; the first at once."""
 
     def __init__(self, broadcast: MemoryBroadcast) -> None:
         super().__init__(broadcast)
@@ -160,12 +132,12 @@ class LateSubscriber(HastySubscriber):
 
 
 def stale_play(run_dir: Path, seed: int, budget: int, **settings: Any) -> Progress:
-    """Plays until the target or the budget is reached by data that are all `LAG` versions old."""
-    # Credit comes with the weights, so late too: more messages may be on their way.
+    """Learns from data `LAG` versions old until the target or the budget is reached."""
+    # Credit comes with the weights, so it is late too: more messages have to be in flight.
     flow = {"messages_in_flight": LAG + 2, "max_policy_lag": LAG}
-    with playing(run_dir, envs=16, mode="data", seed=seed, **flow | settings) as turns:
-        for learner in turns:
-            progress = learner.progress
+    late: dict[str, Any] = {"subscriber": LateSubscriber, "mode": "data"} | flow
+    with playing(run_dir, envs=16, seed=seed, **late | settings) as turns:
+        for progress in turns:
             if progress.reached(TARGET) or progress.env_steps >= budget:
                 break
     rows = RunFolder.create(run_dir).read_metrics()
@@ -175,20 +147,16 @@ def stale_play(run_dir: Path, seed: int, budget: int, **settings: Any) -> Progre
     return progress
 
 
-def test_data_of_four_versions_ago_reach_the_target(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "HastySubscriber", LateSubscriber)
+def test_stale_data_reach_the_target(tmp_path: Path) -> None:
     progress = stale_play(tmp_path, seed=3, budget=BUDGET_ENV_STEPS)
     assert progress.reached(TARGET), f"{progress.mean_return()} after {progress.env_steps}"
 
 
 @pytest.mark.parametrize("vtrace", [True, False])
-def test_plain_policy_gradient_learns_from_stale_data_by_vtrace_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrace: bool
+def test_plain_policy_gradient_learns_from_stale_data_only_with_vtrace(
+    tmp_path: Path, vtrace: bool
 ) -> None:
-    """A3C's own objective, one pass and no clip: nothing but V-trace knows that data are stale."""
-    monkeypatch.setattr(sys.modules[__name__], "HastySubscriber", LateSubscriber)
+    """A3C's own objective, one pass and no clip: only V-trace corrects for stale data."""
     plain = {"clip": None, "passes": 1, "learning_rate": 1e-3, "vtrace": vtrace}
     progress = stale_play(tmp_path, seed=1, budget=STALE_BUDGET_ENV_STEPS, **plain)
     assert progress.reached(TARGET) == vtrace, f"{progress.mean_return()}, {progress.env_steps}"

@@ -1,4 +1,4 @@
-"""Synthetic actors against a real learner on the in-memory sockets: credit, headers, both modes."""
+"""Synthetic actors and a real learner on memory sockets: credit, headers, both modes."""
 
 from __future__ import annotations
 
@@ -7,87 +7,52 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from asyncade_cli.loadgen import LoadGenerator
 from asyncade_cli.replay import LoadgenError, RecordedMessage, record, record_messages
 from asyncade_cli.settings import LoadgenSettings
-from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.settings import LearnerSettings
-from asyncade_learner.wiring import make_learner
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Gradients, Trajectory, Upstream
-from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.run_folder import RunFolder
+from asyncade_proto.messages import Trajectory, Upstream
 from asyncade_runtime.settings import SettingsError, load
-from asyncade_runtime.transport.memory import (
-    MemoryBroadcast,
-    MemoryInbox,
-    MemoryOutbox,
-    MemoryQueue,
-)
+from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryOutbox, MemoryQueue
+from builders import Clock
+from rigs import learner as rigs
 
 E, T, ACTORS = 2, 4, 3
 PASSES = 2
 
 
-class HastyInbox(MemoryInbox):
-    """An inbox that never waits: the test steps both sides."""
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        return super().receive(0.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+SETTINGS: dict[str, Any] = {
+    "game": "catch",
+    "precision": "float32",
+    "unroll_length": T,
+    "calibration_env_steps": 0,
+    "batch_unrolls": ACTORS,
+    "gradients_per_update": ACTORS,
+    "passes": PASSES,
+    "minibatch_size": ACTORS * E * T // 2,
+}
 
 
-class Rig:
-    """A learner and a load generator, stepped by the test."""
+class Load(rigs.Rig):
+    """A learner under the load of a generator."""
 
     def __init__(self, run_dir: Path, *, load: dict[str, Any] | None = None, **learner: Any):
-        self.queue, broadcast = MemoryQueue(capacity=64), MemoryBroadcast()
-        self.registry = CollectorRegistry()
-        settings: dict[str, Any] = {
-            "game": "catch",
-            "precision": "float32",
-            "unroll_length": T,
-            "calibration_env_steps": 0,
-            "batch_unrolls": ACTORS,
-            "gradients_per_update": ACTORS,
-            "passes": PASSES,
-            "minibatch_size": ACTORS * E * T // 2,
-            "run_dir": run_dir,
-        }
-        self.learner = make_learner(
-            LearnerSettings(**settings | learner),
-            inbox=HastyInbox(self.queue),
-            publisher=broadcast.publisher(),
-            folder=RunFolder.create(run_dir),
-            metrics=LearnerMetrics(self.registry),
-            health=Health(60.0),
-        )
-        self.clock = Clock()
-        asked: dict[str, Any] = {"actors": ACTORS, "envs": E, "unrolls": 2}
-        self.settings = LoadgenSettings(**asked | (load or {}))
+        super().__init__(run_dir, SETTINGS, **learner)
+        plain: dict[str, Any] = {"actors": ACTORS, "envs": E, "unrolls": 2}
+        settings = LoadgenSettings(**plain | (load or {}))
         self.generator = LoadGenerator(
-            self.settings,
-            outboxes=[self.queue.outbox() for _ in range(self.settings.actors)],
-            subscriber=broadcast.subscriber(),
+            settings,
+            outboxes=[self.queue.outbox() for _ in range(settings.actors)],
+            subscriber=self.broadcast.subscriber(),
             clock=self.clock,
         )
         self.learner.begin()
 
     def turn(self) -> None:
+        """Steps the generator, then the learner."""
         self.generator.step()
         self.learner.step()
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"asyncade_learner_{name}", labels) or 0.0
 
     def dropped(self) -> float:
         return sum(
@@ -101,56 +66,53 @@ class Rig:
 def received(queue: MemoryQueue) -> list[Upstream]:
     """Returns the messages in the queue, decoded."""
     inbox = queue.inbox()
-    frames = iter(lambda: inbox.receive(0.0), None)
-    messages = [decode(frame) for frame in frames]
-    assert all(isinstance(message, Trajectory | Gradients) for message in messages)
-    return messages  # type: ignore[return-value]
+    return [decode(frame) for frame in iter(lambda: inbox.receive(0.0), None)]
 
 
-def test_a_real_learner_accepts_every_replayed_message(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+def test_the_learner_accepts_every_replayed_message(tmp_path: Path) -> None:
+    rig = Load(tmp_path)
     for _ in range(5):
         rig.turn()
     report = rig.generator.report()
     assert report["messages"] == report["trajectories"] == 5 * ACTORS
-    assert report["env_steps"] == 5 * ACTORS * E * T == rig.learner.progress.env_steps
-    assert report["bytes"] == rig.learner.progress.received_bytes
+    assert report["env_steps"] == 5 * ACTORS * E * T == rig.progress.env_steps
+    assert report["bytes"] == rig.progress.received_bytes
     assert rig.metric("messages_accepted_total", kind="trajectory") == 5 * ACTORS
     assert rig.dropped() == rig.metric("messages_lost_total") == 0
-    assert rig.learner.progress.updates == 5 * 2 * PASSES
+    assert rig.progress.updates == 5 * 2 * PASSES
 
 
 def test_gradients_report_an_unrolls_env_steps_once(tmp_path: Path) -> None:
     # Two minibatches per pass.
-    rig = Rig(tmp_path, mode="gradients", minibatch_size=E * T // 2)
+    rig = Load(tmp_path, mode="gradients", minibatch_size=E * T // 2)
     an_unroll = 2 * PASSES
     for _ in range(2 * an_unroll):
         rig.turn()
     report = rig.generator.report()
     assert report["gradients"] == report["messages"] == 2 * an_unroll * ACTORS
-    assert report["env_steps"] == 2 * ACTORS * E * T == rig.learner.progress.env_steps
-    assert rig.learner.progress.updates == 2 * an_unroll
+    assert report["env_steps"] == 2 * ACTORS * E * T == rig.progress.env_steps
+    assert rig.progress.updates == 2 * an_unroll
     assert rig.dropped() == 0
 
 
 def test_trajectories_are_sent_during_calibration(tmp_path: Path) -> None:
     steps = 2 * ACTORS * E * T
-    rig = Rig(tmp_path, mode="gradients", calibration_env_steps=steps, load={"mode": "gradients"})
+    rig = Load(tmp_path, mode="gradients", calibration_env_steps=steps, load={"mode": "gradients"})
     for _ in range(12):
         rig.turn()
     report = rig.generator.report()
     assert report["trajectories"] >= 2 * ACTORS
     assert report["gradients"] >= ACTORS
-    assert rig.learner.progress.updates > 0
+    assert rig.progress.updates > 0
 
 
 @pytest.mark.parametrize(
-    ("asked", "assigned", "credit"), [(None, 1, 1), (None, 3, 3), (2, 3, 2), (3, 2, 2)]
+    ("configured", "assigned", "credit"), [(None, 1, 1), (None, 3, 3), (2, 3, 2), (3, 2, 2)]
 )
-def test_credit_is_assigned_or_less(
-    tmp_path: Path, asked: int | None, assigned: int, credit: int
+def test_credit_is_the_smaller_of_assigned_and_configured(
+    tmp_path: Path, configured: int | None, assigned: int, credit: int
 ) -> None:
-    rig = Rig(tmp_path, messages_in_flight=assigned, load={"messages_in_flight": asked})
+    rig = Load(tmp_path, messages_in_flight=assigned, load={"messages_in_flight": configured})
     for _ in range(3):
         rig.generator.step()  # no new weights, so no new credit
     sent = received(rig.queue)
@@ -160,17 +122,17 @@ def test_credit_is_assigned_or_less(
 
 
 def test_headers_name_the_newest_weights(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+    rig = Load(tmp_path)
     rig.turn()
     rig.generator.step()
     sent = received(rig.queue)
-    assert {m.policy_version for m in sent} == {rig.learner.progress.policy_version} == {2}
+    assert {m.policy_version for m in sent} == {rig.progress.policy_version} == {2}
     assert {m.model for m in sent} == {rig.learner.intake.rules.model}
     assert {m.sequence for m in sent} == {1}
 
 
 def test_an_unsent_message_is_encoded_again_for_newer_weights(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+    rig = Load(tmp_path)
     rig.queue._capacity = 1
     rig.generator.step()
     assert rig.generator.report()["messages"] == 1
@@ -182,17 +144,17 @@ def test_an_unsent_message_is_encoded_again_for_newer_weights(tmp_path: Path) ->
     second = received(rig.queue)
     assert [m.sequence for m in first] == [0]
     assert len(second) == ACTORS
-    assert {m.policy_version for m in second} == {rig.learner.progress.policy_version}
+    assert {m.policy_version for m in second} == {rig.progress.policy_version}
     assert first[0].policy_version < second[0].policy_version
 
 
-def test_it_ends_at_a_limit_of_messages_or_seconds(tmp_path: Path) -> None:
-    rig = Rig(tmp_path / "messages", load={"messages": 4})
+def test_the_load_ends_at_a_limit_of_messages_or_seconds(tmp_path: Path) -> None:
+    rig = Load(tmp_path / "messages", load={"messages": 4})
     for _ in range(4):
         rig.turn()
     assert rig.generator.over()
     assert rig.generator.report()["messages"] == 4
-    timed = Rig(tmp_path / "time", load={"seconds": 10})
+    timed = Load(tmp_path / "time", load={"seconds": 10})
     timed.turn()
     assert not timed.generator.over()
     timed.clock.now += 10
@@ -200,7 +162,7 @@ def test_it_ends_at_a_limit_of_messages_or_seconds(tmp_path: Path) -> None:
 
 
 def test_the_rate_is_limited(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, messages_in_flight=50, load={"rate": float(E * T)})
+    rig = Load(tmp_path, messages_in_flight=50, load={"rate": float(E * T)})
     rig.generator.step()
     at_once = rig.generator.report()["messages"]
     rig.clock.now += 3
@@ -209,8 +171,8 @@ def test_the_rate_is_limited(tmp_path: Path) -> None:
     assert rig.generator.report()["messages"] == at_once + 3
 
 
-def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+def test_a_replayed_message_differs_only_in_its_header(tmp_path: Path) -> None:
+    rig = Load(tmp_path)
     assignment = rig.learner.trainer.settings.assignment("trajectories", 1.0)
     (played,) = record_messages(assignment, game="catch", envs=E, count=1, seed=0)
     frame = RecordedMessage(encode(played), played.env_steps).frame(
@@ -227,7 +189,7 @@ def test_a_replayed_message_differs_in_its_header_alone(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_setting(tmp_path: Path) -> None:
-    rig = Rig(tmp_path / "mode", load={"mode": "gradients"})
+    rig = Load(tmp_path / "mode", load={"mode": "gradients"})
     rig.turn()
     with pytest.raises(LoadgenError, match="--mode gradients"):
         rig.generator.report()

@@ -1,4 +1,4 @@
-"""The evaluator's loop, one step at a time; the tests play the learner."""
+"""The evaluator's loop, step by step; the test plays the learner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-import builders
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_evaluator.settings import EvaluatorSettings
@@ -21,22 +20,15 @@ from asyncade_proto.codec import encode
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.network import make_network
-from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.memory import MemoryBroadcast
 from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 from builders import ASSIGNMENT
+from rigs.play import Arcade, weights_of
 
 
-class Games(Catch):
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Rig:
-    """An evaluator, and the learner's end of its socket."""
+class Evaluation:
+    """An evaluator, its environments, its metrics and the learner's end of its socket."""
 
     def __init__(self, episodes: int = 3, envs: int = 2) -> None:
         broadcast = MemoryBroadcast()
@@ -44,36 +36,25 @@ class Rig:
         self.subscriber = broadcast.subscriber()
         self.registry = CollectorRegistry()
         self.health = Health(60.0)
-        self.games: list[Games] = []
-        self.asked: list[tuple[Any, ...]] = []
+        self.arcade = Arcade()
         self.network = make_network(3, "small", seed=0)
         self.evaluator = Evaluator(
             EvaluatorSettings(episodes=episodes, envs=envs, seed=7),
             subscriber=self.subscriber,
             metrics=EvaluatorMetrics(self.registry),
             health=self.health,
-            make_environments=self.make_environments,
+            make_environments=self.arcade,
         )
 
-    def make_environments(self, game: str, envs: int, **options: Any) -> Games:
-        self.asked.append((game, envs, options["repeat_action_probability"]))
-        self.games.append(Games(envs))
-        return self.games[-1]
-
     def publish(self, version: int, run: int = 1, **changes: Any) -> None:
-        plain = {
-            "run": run,
-            "policy_version": version,
-            "model": fingerprint(self.network),
-            "safetensors": to_safetensors(self.network),
-        }
-        self.publisher.publish(encode(builders.weights(**plain | changes)))
+        plain = {"run": run, "policy_version": version}
+        self.publisher.publish(encode(weights_of(self.network, **plain | changes)))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"asyncade_evaluator_{name}", labels)
 
     def play_a_round(self) -> int:
-        """Steps until one more is over; returns the number of steps."""
+        """Steps until the end of a round; returns the number of steps."""
         before, steps = self.value("rounds_total"), 0
         while self.value("rounds_total") == before:
             self.evaluator.step()
@@ -82,8 +63,8 @@ class Rig:
         return steps
 
 
-def test_it_waits_for_weights_and_says_so() -> None:
-    rig = Rig()
+def test_without_weights_it_is_not_ready() -> None:
+    rig = Evaluation()
     rig.evaluator.step()
     assert math.isnan(rig.value("return_mean") or 0.0)
     assert not rig.health.ready
@@ -94,10 +75,10 @@ def test_it_waits_for_weights_and_says_so() -> None:
 
 
 def test_a_round_is_played_with_one_version_and_exported() -> None:
-    rig = Rig(episodes=3, envs=2)
+    rig = Evaluation(episodes=3, envs=2)
     rig.publish(4)
     rig.evaluator.step()
-    rig.publish(5)  # comes while the round is under way
+    rig.publish(5)  # during the round
     rig.play_a_round()
     assert rig.value("policy_version") == 4
     assert rig.value("episodes_total") == 3
@@ -110,8 +91,8 @@ def test_a_round_is_played_with_one_version_and_exported() -> None:
     assert rig.value("policy_version") == 5
 
 
-def test_the_mean_is_that_of_the_same_games_played_by_hand() -> None:
-    rig = Rig(episodes=4, envs=2)
+def test_the_mean_is_over_all_games_of_the_round() -> None:
+    rig = Evaluation(episodes=4, envs=2)
     rig.publish(1)
     rig.play_a_round()
     by_hand = Round(Catch(2), 4, seed=7)
@@ -123,38 +104,39 @@ def test_the_mean_is_that_of_the_same_games_played_by_hand() -> None:
 
 
 def test_the_same_weights_are_not_played_twice() -> None:
-    rig = Rig()
+    rig = Evaluation()
     rig.publish(1)
     rig.play_a_round()
     rig.publish(1)
     for _ in range(3):
         rig.evaluator.step()
     assert rig.value("rounds_total") == 1
-    rig.publish(1, run=2)  # another learner's first version
+    rig.publish(1, run=2)  # of another run
     rig.play_a_round()
     assert rig.value("rounds_total") == 2
 
 
 def test_another_game_gets_other_environments() -> None:
-    rig = Rig()
+    rig = Evaluation()
     rig.publish(1)
     rig.play_a_round()
     sticky = dataclasses.replace(ASSIGNMENT, repeat_action_probability=0.25)
     rig.publish(2, assignment=sticky)
     rig.play_a_round()
-    assert rig.asked == [("catch", 2, 0.0), ("catch", 2, 0.25)]
-    assert [games.closed for games in rig.games] == [True, False]
+    sticky_actions = [options["repeat_action_probability"] for _, _, options in rig.arcade.asked]
+    assert sticky_actions == [0.0, 0.25]
+    assert rig.arcade.closed() == [True, False]
 
 
-def test_no_more_games_at_once_than_asked_for() -> None:
-    rig = Rig(episodes=1, envs=8)
+def test_no_more_environments_than_episodes_are_made() -> None:
+    rig = Evaluation(episodes=1, envs=8)
     rig.publish(1)
     rig.play_a_round()
-    assert rig.asked[0][1] == 1
+    assert rig.arcade.asked[0][:2] == ("catch", 1)
 
 
-def test_weights_that_cannot_be_used_are_refused_and_counted() -> None:
-    rig = Rig()
+def test_unusable_weights_are_refused_and_counted() -> None:
+    rig = Evaluation()
     rig.publisher.publish(b"nonsense")
     rig.evaluator.step()
     rig.publish(1, model="another")
@@ -168,15 +150,15 @@ def test_weights_that_cannot_be_used_are_refused_and_counted() -> None:
     assert rig.value("policy_version") == 3
 
 
-def test_a_refused_connection_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig()
+def test_a_refused_connection_ends_the_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Evaluation()
     event = ConnectionEvent("refused", "tcp://learner:5556", "the learner does not know this key")
     monkeypatch.setattr(rig.subscriber, "events", lambda: [event])
     with pytest.raises(AccessRefusedError, match="--keys"):
         rig.evaluator.run(threading.Event())
 
 
-def test_every_environment_plays_its_share() -> None:
+def test_a_round_plays_exactly_its_episodes() -> None:
     games = Round(Catch(2), 5, seed=0)
     chooser = Chooser(make_network(3, "small", seed=0), "greedy", seed=0)
     while not games.over:

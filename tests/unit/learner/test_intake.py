@@ -1,4 +1,4 @@
-"""Which messages a learner uses, why it drops the others, and what it keeps of both."""
+"""The learner's rules for accepting messages, and what admission counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from asyncade_runtime.admission import Accepted, Dropped, Roster
 from asyncade_runtime.run_folder import RunFolder
 
 T, SIDE, ACTIONS = 3, 8, 4
-NOW = 10  # the learner's version
+NOW = 10  # the learner's policy version
 SHAPES = {"weight": (2, 3), "bias": (2,)}
 RULES = Rules(
     model=builders.MODEL,
@@ -53,7 +53,7 @@ def judged(message: Upstream, request: Request | None = None) -> Accepted | Drop
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
 @pytest.mark.parametrize("make", [trajectory, gradients])
-def test_what_fits_is_accepted_with_its_lag(make: Any, lag: int) -> None:
+def test_fitting_messages_are_accepted_with_their_lag(make: Any, lag: int) -> None:
     assert judged(make(policy_version=NOW - lag)) == Accepted(policy_lag=lag)
 
 
@@ -72,7 +72,7 @@ def test_what_fits_is_accepted_with_its_lag(make: Any, lag: int) -> None:
         (trajectory(action=ACTIONS), "action", "4"),
     ],
 )
-def test_what_does_not_fit_is_dropped(message: Upstream, reason: str, named: str) -> None:
+def test_other_messages_are_dropped_by_reason(message: Upstream, reason: str, named: str) -> None:
     outcome = judged(message)
     assert isinstance(outcome, Dropped)
     assert outcome.reason == reason
@@ -88,17 +88,19 @@ def test_a_kind_that_is_not_requested_is_dropped(message: Upstream, request_: Re
     assert outcome.reason == "unasked"
 
 
-def test_the_last_action_and_any_number_of_environments_are_fine() -> None:
+def test_the_last_action_and_any_number_of_environments_are_accepted() -> None:
     assert isinstance(judged(trajectory(action=ACTIONS - 1)), Accepted)
     one = trajectory()
     single = replace(one, frames=one.frames[:1], actions=one.actions[:, :1])
     assert isinstance(judged(single), Accepted)
 
 
-# --- what is kept of a message -------------------------------------------------------------------
+# --- admission -----------------------------------------------------------------------------------
 
 
-class Rig:
+class Admission:
+    """An intake for gradients, with the roster, progress and metrics that it updates."""
+
     def __init__(self, run_dir: Path) -> None:
         self.registry, self.progress, self.roster = CollectorRegistry(), Progress(), Roster()
         run_log = RunLog(RunFolder.create(run_dir), 0)
@@ -118,41 +120,33 @@ class Rig:
     ("fields", "credit", "env_steps", "used"),
     [
         ({}, {"a": 3}, 5, True),
-        ({"policy_version": 0}, {"a": 3}, 5, False),  # it was played all the same
+        ({"policy_version": 0}, {"a": 3}, 5, False),  # stale, but played
         ({"model": "other"}, {}, 0, False),
     ],
 )
-def test_play_counts_and_gives_credit_unless_it_is_of_another_run(
+def test_play_counts_and_gives_credit_unless_it_is_from_another_run(
     tmp_path: Path, fields: dict[str, Any], credit: dict[str, int], env_steps: int, used: bool
 ) -> None:
-    rig = Rig(tmp_path)
+    admission = Admission(tmp_path)
     message = gradients(sequence=2, env_steps=5, episodes=builders.episodes(1.0), **fields)
-    assert rig.admit(message) == (message if used else None)
-    assert (rig.roster.credit(), rig.progress.env_steps) == (credit, env_steps)
-    assert rig.progress.episodes == len(credit)
-    assert rig.progress.received_bytes == rig.metric("received_bytes_total") == 100
-    rig.roster.forget_absent()
-    assert len(rig.roster) == used  # only what is used is part of the batch
+    assert admission.admit(message) == (message if used else None)
+    assert (admission.roster.credit(), admission.progress.env_steps) == (credit, env_steps)
+    assert admission.progress.episodes == len(credit)
+    assert admission.progress.received_bytes == admission.metric("received_bytes_total") == 100
+    admission.roster.forget_absent()
+    assert len(admission.roster) == used  # only used messages are part of the batch
 
 
 def test_lost_messages_are_counted_whatever_the_outcome(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+    admission = Admission(tmp_path)
     for sequence, fields in [(0, {}), (2, {"policy_version": 0}), (4, {"model": "other"}), (6, {})]:
-        rig.admit(gradients(sequence=sequence, **fields))
-    assert rig.metric("messages_lost_total") == 3
-    assert rig.metric("messages_accepted_total", kind="gradients") == 2
+        admission.admit(gradients(sequence=sequence, **fields))
+    assert admission.metric("messages_lost_total") == 3
+    assert admission.metric("messages_accepted_total", kind="gradients") == 2
 
 
-def test_two_actors_with_one_id_are_named_once(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    for sequence in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
-        rig.admit(gradients(actor_id="twin", sequence=sequence))
-    (call,) = rig.log.warning.call_args_list
-    assert call.kwargs == {"actor_id": "twin"}
-
-
-def test_a_frame_that_is_no_message_is_counted_by_reason(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    assert rig.admit(DecodeError("malformed", "cut off")) is None
-    assert rig.metric("messages_dropped_total", reason="malformed") == 1
-    assert (rig.metric("received_bytes_total"), rig.progress.received_bytes) == (100, 0)
+def test_undecodable_frames_are_counted_by_reason(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    assert admission.admit(DecodeError("malformed", "cut off")) is None
+    assert admission.metric("messages_dropped_total", reason="malformed") == 1
+    assert (admission.metric("received_bytes_total"), admission.progress.received_bytes) == (100, 0)

@@ -1,11 +1,10 @@
-"""Both receivers hand over the same messages in the same order; the threaded one ahead of time."""
+"""Both receivers return the same messages in order; the threaded one decodes ahead."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -14,11 +13,12 @@ from asyncade_learner.receiving import Received, Receiver, ThreadedReceiver
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import encode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.messages import Episodes, Gradients
+from asyncade_proto.messages import Gradients
 from asyncade_runtime.transport.memory import MemoryInbox, MemoryQueue
 from asyncade_runtime.transport.roles import ConnectionEvent, Inbox
+from builders import gradients
 
-PATIENCE_S = 60.0  # never waited for unless something is broken
+PATIENCE_S = 60.0  # only a failing test waits this long
 
 Make = Callable[[Inbox], Receiver]
 
@@ -33,19 +33,13 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def frame(sequence: int) -> bytes:
-    return encode(
-        Gradients(
-            actor_id="a",
-            sequence=sequence,
-            policy_version=1,
-            model="m",
-            samples=1,
-            env_steps=0,
-            tensors={"w": np.zeros(3, np.float32)},
-            losses={},
-            episodes=Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32)),
-        )
-    )
+    return encode(gradients(sequence=sequence))
+
+
+def filled(queue: MemoryQueue, count: int) -> None:
+    outbox = queue.outbox()
+    for number in range(count):
+        outbox.send(frame(number), PATIENCE_S)
 
 
 def sequence_of(received: Received | None) -> int:
@@ -56,9 +50,8 @@ def sequence_of(received: Received | None) -> int:
 
 def test_messages_come_in_order_with_their_size(make: Make) -> None:
     queue = MemoryQueue(10)
-    receiver, outbox = make(queue.inbox()), queue.outbox()
-    for number in range(3):
-        outbox.send(frame(number), PATIENCE_S)
+    receiver = make(queue.inbox())
+    filled(queue, 3)
     received = [receiver.receive(PATIENCE_S) for _ in range(3)]
     assert [sequence_of(one) for one in received] == [0, 1, 2]
     assert {one.size for one in received if one} == {len(frame(0))}
@@ -66,7 +59,7 @@ def test_messages_come_in_order_with_their_size(make: Make) -> None:
     receiver.close()
 
 
-def test_junk_is_told_and_the_next_message_comes(make: Make) -> None:
+def test_junk_is_returned_as_an_error_before_the_next_message(make: Make) -> None:
     queue = MemoryQueue(10)
     receiver, outbox = make(queue.inbox()), queue.outbox()
     outbox.send(b"junk", PATIENCE_S)
@@ -80,7 +73,7 @@ def test_junk_is_told_and_the_next_message_comes(make: Make) -> None:
 
 
 class Counting(MemoryInbox):
-    """Tells when so many frames were taken out of it."""
+    """Sets `reached` once `expected` frames were taken from it."""
 
     def __init__(self, queue: MemoryQueue, expected: int) -> None:
         super().__init__(queue)
@@ -98,34 +91,30 @@ class Counting(MemoryInbox):
         return found
 
 
-def test_a_thread_decodes_ahead_but_leaves_the_rest_in_the_sockets() -> None:
-    """Four wait decoded, one is in its hand: more would only grow old."""
+def test_a_thread_decodes_ahead_of_receive() -> None:
+    """Four decoded frames wait, and one more is about to: more would only become stale."""
     queue = MemoryQueue(100)
     inbox = Counting(queue, expected=5)
-    outbox = queue.outbox()
-    for number in range(20):
-        outbox.send(frame(number), PATIENCE_S)
+    filled(queue, 20)
     receiver = ThreadedReceiver(inbox, stages())
-    assert inbox.reached.wait(PATIENCE_S)  # before anybody asked
+    assert inbox.reached.wait(PATIENCE_S)  # before the first receive
     assert [sequence_of(receiver.receive(PATIENCE_S)) for _ in range(20)] == list(range(20))
     assert inbox.threads == {"receiver"}
     receiver.close()
     assert receiver.receive(0.0) is None
 
 
-def test_nothing_is_taken_beyond_what_has_room() -> None:
+def test_a_thread_leaves_further_frames_in_the_socket() -> None:
     queue = MemoryQueue(100)
     inbox = Counting(queue, expected=5)
-    outbox = queue.outbox()
-    for number in range(20):
-        outbox.send(frame(number), PATIENCE_S)
+    filled(queue, 20)
     receiver = ThreadedReceiver(inbox, stages())
     assert inbox.reached.wait(PATIENCE_S)
-    receiver.close()  # waits for the thread: it has no more to say
+    receiver.close()  # joins the thread
     assert inbox.taken == 5
 
 
-def test_what_ends_the_thread_ends_the_learner() -> None:
+def test_an_error_in_the_thread_is_raised_by_receive() -> None:
     class Broken(MemoryInbox):
         def receive(self, timeout_s: float) -> bytes | None:
             raise RuntimeError("the socket is gone")
@@ -140,16 +129,16 @@ def test_connection_events_are_passed_on(make: Make) -> None:
     event = ConnectionEvent("connected", "tcp://x:1")
 
     class Eventful(MemoryInbox):
-        told = False
+        returned = False
 
         def events(self) -> list[ConnectionEvent]:
-            first, self.told = not self.told, True
+            first, self.returned = not self.returned, True
             return [event] if first else []
 
     queue = MemoryQueue(1)
     receiver = make(Eventful(queue))
     queue.outbox().send(frame(0), PATIENCE_S)
-    assert sequence_of(receiver.receive(PATIENCE_S)) == 0  # a turn of the loop is over
+    assert sequence_of(receiver.receive(PATIENCE_S)) == 0  # the thread has asked for events
     assert receiver.events() == [event]
     assert receiver.events() == []
     receiver.close()
@@ -159,7 +148,7 @@ def test_connection_events_are_passed_on(make: Make) -> None:
     ("setting", "device", "ahead"),
     [(None, "cpu", False), (None, "cuda", True), (True, "cpu", True), (False, "cuda", False)],
 )
-def test_a_gpu_learner_decodes_ahead_unless_told_otherwise(
+def test_a_gpu_learner_decodes_ahead_by_default(
     setting: bool | None, device: str, ahead: bool
 ) -> None:
     assert LearnerSettings(decode_ahead=setting).decodes_ahead(device) is ahead

@@ -6,41 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-import builders
-from asyncade_proto.messages import Weights
-from asyncade_rl.envs.catch import Catch
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import ModelMismatchError, fingerprint, to_safetensors
 from asyncade_rl.session import Session
 from builders import ASSIGNMENT
+from rigs.play import Arcade, weights_of
 
 
-class Games(Catch):
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Rig:
-    """A session, and what it asked for."""
-
-    def __init__(self, **options: Any) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-        self.games: list[Games] = []
-        plain = {"envs": 2, "make_environments": self.make_environments}
-        self.session = Session("catch", "small", **plain | options)
-
-    def make_environments(self, game: str, envs: int, **options: Any) -> Games:
-        self.asked.append((game, envs, options))
-        self.games.append(Games(envs))
-        return self.games[-1]
-
-
-def published(network: ActorCritic, **fields: Any) -> Weights:
-    plain = {"model": fingerprint(network), "safetensors": to_safetensors(network)}
-    return builders.weights(**plain | fields)
+def make_session(**options: Any) -> tuple[Session, Arcade]:
+    arcade = Arcade()
+    plain = {"envs": 2, "make_environments": arcade}
+    return Session("catch", "small", **plain | options), arcade
 
 
 def outputs(network: ActorCritic) -> torch.Tensor:
@@ -48,30 +25,30 @@ def outputs(network: ActorCritic) -> torch.Tensor:
         return network(torch.arange(4 * 84 * 84).view(1, 4, 84, 84).to(torch.uint8))[0]
 
 
-def test_environments_start_once_and_as_asked() -> None:
-    rig = Rig(repeat_action_probability=0.25, env_threads=3)
-    assert rig.asked == []
-    assert rig.session.environments is rig.session.environments is rig.games[0]
-    assert rig.asked == [("catch", 2, {"repeat_action_probability": 0.25, "num_threads": 3})]
-    rig.session.close()
-    assert rig.games[0].closed
+def test_environments_start_once_and_as_configured() -> None:
+    session, arcade = make_session(repeat_action_probability=0.25, env_threads=3)
+    assert arcade.asked == []
+    assert session.environments is session.environments is arcade.made[0]
+    assert arcade.asked == [("catch", 2, {"repeat_action_probability": 0.25, "num_threads": 3})]
+    session.close()
+    assert arcade.closed() == [True]
 
 
-def test_closing_starts_nothing() -> None:
-    rig = Rig()
-    rig.session.close()
-    assert rig.asked == []
+def test_closing_starts_no_environments() -> None:
+    session, arcade = make_session()
+    session.close()
+    assert arcade.asked == []
 
 
-def test_loaded_weights_are_the_ones_inference_uses() -> None:
+def test_inference_uses_the_loaded_weights() -> None:
     """Inference holds converted parameters, which every load must renew."""
-    session = Rig().session
+    session, _ = make_session()
     one, other = (make_network(3, "small", seed=seed) for seed in (1, 2))
-    session.load(published(one))
+    session.load(weights_of(one))
     with torch.no_grad():
         session.network.convolutions[0].weight.zero_()  # not the divided ones that are held
     assert torch.equal(outputs(session.network), outputs(one))
-    session.load(published(other))
+    session.load(weights_of(other))
     assert torch.equal(outputs(session.network), outputs(other))
     session.load_tensors(one.state_dict())
     assert torch.equal(outputs(session.network), outputs(one))
@@ -86,17 +63,17 @@ def test_loaded_weights_are_the_ones_inference_uses() -> None:
     ],
     ids=["fingerprint", "bytes", "tensors"],
 )
-def test_other_weights_change_nothing_and_start_no_games(wrong: dict[str, Any]) -> None:
-    rig = Rig(seed=5)
-    before = outputs(rig.session.network)
+def test_refused_weights_change_nothing_and_start_no_games(wrong: dict[str, Any]) -> None:
+    session, arcade = make_session(seed=5)
+    before = outputs(session.network)
     with pytest.raises(ModelMismatchError):
-        rig.session.load(published(make_network(3, "small", seed=1), **wrong))
-    assert torch.equal(outputs(rig.session.network), before)
-    assert rig.asked == []
+        session.load(weights_of(make_network(3, "small", seed=1), **wrong))
+    assert torch.equal(outputs(session.network), before)
+    assert arcade.asked == []
 
 
-def test_it_plays_what_it_was_made_for() -> None:
-    session = Rig(repeat_action_probability=0.25).session
+def test_a_session_plays_assignments_of_its_game_network_and_stickiness() -> None:
+    session, _ = make_session(repeat_action_probability=0.25)
     made_for = replace(ASSIGNMENT, repeat_action_probability=0.25)
     assert session.plays(made_for)
     assert session.plays(replace(made_for, unroll_length=99, request="gradients"))
@@ -104,8 +81,8 @@ def test_it_plays_what_it_was_made_for() -> None:
         assert not session.plays(replace(made_for, **change))
 
 
-def test_the_network_is_as_asked() -> None:
-    session = Rig(precision="bfloat16", seed=3).session
+def test_the_network_is_as_configured() -> None:
+    session, _ = make_session(precision="bfloat16", seed=3)
     assert session.network.precision == "bfloat16"
     assert session.model == fingerprint(session.network)
     twin = make_network(3, "small", seed=3)
