@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.actor import Actor
@@ -78,15 +80,18 @@ class Rig:
             self.actor.step()
         return self.sent()
 
-    def unrolls(self, count: int = 5) -> list[Trajectory]:
-        """Returns what `steps` returns, which has to be trajectories."""
-        messages = self.steps(count)
-        assert all(isinstance(message, Trajectory) for message in messages)
-        return messages
-
     def sent(self) -> list[Upstream]:
         """Returns the messages sent since the last call."""
         return [decode(frame) for frame in iter(lambda: self.inbox.receive(0), None)]
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"asyncade_actor_{name}", labels)
+
+
+def sequences(messages: Iterable[Upstream]) -> list[int]:
+    return [message.sequence for message in messages]
+
+
+def follows(one: Trajectory, other: Trajectory) -> bool:
+    """True if `other` begins with the last frame of `one`."""
+    return np.array_equal(one.frames[:, -1], other.frames[:, 3])

@@ -1,4 +1,4 @@
-"""Playing, on a tape: games whose every frame, reward and end is written down beforehand."""
+"""The player, on a tape: games with frames, rewards and ends that the test chooses."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from prometheus_client import CollectorRegistry
 from torch import Tensor
 
-from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.player import Header, Player
+from asyncade_actor.player import Player
+from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED, Trajectory
 from asyncade_rl.envs import Step
+from rigs.play import actor_stages, header
 
 E, T = 2, 4
 SIDE = 2
 FIRST = (10, 110)  # number of the first frame of each game
-HEADER = Header(actor_id="a", sequence=3, policy_version=13, model="m")
 
 Ends = Mapping[tuple[int, int], int]
 
 
 class Tape:
-    """Games whose frames are numbered on and on, each 2x2 pixels of its number.
+    """Games with numbered frames, each of 2x2 pixels of its number.
 
-    An ended game's last frame has a number too, so a frame put in the wrong place is seen.
+    An ended game's final frame is numbered too, so that a misplaced frame shows.
     """
 
     num_envs, num_actions = E, 3
@@ -77,7 +76,7 @@ class Tape:
 
 
 class Judge:
-    """A network whose value is the stack read as a number in base 256, the newest frame first."""
+    """A network whose value encodes the whole stack: a number in base 256, newest frame first."""
 
     def __init__(self) -> None:
         self.shown: list[list[list[int]]] = []
@@ -90,18 +89,18 @@ class Judge:
 
 
 def value_of(*stack: int) -> float:
-    """What `Judge` says of a stack, oldest first."""
+    """Returns the value that `Judge` gives a stack, oldest frame first."""
     return sum(number / 256**age for age, number in enumerate(reversed(stack)))
 
 
 def make_player(tape: Tape, seed: int = 0) -> Player:
-    return Player(tape, seed, ActorMetrics(CollectorRegistry()).stages)
+    return Player(tape, seed, actor_stages())
 
 
 def play(player: Player, network: Any, steps: int = T) -> Trajectory:
     for _ in player.play(network, steps):
         pass
-    return player.trajectory(HEADER)
+    return player.trajectory(header())
 
 
 def play_ahead(player: Player, at_most: int) -> None:
@@ -114,15 +113,8 @@ def numbers(unroll: Trajectory, env: int) -> list[int]:
     return unroll.frames[env, :, 0, 0].tolist()
 
 
-def test_every_frame_is_there_once() -> None:
-    unroll = play(make_player(Tape()), Judge())
-    assert unroll.frames.shape == (E, T + STACK, SIDE, SIDE)
-    assert numbers(unroll, 0) == [0, 0, 0, 10, 11, 12, 13, 14]
-    assert numbers(unroll, 1) == [0, 0, 0, 110, 111, 112, 113, 114]
-
-
 @pytest.mark.parametrize("shares", [(1, 2), (4,), (1, 1, 1, 1), (3, 9)])
-def test_played_ahead_or_in_one_go_it_is_the_same_unroll(shares: tuple[int, ...]) -> None:
+def test_an_unroll_played_ahead_in_shares_is_the_same(shares: tuple[int, ...]) -> None:
     ends = {(1, 0): TERMINATED, (2, 1): TRUNCATED, (5, 0): TERMINATED}
     whole, parts = make_player(Tape(ends)), make_player(Tape(ends))
     for _ in range(2):
@@ -142,61 +134,49 @@ def test_an_incomplete_unroll_cannot_be_taken() -> None:
     player = make_player(Tape())
     play_ahead(player, T - 1)
     with pytest.raises(AssertionError):
-        player.trajectory(HEADER)
+        player.trajectory(header())
 
 
 def test_games_that_end_in_a_discarded_unroll_are_reported_in_the_next() -> None:
     player = make_player(Tape({(0, 0): TERMINATED}))
     play_ahead(player, 2)
-    unroll = play(player, Judge(), T - 1)  # the learner asks for shorter unrolls now
+    unroll = play(player, Judge(), T - 1)  # unrolls get shorter
     assert unroll.actions.shape == (T - 1, E)
     assert unroll.episodes.lengths.tolist() == [1]
     assert numbers(unroll, 0)[STACK - 1 :] == [13, 14, 15, 16]
 
 
-def test_an_unroll_is_a_trajectory_with_the_header_it_is_given() -> None:
-    unroll = play(make_player(Tape()), Judge())
-    assert (unroll.actor_id, unroll.sequence, unroll.policy_version) == ("a", 3, 13)
-    assert unroll.model == "m"
-    assert unroll.env_steps == E * T
-
-
-def test_it_yields_before_every_step() -> None:
+def test_play_yields_before_every_step() -> None:
     tape, judge = Tape(), Judge()
     played = [(len(tape.actions), len(judge.shown)) for _ in make_player(tape).play(judge, T)]
     assert played == [(t, t) for t in range(T)]
 
 
-def test_the_network_is_shown_what_is_written_down() -> None:
+def test_the_network_sees_the_recorded_stacks() -> None:
     judge = Judge()
     play(make_player(Tape({(1, 0): TERMINATED})), judge)
     assert [shown[0] for shown in judge.shown] == [
         [0, 0, 0, 10],
         [0, 0, 10, 11],
-        [0, 0, 0, 13],  # 12 was the ended game's last, and not observed
+        [0, 0, 0, 13],  # 12 was the final frame of the ended game
         [0, 0, 13, 14],
     ]
 
 
-def test_an_ends_frame_is_the_next_games_first() -> None:
+def test_frames_hold_each_observation_once_and_no_final_ones() -> None:
     unroll = play(make_player(Tape({(1, 0): TERMINATED, (2, 0): TRUNCATED})), Judge())
-    assert numbers(unroll, 0) == [0, 0, 0, 10, 11, 13, 15, 16]
+    assert unroll.frames.shape == (E, T + STACK, SIDE, SIDE)
+    assert numbers(unroll, 0) == [0, 0, 0, 10, 11, 13, 15, 16]  # after an end, the next game's
+    assert numbers(unroll, 1) == [0, 0, 0, 110, 111, 112, 113, 114]
     assert unroll.ends.T.tolist() == [[GOES_ON, TERMINATED, TRUNCATED, GOES_ON], [GOES_ON] * T]
 
 
-def test_dtypes_are_the_wires() -> None:
+def test_an_unroll_fits_the_wire() -> None:
     unroll = play(make_player(Tape({(1, 0): TRUNCATED})), Judge())
-    for name in ("frames", "actions", "ends"):
-        assert getattr(unroll, name).dtype == np.uint8
-    for name in ("behaviour_log_probs", "rewards", "bootstrap_values"):
-        assert getattr(unroll, name).dtype == np.float32
-    assert unroll.episodes.returns.dtype == np.float32
-    assert unroll.episodes.lengths.dtype == np.int32
-    for name in ("actions", "behaviour_log_probs", "rewards", "ends"):
-        assert getattr(unroll, name).shape == (T, E)
+    assert isinstance(decode(encode(unroll)), Trajectory)  # which checks dtypes and shapes
 
 
-def test_actions_are_the_ones_played_with_the_policys_log_probabilities() -> None:
+def test_recorded_actions_and_log_probabilities_are_those_of_the_policy() -> None:
     tape, judge = Tape({(5, 1): TERMINATED}), Judge()
     unroll = play(make_player(tape), judge, steps=30)
     np.testing.assert_array_equal(unroll.actions, tape.actions)
@@ -224,7 +204,7 @@ def test_actions_are_drawn_from_the_policy() -> None:
     np.testing.assert_allclose(unroll.behaviour_log_probs[:, 1], np.log(0.5), rtol=1e-6)
 
 
-def test_a_seed_is_a_choice_of_actions() -> None:
+def test_a_seed_determines_the_actions() -> None:
     def actions(seed: int) -> list[list[int]]:
         return play(make_player(Tape(), seed), Judge(), steps=30).actions.tolist()
 
@@ -232,8 +212,8 @@ def test_a_seed_is_a_choice_of_actions() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**32 - 1])
-def test_every_game_gets_a_seed_that_the_emulator_takes(seed: int) -> None:
-    """An int32, and the games count on from it."""
+def test_seeds_of_games_fit_the_emulator(seed: int) -> None:
+    """They are an int32, counted up from game to game."""
     tape = Tape()
     make_player(tape, seed)
     assert len(tape.seeds) == 1
@@ -249,8 +229,8 @@ def test_rewards_are_clipped_but_returns_are_not() -> None:
     assert unroll.episodes.lengths.tolist() == [4]
 
 
-def test_a_game_goes_on_from_unroll_to_unroll() -> None:
-    """Ends in the first and the last row, and lengths and returns that span unrolls."""
+def test_games_continue_across_unrolls() -> None:
+    """With ends in the first and last row, and lengths and returns that span unrolls."""
     tape = Tape({(5, 0): TERMINATED, (7, 1): TRUNCATED, (8, 0): TERMINATED}, [2.0, 3.0])
     player, judge = make_player(tape), Judge()
     one, two, three = (play(player, judge) for _ in range(3))
@@ -264,7 +244,7 @@ def test_a_game_goes_on_from_unroll_to_unroll() -> None:
         [12.0, 24.0],
         [6.0],
     ]
-    assert len(tape.seeds) == 1  # reset once: the games reset themselves
+    assert len(tape.seeds) == 1  # reset once: games reset themselves
 
 
 def test_games_that_end_together_are_all_reported() -> None:
@@ -275,8 +255,8 @@ def test_games_that_end_together_are_all_reported() -> None:
     assert len(unroll.bootstrap_values) == 1
 
 
-def test_a_game_cut_off_is_worth_what_it_was_seen_to_be_last() -> None:
-    """In the order of `ends`; of the final observation, which is in no unroll."""
+def test_bootstrap_values_are_those_of_the_final_observations() -> None:
+    """In the order of `ends`. Final observations are in no unroll."""
     ends = {(1, 1): TRUNCATED, (2, 0): TERMINATED, (3, 0): TRUNCATED, (3, 1): TRUNCATED}
     unroll = play(make_player(Tape(ends)), Judge())
     np.testing.assert_allclose(
@@ -287,7 +267,7 @@ def test_a_game_cut_off_is_worth_what_it_was_seen_to_be_last() -> None:
     assert not {112, 15, 115} & {*numbers(unroll, 0), *numbers(unroll, 1)}
 
 
-def test_without_a_game_cut_off_there_are_no_values() -> None:
+def test_without_truncation_there_are_no_bootstrap_values() -> None:
     judge = Judge()
     unroll = play(make_player(Tape({(1, 0): TERMINATED})), judge)
     assert unroll.bootstrap_values.shape == (0,)

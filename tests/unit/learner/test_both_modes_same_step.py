@@ -1,4 +1,4 @@
-"""Data and gradient parallelism are one algorithm: from the same play comes the same step."""
+"""Both modes are one algorithm: from the same play they make the same optimiser step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
-from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.modes import make_mode, next_message
 from asyncade_actor.player import Header, Player
 from asyncade_learner.metrics import LearnerMetrics
@@ -24,15 +23,16 @@ from asyncade_proto.messages import Request, Trajectory
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
+from rigs.play import actor_stages, header
 
 T = 16
-REMAINING = 0.5  # in the middle of the annealing: both ends must agree on that too
-SAID: dict[str, Any] = {
+REMAINING = 0.5  # half-way through the annealing, which both sides must apply
+SETTINGS: dict[str, Any] = {
     "game": "catch",
     "seed": 4,
     "passes": 1,
     "minibatch_size": 10_000,  # all samples at once
-    "learning_rate": 0.01 / (10_000 / 128) ** 0.5,  # 0.01 for an update of so many
+    "learning_rate": 0.01 / (10_000 / 128) ** 0.5,  # 0.01 after scaling by samples
     "entropy_cost": 0.05,
     "anneal_env_steps": 500_000,
     "anneal_to": 0.1,
@@ -40,7 +40,7 @@ SAID: dict[str, Any] = {
 
 
 class Replay(Player):
-    """Has played this one unroll."""
+    """A player that has played one given unroll."""
 
     def __init__(self, unroll: Trajectory) -> None:
         self._unroll = unroll
@@ -57,16 +57,15 @@ def fresh_network() -> ActorCritic:
 
 
 def played(envs: int, seed: int) -> Trajectory:
-    """By another policy than the one that learns, so that V-trace has something to correct."""
+    """Plays with another policy than the learner's, so that V-trace has something to correct."""
     behaviour = make_network(3, "small", seed=seed)
     with torch.no_grad():
         behaviour.policy.weight.mul_(1000)
-    player = Player(Catch(envs), seed, ActorMetrics(CollectorRegistry()).stages)
-    header = Header(actor_id="a", sequence=0, policy_version=1, model="m")
-    for steps in (7, T):  # so that two games end in every unroll, and none with it
+    player = Player(Catch(envs), seed, actor_stages())
+    for steps in (7, T):  # so that games end within every unroll, but not with it
         for _ in player.play(behaviour, steps):
             pass
-        unroll = player.trajectory(header)
+        unroll = player.trajectory(header())
     return unroll
 
 
@@ -76,49 +75,40 @@ def unrolls() -> Sequence[Trajectory]:
 
 
 class Actor:
-    """The actor's half, without the loop: what it plays is given."""
+    """An actor's mode, with a given unroll instead of play."""
 
     def __init__(self, request: Request, unroll: Trajectory, seed: int = 99) -> None:
         self.network = fresh_network()
         self._request: Request = request
-        stages = ActorMetrics(CollectorRegistry()).stages
+        stages = actor_stages()
         self._mode = make_mode(request, Replay(unroll), self.network, stages, seed)
 
     def report(self, settings: LearnerSettings) -> Any:
-        """The next message, as it comes out of the wire."""
+        """Returns the next message, decoded from its frame."""
         assignment = settings.assignment(self._request, REMAINING)
-        header = Header(actor_id="a", sequence=0, policy_version=1, model=fingerprint(self.network))
-        return decode(encode(next_message(self._mode, assignment, header)))
+        sent = header(model=fingerprint(self.network))
+        return decode(encode(next_message(self._mode, assignment, sent)))
 
 
 def trainer(settings: LearnerSettings) -> Trainer:
     return Trainer(fresh_network(), settings, LearnerMetrics(CollectorRegistry()).stages)
 
 
-def data_step(
-    unrolls: Sequence[Trajectory], **changes: Any
+def step_of(
+    mode: str, unrolls: Sequence[Trajectory], **changes: Any
 ) -> tuple[dict[str, Tensor], Improvement]:
-    settings = LearnerSettings(**SAID | changes)
+    """Returns the parameters after one improvement from these unrolls, and its counts."""
+    settings = LearnerSettings(**SETTINGS | changes)
     learner = trainer(settings)
-    phase = DataParallel(learner)
+    phase = DataParallel(learner) if mode == "data" else GradientParallel(learner)
+    request: Request = "trajectories" if mode == "data" else "gradients"
     for unroll in unrolls:
-        phase.add(Actor("trajectories", unroll).report(settings))
-    return learner.network.state_dict(), phase.improve(REMAINING)
-
-
-def gradient_step(
-    unrolls: Sequence[Trajectory], **changes: Any
-) -> tuple[dict[str, Tensor], Improvement]:
-    settings = LearnerSettings(**SAID | changes)
-    learner = trainer(settings)
-    phase = GradientParallel(learner)
-    for unroll in unrolls:
-        phase.add(Actor("gradients", unroll).report(settings))
+        phase.add(Actor(request, unroll).report(settings))
     return learner.network.state_dict(), phase.improve(REMAINING)
 
 
 def assert_same_step(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """The same to a thousandth of how far the parameters went."""
+    """Equal to within a thousandth of the largest change."""
     before = fresh_network().state_dict()
     moved = max(float((one[name] - before[name]).abs().max()) for name in one)
     assert moved > 1e-3
@@ -128,16 +118,16 @@ def assert_same_step(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("max_gradient_norm", [100.0, 0.01])
 @pytest.mark.parametrize("clip", [0.1, None])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_one_unroll(
+def test_both_modes_make_the_same_step_from_one_unroll(
     unrolls: Sequence[Trajectory], normalise: bool, clip: float | None, max_gradient_norm: float
 ) -> None:
-    said = {
+    settings = {
         "normalise_advantages": normalise,
         "clip": clip,
         "max_gradient_norm": max_gradient_norm,
     }
-    data, by_data = data_step(unrolls[:1], **said)
-    gradients, by_gradients = gradient_step(unrolls[:1], **said)
+    data, by_data = step_of("data", unrolls[:1], **settings)
+    gradients, by_gradients = step_of("gradients", unrolls[:1], **settings)
     assert_same_step(data, gradients)
     assert by_data.samples == by_gradients.samples == 4 * T
     assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
@@ -145,21 +135,21 @@ def test_one_unroll(
     assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
 
 
-def test_two_actors_of_different_size(unrolls: Sequence[Trajectory]) -> None:
+def test_both_modes_make_the_same_step_from_unequal_actors(unrolls: Sequence[Trajectory]) -> None:
     """The weighted average of two gradients is the gradient of all samples together."""
-    data, by_data = data_step(unrolls, normalise_advantages=False)
-    gradients, by_gradients = gradient_step(unrolls, normalise_advantages=False)
+    data, by_data = step_of("data", unrolls, normalise_advantages=False)
+    gradients, by_gradients = step_of("gradients", unrolls, normalise_advantages=False)
     assert_same_step(data, gradients)
     assert by_data.samples == by_gradients.samples == (4 + 12) * T
     assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
     assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
 
 
-def test_several_passes_over_minibatches(unrolls: Sequence[Trajectory]) -> None:
-    """An actor that takes the new weights between its gradients retraces the learner's passes."""
+def test_both_modes_make_the_same_passes_over_minibatches(unrolls: Sequence[Trajectory]) -> None:
+    """With new weights before each gradient, an actor repeats the learner's passes."""
     cut = {"passes": 3, "minibatch_size": 2 * T}
-    data, by_data = data_step(unrolls[:1], **cut)
-    settings = LearnerSettings(**SAID | cut)
+    data, by_data = step_of("data", unrolls[:1], **cut)
+    settings = LearnerSettings(**SETTINGS | cut)
     learner, actor = trainer(settings), Actor("gradients", unrolls[0], settings.seed)
     phase = GradientParallel(learner)
     env_steps = []
@@ -174,16 +164,16 @@ def test_several_passes_over_minibatches(unrolls: Sequence[Trajectory]) -> None:
     assert_same_step(data, learner.network.state_dict())
 
 
-def test_the_play_is_worth_the_test(unrolls: Sequence[Trajectory]) -> None:
-    """Off-policy, with games that end and rewards of both signs; the two halves differ."""
+def test_the_unrolls_are_off_policy_with_ends_and_rewards(unrolls: Sequence[Trajectory]) -> None:
+    """Otherwise the tests above would prove little. The two unrolls lead to different steps."""
     assert all(unroll.ends.any() for unroll in unrolls)
     rewards = np.concatenate([unroll.rewards.flatten() for unroll in unrolls])
     assert {-1.0, 1.0} <= set(rewards.tolist())
-    # Of a policy that is nearly uniform the chances would all be near 1/3.
+    # A nearly uniform policy would have probabilities near 1/3.
     chances = np.exp(np.concatenate([u.behaviour_log_probs.flatten() for u in unrolls]))
     assert chances.min() < 0.15
     assert chances.max() > 0.6
-    one, _ = data_step(unrolls[:1])
-    other, _ = data_step(unrolls[1:])
+    one, _ = step_of("data", unrolls[:1])
+    other, _ = step_of("data", unrolls[1:])
     with pytest.raises(AssertionError):
         assert_same_step(one, other)
