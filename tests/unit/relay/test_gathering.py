@@ -1,9 +1,8 @@
-"""Which gradients are averaged, when the mean is sent, and what must not be lost on the way."""
+"""Which gradients the relay averages, when it sends the mean, and that no play is lost."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +11,11 @@ import pytest
 from asyncade_learner.intake import Rules
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
-from asyncade_proto.messages import Gradients, Weights
+from asyncade_proto.messages import Gradients
 from asyncade_relay.gathering import DROP_REASONS, Gathering, Play
 from asyncade_runtime.admission import Accepted, Dropped, Roster
+from rigs.relay import ME, gradients, weights
 
-Make = Callable[..., Gradients]
-MakeWeights = Callable[..., Weights]
-ME = "relay"
 LAG, PATIENCE_S = 3, 1.0
 
 
@@ -32,9 +29,7 @@ def gathering() -> tuple[Gathering, Roster]:
 
 @pytest.mark.parametrize("model", ["0123456789abcdef", "another"])
 @pytest.mark.parametrize("version", range(4, 13))
-def test_it_decides_as_the_learner_would(
-    gradients: Make, weights: MakeWeights, version: int, model: str
-) -> None:
+def test_the_relay_decides_as_the_learner_does(version: int, model: str) -> None:
     message = gradients(policy_version=version, model=model)
     relay, _ = gathering()
     relay.renew(weights(10))
@@ -51,7 +46,7 @@ def test_it_decides_as_the_learner_would(
     assert isinstance(outcome, Accepted) or outcome.reason in DROP_REASONS
 
 
-def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWeights) -> None:
+def test_gradients_of_other_tensors_are_dropped() -> None:
     relay, roster = gathering()
     relay.renew(weights(1))
     relay.offer(gradients("a"), 0.0)
@@ -59,26 +54,24 @@ def test_gradients_of_other_tensors_are_dropped(gradients: Make, weights: MakeWe
     verdict = relay.offer(odd, 0.0)
     assert isinstance(verdict, Dropped)
     assert verdict.reason == "shape"
-    assert roster.credit() == {"a": 1}  # no credit for another run
+    assert roster.credit() == {"a": 1}  # none for a sender of another run
     assert relay.take().env_steps == 0
 
 
-# --- when it is sent -----------------------------------------------------------------------------
+# --- when the mean is sent -----------------------------------------------------------------------
 
 
-def test_one_gradient_of_every_actor_makes_an_average(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_a_mean_has_one_gradient_of_every_actor() -> None:
     relay, roster = gathering()
     relay.renew(weights(1))
     assert not relay.due(100.0)
     relay.offer(gradients("a", 0), 0.0)
-    assert relay.due(0.0)  # the only one that is known of
+    assert relay.due(0.0)  # the only known actor
     first = relay.take()
     assert (first.actor_id, first.sequence, first.policy_version) == (ME, 0, 1)
     relay.renew(weights(2, received={ME: 1}))
     relay.offer(gradients("b", 0, 2), 1.0)
-    assert not relay.due(1.0)  # a is waited for
+    assert not relay.due(1.0)  # waits for a
     relay.offer(gradients("a", 1, 2), 1.5)
     assert relay.due(1.5)
     assert relay.complete()
@@ -87,7 +80,7 @@ def test_one_gradient_of_every_actor_makes_an_average(
     assert len(roster) == 2
 
 
-def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights) -> None:
+def test_a_dead_actor_holds_up_one_mean_only() -> None:
     relay, roster = gathering()
     relay.renew(weights(1))
     for actor in "abc":
@@ -101,12 +94,12 @@ def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights
     assert not relay.complete()
     assert relay.take().samples == 20
     assert len(roster) == 2
-    assert roster.credit() == {"a": 2, "b": 2}  # c has full credit, should it live
+    assert roster.credit() == {"a": 2, "b": 2}  # an unnamed sender has full credit
     relay.renew(weights(3, received={ME: 2}))
     relay.offer(gradients("a", 2, 3), 12.0)
     relay.offer(gradients("b", 2, 3), 12.0)
     assert relay.due(12.0)
-    relay.offer(gradients("c", 1, 2), 12.0)  # it lives: late, but not too old
+    relay.offer(gradients("c", 1, 2), 12.0)  # late, but not stale
     assert relay.due(12.0)
     message = relay.take()
     assert (message.samples, message.policy_version) == (30, 2)
@@ -114,9 +107,7 @@ def test_a_dead_actor_holds_up_one_average(gradients: Make, weights: MakeWeights
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])
-def test_it_has_no_more_in_flight_than_an_actor_may(
-    gradients: Make, weights: MakeWeights, in_flight: int
-) -> None:
+def test_the_relay_keeps_to_the_limit_of_messages_in_flight(in_flight: int) -> None:
     relay, _ = gathering()
     relay.renew(weights(1, messages_in_flight=in_flight, received={"b": 9}))
     for number in range(in_flight):
@@ -126,33 +117,29 @@ def test_it_has_no_more_in_flight_than_an_actor_may(
     relay.offer(gradients("a", in_flight), 0.0)
     assert not relay.due(100.0)
     relay.renew(weights(2, messages_in_flight=in_flight, received={ME: 0}))
-    assert not relay.due(100.0)  # the learner goes on without it
+    assert not relay.due(100.0)  # nothing has arrived at the learner
     relay.offer(gradients("a", in_flight + 1, 2), 0.0)
     relay.renew(weights(3, messages_in_flight=in_flight, received={ME: 1}))
     assert relay.due(0.0)
-    assert relay.take().samples == 20  # what came meanwhile is in it
+    assert relay.take().samples == 20  # with the gradient that came meanwhile
 
 
-def test_a_relay_that_is_not_named_has_nothing_in_flight(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_an_unnamed_relay_has_nothing_in_flight() -> None:
     relay, roster = gathering()
     relay.renew(weights(1))
     relay.offer(gradients("a"), 0.0)
     relay.take()
     relay.offer(gradients("a", 1), 0.0)
     assert not relay.due(0.0)
-    relay.renew(weights(2, received={"another": 3}))  # the learner has not heard of it
+    relay.renew(weights(2, received={"another": 3}))  # does not name the relay
     assert relay.due(0.0)
     assert roster.credit() == {"a": 2}
-    relay.renew(weights(3, received={}))  # the learner takes everything for lost
+    relay.renew(weights(3, received={}))  # the learner treats everything as lost
     assert roster.credit() == {}
     assert relay.due(0.0)
 
 
-def test_a_higher_count_is_that_of_a_dead_relay_of_the_same_name(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_a_higher_count_belongs_to_a_dead_relay_of_the_same_name() -> None:
     relay, _ = gathering()
     relay.renew(weights(1, received={ME: 57}))
     for number in range(2):
@@ -162,12 +149,10 @@ def test_a_higher_count_is_that_of_a_dead_relay_of_the_same_name(
             relay.take()
 
 
-# --- another learner, another request ------------------------------------------------------------
+# --- another run, another request ----------------------------------------------------------------
 
 
-def test_what_was_gathered_for_another_learner_goes_up_at_once(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_gradients_for_another_run_are_sent_at_once() -> None:
     relay, roster = gathering()
     relay.renew(weights(50))
     for actor in "ab":
@@ -181,9 +166,7 @@ def test_what_was_gathered_for_another_learner_goes_up_at_once(
     assert relay.renew(weights(13, run=8)) is None
 
 
-def test_what_was_gathered_goes_up_before_trajectories_are_asked_for(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_gradients_are_sent_before_trajectories_are_requested() -> None:
     relay, _ = gathering()
     relay.renew(weights(1))
     relay.offer(gradients("a", env_steps=8), 0.0)
@@ -196,23 +179,21 @@ def test_what_was_gathered_goes_up_before_trajectories_are_asked_for(
 # --- exactly once --------------------------------------------------------------------------------
 
 
-def test_every_env_step_and_every_game_is_told_exactly_once(
-    gradients: Make, weights: MakeWeights
-) -> None:
-    """Actors at random, used or dropped, complete or not: the learner hears of all their play."""
+def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
+    """Random actors, gradients used or dropped, means complete or not."""
     draw = random.Random(1)
     relay, _ = gathering()
-    told_steps, told_returns, played_steps, played_returns = 0, [], 0, []
+    reported_steps, reported_returns, played_steps, played_returns = 0, [], 0, []
     sequences = dict.fromkeys("abcd", 0)
     version, sent, now = 10, 0, 0.0
     dropped = 0
 
-    def hear(message: Gradients) -> None:
-        nonlocal told_steps, sent
+    def count(message: Gradients) -> None:
+        nonlocal reported_steps, sent
         assert message.sequence == sent
         sent += 1
-        told_steps += message.env_steps
-        told_returns.extend(message.episodes.returns.tolist())
+        reported_steps += message.env_steps
+        reported_returns.extend(message.episodes.returns.tolist())
 
     relay.renew(weights(version))
     for turn in range(500):
@@ -230,23 +211,23 @@ def test_every_env_step_and_every_game_is_told_exactly_once(
         played_steps += steps
         played_returns += returns
         if relay.due(now):
-            hear(relay.take())
+            count(relay.take())
         if draw.random() < 0.4:
             version += 1
             received = draw.choice([{}, {ME: sent}, {ME: max(0, sent - 1)}])
             late = relay.renew(weights(version, received=received, run=7 + turn // 200))
             if late is not None:
-                hear(late)
+                count(late)
     relay.renew(weights(version + 1))
     relay.offer(gradients("a", sequences["a"], version), now)
-    hear(relay.take())
+    count(relay.take())
     assert dropped > 50
-    assert told_steps == played_steps
-    assert told_returns == played_returns
+    assert reported_steps == played_steps
+    assert reported_returns == played_returns
 
 
 def mean_of(relay: Gathering, *messages: Gradients) -> Gradients:
-    """The relay's message as the learner gets it."""
+    """Offers the messages; returns their mean, decoded from its frame."""
     for message in messages:
         assert relay.offer(message, 0.0) == Accepted(1)
     read = decode(encode(relay.take()))
@@ -254,16 +235,14 @@ def mean_of(relay: Gathering, *messages: Gradients) -> Gradients:
     return read
 
 
-def renewed(weights: MakeWeights) -> Gathering:
+def renewed() -> Gathering:
     relay, _ = gathering()
     relay.renew(weights(2))
     return relay
 
 
-def test_the_mean_is_weighted_by_samples_and_begins_anew(
-    gradients: Make, weights: MakeWeights
-) -> None:
-    relay = renewed(weights)
+def test_the_mean_is_weighted_by_samples_and_starts_again() -> None:
+    relay = renewed()
     messages = [gradients(actor, seed=n, samples=5 + n) for n, actor in enumerate("abc")]
     mean = mean_of(relay, *messages)
     total = sum(m.samples for m in messages)
@@ -275,12 +254,12 @@ def test_the_mean_is_weighted_by_samples_and_begins_anew(
         wanted = sum(m.losses[name] * m.samples / total for m in messages)
         assert mean.losses[name] == pytest.approx(wanted)
     again = mean_of(relay, replace(messages[0], sequence=1))
-    for name, tensor in again.tensors.items():  # nothing of the last one is left in it
+    for name, tensor in again.tensors.items():  # nothing of the last mean is left
         np.testing.assert_allclose(tensor, messages[0].tensors[name], rtol=1e-6)
     assert again.losses == pytest.approx(messages[0].losses)
 
 
-def test_the_oldest_version_is_the_means(gradients: Make, weights: MakeWeights) -> None:
+def test_the_mean_has_the_oldest_version() -> None:
     relay, _ = gathering()
     relay.renew(weights(9))
     for actor, version in [("a", 8), ("b", 6), ("c", 9)]:
@@ -288,45 +267,41 @@ def test_the_oldest_version_is_the_means(gradients: Make, weights: MakeWeights) 
     assert relay.take().policy_version == 6
 
 
-def test_an_overflow_is_no_message_that_the_wire_refuses(
-    gradients: Make, weights: MakeWeights
-) -> None:
-    """The learner skips such an update, but must hear of the env steps."""
+def test_an_overflowing_mean_is_clipped_to_what_the_wire_allows() -> None:
+    """The learner skips such an update, but counts its env steps."""
     largest = np.finfo(np.float32).max
     up, down = (
         {"w": np.full(3, sign * largest, np.float32), "v": np.zeros(1, np.float32)}
         for sign in (1, -1)
     )
     huge = [gradients("a", tensors=up, env_steps=8), gradients("b", tensors=up, env_steps=8)]
-    mean = mean_of(renewed(weights), *huge)
+    mean = mean_of(renewed(), *huge)
     assert (mean.env_steps, mean.tensors["w"].tolist()) == (16, [largest] * 3)
-    nan = mean_of(renewed(weights), huge[0], gradients("b", tensors=down))
+    nan = mean_of(renewed(), huge[0], gradients("b", tensors=down))
     assert (nan.tensors["w"].tolist(), nan.tensors["v"].tolist()) == ([largest] * 3, [0.0])
 
 
-def test_the_learner_can_read_any_losses(gradients: Make, weights: MakeWeights) -> None:
+def test_losses_of_the_mean_keep_the_limits_of_the_wire() -> None:
     many = [{f"loss-{n}-{k}": 1.0 for k in range(MAX_LOSSES)} for n in range(3)]
     messages = [gradients(str(n), losses=losses) for n, losses in enumerate(many)]
-    assert mean_of(renewed(weights), *messages).losses == many[0]
+    assert mean_of(renewed(), *messages).losses == many[0]
     overflow = [gradients(str(a), losses={"a": a, "b": 1.0}) for a in (1.7e308, -1.7e308)]
-    assert mean_of(renewed(weights), *overflow).losses == {"b": 1.0}
+    assert mean_of(renewed(), *overflow).losses == {"b": 1.0}
 
 
-def test_a_loss_that_some_do_not_report_is_the_mean_over_the_others(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_a_loss_is_the_mean_over_the_actors_that_report_it() -> None:
     messages = [
         gradients("a", losses={"a": 1.0}, samples=1),
         gradients("b", losses={}, samples=50),
         gradients("c", losses={"a": 4.0}, samples=2),
     ]
-    assert mean_of(renewed(weights), *messages).losses == {"a": pytest.approx(3.0)}
+    assert mean_of(renewed(), *messages).losses == {"a": pytest.approx(3.0)}
 
 
 # --- play ----------------------------------------------------------------------------------------
 
 
-def test_play_is_forwarded_once(gradients: Make) -> None:
+def test_play_is_forwarded_once() -> None:
     play = Play()
     play.add(gradients(env_steps=16, returns=[1.0, -2.0]))
     play.add(gradients(env_steps=0))
@@ -339,7 +314,7 @@ def test_play_is_forwarded_once(gradients: Make) -> None:
     assert (env_steps, len(episodes.returns)) == (0, 0)
 
 
-def test_play_that_does_not_fit_into_a_message_waits_for_the_next(gradients: Make) -> None:
+def test_play_beyond_the_limit_of_a_message_waits_for_the_next() -> None:
     play = Play()
     for _ in range(3):
         play.add(gradients(env_steps=MAX_STEPS))

@@ -1,29 +1,23 @@
-"""The relay's loop, one step at a time: data mode, weights, back-pressure, and how it ends."""
+"""The relay's loop, step by step: data mode, weights, back-pressure, endings."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from asyncade_proto import ports
 from asyncade_proto.codec import encode, join
-from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
-from unit.relay.rig import Rig, trajectory
+from rigs.relay import Rig, gradients, trajectory, weights
 
-Make = Callable[..., Gradients]
-MakeWeights = Callable[..., Weights]
-
-
-# --- data mode: through it as through a pipe -----------------------------------------------------
+# --- forwarded messages --------------------------------------------------------------------------
 
 
-def test_weights_and_trajectories_pass_unchanged(weights: MakeWeights) -> None:
+def test_weights_and_trajectories_pass_unchanged() -> None:
     rig = Rig()
     assert not rig.health.ready
     assert rig.health.waiting_for == "weights from the learner"
@@ -44,15 +38,15 @@ def test_weights_and_trajectories_pass_unchanged(weights: MakeWeights) -> None:
     assert rig.metric("policy_version") == 1
 
 
-def test_a_gradient_that_is_not_asked_for_passes_too(gradients: Make, weights: MakeWeights) -> None:
-    """The learner judges it, and counts what was played for it."""
+def test_an_unrequested_gradient_passes() -> None:
+    """The learner decides about it, and counts its env steps."""
     rig = Rig()
     rig.publish(weights(1, "trajectories"))
     rig.step(gradients())
     assert rig.sent() == [encode(gradients())]
 
 
-def test_a_trajectory_passes_when_gradients_are_asked_for(weights: MakeWeights) -> None:
+def test_an_unrequested_trajectory_passes() -> None:
     rig = Rig()
     rig.publish(weights(1, "gradients"))
     rig.step(trajectory())
@@ -68,9 +62,10 @@ def test_a_trajectory_passes_when_gradients_are_asked_for(weights: MakeWeights) 
         (join({"type": "trajectory", "actor_id": "a", "sequence": -1}, []), "malformed"),
         (join({"type": "trajectory", "sequence": 1}, []), "malformed"),
         (join({"type": "gradients", "actor_id": "a", "sequence": 1}, []), "malformed"),
+        (encode(weights(2)), "malformed"),
     ],
 )
-def test_what_is_no_message_ends_here(weights: MakeWeights, frame: bytes, reason: str) -> None:
+def test_undecodable_messages_are_dropped(frame: bytes, reason: str) -> None:
     rig = Rig()
     rig.publish(weights(1, "gradients"))
     rig.step(frame, trajectory())
@@ -78,29 +73,21 @@ def test_what_is_no_message_ends_here(weights: MakeWeights, frame: bytes, reason
     assert rig.metric("messages_dropped_total", reason=reason) == 1
 
 
-def test_weights_from_an_actor_end_here(weights: MakeWeights) -> None:
-    rig = Rig()
-    rig.publish(weights(1, "trajectories"))
-    rig.step(encode(weights(2)))
-    assert rig.sent() == []
-    assert rig.metric("messages_dropped_total", reason="malformed") == 1
-
-
 # --- weights -------------------------------------------------------------------------------------
 
 
-def test_a_repetition_is_not_passed_on_again(weights: MakeWeights) -> None:
+def test_repeated_weights_are_not_published_again() -> None:
     rig = Rig()
     rig.publish(weights(5, "trajectories"))
     assert rig.newest() is not None
     for version in (5, 4):
         rig.publish(weights(version, "trajectories"))
         assert rig.newest() is None
-    rig.publish(weights(1, "trajectories", run=8))  # the learner was started anew
+    rig.publish(weights(1, "trajectories", run=8))  # of a new run
     assert rig.newest() is not None
 
 
-def test_who_joins_late_gets_the_newest_at_once(weights: MakeWeights) -> None:
+def test_a_late_subscriber_gets_the_newest_weights_at_once() -> None:
     rig = Rig()
     frame = rig.publish(weights(5, "trajectories"))
     late = rig.below.subscriber()
@@ -109,7 +96,7 @@ def test_who_joins_late_gets_the_newest_at_once(weights: MakeWeights) -> None:
     assert rig.metric("actor_joins_total") == 2
 
 
-def test_what_is_no_weights_is_refused(gradients: Make, weights: MakeWeights) -> None:
+def test_frames_other_than_weights_are_refused() -> None:
     rig = Rig()
     for junk in (b"junk", encode(gradients())):
         rig.learner.publish(junk)
@@ -123,7 +110,7 @@ def test_what_is_no_weights_is_refused(gradients: Make, weights: MakeWeights) ->
 # --- order and back-pressure ---------------------------------------------------------------------
 
 
-def test_no_message_is_taken_before_there_are_weights(weights: MakeWeights) -> None:
+def test_no_message_is_taken_before_weights_arrive() -> None:
     rig = Rig()
     rig.step(trajectory())
     assert rig.waits[-1] == (False, False)
@@ -133,7 +120,7 @@ def test_no_message_is_taken_before_there_are_weights(weights: MakeWeights) -> N
     assert rig.waits[-1] == (True, False)
 
 
-def test_while_the_learner_takes_nothing_actors_are_held_back(weights: MakeWeights) -> None:
+def test_a_blocked_learner_holds_the_actors_back() -> None:
     rig = Rig(capacity=1)
     rig.publish(weights(1, "trajectories"))
     frames = [trajectory("a", number) for number in range(4)]
@@ -141,7 +128,7 @@ def test_while_the_learner_takes_nothing_actors_are_held_back(weights: MakeWeigh
     assert rig.waits[-1] == (False, True)
     assert rig.metric("send_timeouts_total") > 0
     newer = rig.publish(weights(2, "trajectories"))
-    assert rig.newest() == newer  # weights go on
+    assert rig.newest() == newer  # weights still pass
     assert rig.metric("messages_received_total", kind="trajectory") == 2  # one sent, one in hand
     got = []
     for _ in range(8):
@@ -150,7 +137,7 @@ def test_while_the_learner_takes_nothing_actors_are_held_back(weights: MakeWeigh
     assert got == frames
 
 
-def test_a_refusal_of_the_learner_ends_it() -> None:
+def test_a_refusal_by_the_learner_ends_the_relay() -> None:
     rig = Rig()
     event = ConnectionEvent("refused", "tcp://x:1", "a wrong key")
     rig.to_learner.events = lambda: [event]  # type: ignore[method-assign]
@@ -158,7 +145,7 @@ def test_a_refusal_of_the_learner_ends_it() -> None:
         rig.step()
 
 
-def test_a_refused_actor_does_not_end_it() -> None:
+def test_a_refused_actor_does_not_end_the_relay() -> None:
     rig = Rig()
     event = ConnectionEvent("refused", "tcp://x:1")
     rig.from_actors.events = lambda: [event]  # type: ignore[method-assign]
@@ -166,7 +153,7 @@ def test_a_refused_actor_does_not_end_it() -> None:
     assert rig.metric("connection_events_total", socket="upstream", event="refused") == 1
 
 
-def test_run_is_a_loop_over_step() -> None:
+def test_run_steps_until_stop_is_set() -> None:
     rig, stop = Rig(), threading.Event()
     steps: list[int] = []
 
@@ -182,17 +169,17 @@ def test_run_is_a_loop_over_step() -> None:
 
 def test_every_step_is_a_sign_of_life() -> None:
     rig = Rig()
-    rig.now += 59.0
+    rig.clock.now += 59.0
     rig.step()
-    rig.now += 59.0
+    rig.clock.now += 59.0
     assert rig.health.alive()
 
 
-# --- what it is made of --------------------------------------------------------------------------
+# --- imports and ports ---------------------------------------------------------------------------
 
 
-def test_it_needs_neither_torch_nor_games() -> None:
-    """Its image has none: the modules below are as good as not installed."""
+def test_the_relay_needs_neither_torch_nor_games() -> None:
+    """Its image has none of these modules."""
     program = (
         "import sys\n"
         "for name in ('torch', 'safetensors', 'gymnasium', 'ale_py', 'tensorboardX'):\n"
@@ -203,7 +190,7 @@ def test_it_needs_neither_torch_nor_games() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
-def test_the_ports_are_where_nothing_else_is() -> None:
+def test_default_ports_differ_from_those_of_other_services() -> None:
     settings = RelaySettings()
     addresses = (
         settings.upstream_address,

@@ -1,39 +1,33 @@
-"""The relay's loop in gradient mode: to the learner it is one actor, to its actors the learner."""
+"""The relay's loop in gradient mode: one actor to the learner, the learner to its actors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import msgpack
-import numpy as np
 
 from asyncade_proto.codec import decode, encode, join, split
-from asyncade_proto.messages import Episodes, Gradients, Weights
+from asyncade_proto.messages import Weights
 from asyncade_rl.schedule import SMALLEST_SHARE
-from unit.relay.rig import ME, Rig
-
-Make = Callable[..., Gradients]
-MakeWeights = Callable[..., Weights]
-SAMPLES = 240
+from rigs.relay import ME, SAMPLES, Rig, gradients, weights
 
 
-def test_two_actors_become_one(gradients: Make, weights: MakeWeights) -> None:
+def test_two_actors_share_the_samples_and_send_one_mean() -> None:
     rig = Rig()
     rig.publish(weights(1, received={"b": 2}))
     first = rig.newest()
     assert first is not None
-    told = decode(first)
-    assert isinstance(told, Weights)
-    assert told.received == {}  # the learner's own actors are of no concern here
-    assert told.assignment.objective.minibatch_size == SAMPLES
+    passed = decode(first)
+    assert isinstance(passed, Weights)
+    assert passed.received == {}  # without the learner's own actors
+    assert passed.assignment.objective.minibatch_size == SAMPLES
     rig.step(gradients("a", env_steps=16, returns=[5.0]))
-    rig.averages()
+    rig.means()
     rig.publish(weights(2, received={ME: 1}))
     rig.step(gradients("b", 0, 2, samples=30, env_steps=16, returns=[-3.0]))
-    assert rig.averages() == []
+    assert rig.means() == []
     rig.step(gradients("a", 1, 2, samples=10, returns=[1.0]))
-    (mean,) = rig.averages()
+    (mean,) = rig.means()
     assert (mean.actor_id, mean.sequence, mean.policy_version) == (ME, 1, 2)
     assert (mean.samples, mean.env_steps) == (40, 16)
     assert mean.episodes.returns.tolist() == [-3.0, 1.0]
@@ -53,9 +47,7 @@ def test_two_actors_become_one(gradients: Make, weights: MakeWeights) -> None:
     assert rig.metric("averages_incomplete_total") == 0
 
 
-def test_the_share_does_not_fall_below_what_is_worth_sending(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_the_share_of_samples_has_a_minimum() -> None:
     rig = Rig()
     rig.publish(weights(1, messages_in_flight=1000))
     rig.step(*[gradients(str(number)) for number in range(100)])
@@ -65,32 +57,30 @@ def test_the_share_does_not_fall_below_what_is_worth_sending(
     assert newest.assignment.objective.minibatch_size == SMALLEST_SHARE
 
 
-def test_an_incomplete_average_goes_up_in_time(gradients: Make, weights: MakeWeights) -> None:
+def test_an_incomplete_mean_is_sent_when_patience_ends() -> None:
     rig = Rig()
     rig.publish(weights(1, messages_in_flight=2))
     rig.step(gradients("a"), gradients("b"), gradients("a", 1))
-    assert [mean.samples for mean in rig.averages()] == [10, 20]
+    assert [mean.samples for mean in rig.means()] == [10, 20]
     rig.publish(weights(2, received={ME: 2}))
     rig.step(gradients("a", 2, 2))
-    rig.now += 1.01
+    rig.clock.now += 1.01
     rig.step()
-    assert [mean.samples for mean in rig.averages()] == [10]
+    assert [mean.samples for mean in rig.means()] == [10]
     assert rig.metric("averages_incomplete_total") == 1
     assert rig.metric("active_actors") == 1
 
 
-def test_a_stale_gradient_is_dropped_and_its_play_told(
-    gradients: Make, weights: MakeWeights
-) -> None:
+def test_a_stale_gradient_is_dropped_and_its_play_reported() -> None:
     rig = Rig()
     rig.publish(weights(10))
     rig.step(gradients("a", 0, 6, env_steps=16), gradients("a", 1, 7, env_steps=8))
-    (mean,) = rig.averages()
+    (mean,) = rig.means()
     assert (mean.samples, mean.env_steps, mean.policy_version) == (10, 24, 7)
     assert rig.metric("messages_dropped_total", reason="stale") == 1
 
 
-def test_fields_of_a_later_release_stay_in_the_weights(weights: MakeWeights) -> None:
+def test_unknown_fields_stay_in_the_weights() -> None:
     header, arrays = split(encode(weights(1)))
     later = header | {"hint": [1, 2]}
     later["assignment"] = header["assignment"] | {"more": "text"}
@@ -103,14 +93,15 @@ def test_fields_of_a_later_release_stay_in_the_weights(weights: MakeWeights) -> 
     assert bytes(same) == bytes(arrays)
 
 
-def test_a_header_as_large_as_the_wire_allows_is_no_crash(weights: MakeWeights) -> None:
-    """Weights that fit only without the relay's names in them are refused, not fatal."""
+def test_weights_too_large_with_the_relays_senders_are_refused() -> None:
+    """A header at the limit of the wire must not end the relay."""
     header, arrays = split(encode(weights(1)))
     room = 192 * 2**10 - len(msgpack.packb(header)) - 40
     padding = {"padding": ["x" * 500] * 200, "more": ["y" * 500] * (room // 503 - 201)}
     rig = Rig()
     rig.publish(weights(1, messages_in_flight=500))
-    rig.step(*[gradient_of(number) for number in range(60)])
+    name = "an actor with a long name that fills the header, number"
+    rig.step(*[gradients(f"{name} {number:060d}") for number in range(60)])
     rig.newest()
     big = header | {"policy_version": 2, "received": {ME: 60}} | padding
     frame = join(big, [arrays])
@@ -119,19 +110,3 @@ def test_a_header_as_large_as_the_wire_allows_is_no_crash(weights: MakeWeights) 
     rig.step()
     assert rig.newest() is None
     assert rig.metric("weights_refused_total", reason="limit") == 1
-
-
-def gradient_of(number: int) -> bytes:
-    return encode(
-        Gradients(
-            actor_id=f"an actor with a long name that fills the header, number {number:060d}",
-            sequence=0,
-            policy_version=1,
-            model="0123456789abcdef",
-            samples=1,
-            env_steps=0,
-            tensors={"w": np.zeros(1, np.float32)},
-            losses={},
-            episodes=Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32)),
-        )
-    )

@@ -1,47 +1,70 @@
-"""A relay between a learner and actors that are a test, and what the relay sends."""
+"""A relay on memory sockets; the test plays its learner and its actors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+import builders
 from asyncade_proto.codec import decode, encode
-from asyncade_proto.messages import Episodes, Gradients, Trajectory, Weights
+from asyncade_proto.messages import Gradients, Request, Weights
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
+from builders import Clock
 
 ME = "relay"
 
 
+SHAPES: dict[str, tuple[int, ...]] = {"policy.weight": (2, 3), "policy.bias": (3,), "scale": ()}
+SAMPLES = 240  # of a learner's update, shared by the relay's actors
+
+
+def gradients(
+    actor_id: str = "a",
+    sequence: int = 0,
+    policy_version: int = 1,
+    *,
+    samples: int = 10,
+    returns: Sequence[float] = (),
+    seed: int = 0,
+    **fields: Any,
+) -> Gradients:
+    """Returns random gradients and losses of an actor."""
+    draw = np.random.default_rng([seed, samples, sequence])
+    tensors = {n: np.asarray(draw.normal(size=s).astype(np.float32)) for n, s in SHAPES.items()}
+    given: dict[str, Any] = {
+        "actor_id": actor_id,
+        "sequence": sequence,
+        "policy_version": policy_version,
+        "samples": samples,
+        "tensors": tensors,
+        "losses": {"total": float(draw.normal()), "value": float(draw.normal())},
+        "episodes": builders.episodes(*returns),
+    }
+    return builders.gradients(**given | fields)
+
+
+def weights(policy_version: int = 1, request: Request = "gradients", **fields: Any) -> Weights:
+    """Returns weights of a learner whose actors have one message in flight."""
+    given = {"policy_version": policy_version, "request": request, "messages_in_flight": 1}
+    return builders.weights(objective={"minibatch_size": SAMPLES}, **given | fields)
+
+
 def trajectory(actor_id: str = "a", sequence: int = 0) -> bytes:
-    """What an actor sends in data mode: nothing in it but the header is read by a relay."""
-    return encode(
-        Trajectory(
-            actor_id=actor_id,
-            sequence=sequence,
-            policy_version=1,
-            model="m",
-            frames=np.arange(2 * 7 * 4, dtype=np.uint8).reshape(2, 7, 2, 2),
-            actions=np.zeros((3, 2), np.uint8),
-            behaviour_log_probs=np.zeros((3, 2), np.float32),
-            rewards=np.zeros((3, 2), np.float32),
-            ends=np.zeros((3, 2), np.uint8),
-            bootstrap_values=np.zeros(0, np.float32),
-            episodes=Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32)),
-        )
-    )
+    return encode(builders.trajectory(actor_id=actor_id, sequence=sequence))
 
 
 class Rig:
-    """A relay, and what the learner, an actor and Prometheus see of it."""
+    """A relay, its metrics, and the other ends of its sockets."""
 
     def __init__(self, capacity: int = 64, **settings: Any) -> None:
-        self.now = 1000.0
+        self.clock = Clock()
         above, below = MemoryBroadcast(), MemoryBroadcast()
         self.up, self.down = MemoryQueue(capacity), MemoryQueue(128)
         self.learner = above.publisher()
@@ -49,7 +72,7 @@ class Rig:
         self.below = below
         self.inbox = self.up.inbox()
         self.registry = CollectorRegistry()
-        self.health = Health(60.0, clock=lambda: self.now)
+        self.health = Health(60.0, clock=self.clock)
         self.waits: list[tuple[bool, bool]] = []
         self.from_actors, self.to_learner = self.down.inbox(), self.up.outbox()
         self.relay = Relay(
@@ -62,7 +85,7 @@ class Rig:
             wait=self.wait,
             metrics=RelayMetrics(self.registry),
             health=self.health,
-            clock=lambda: self.now,
+            clock=self.clock,
         )
         self._outbox = self.down.outbox()
 
@@ -71,7 +94,7 @@ class Rig:
         self.waits.append((messages, room))
 
     def step(self, *messages: Gradients | bytes) -> None:
-        """Sends the messages as actors would, and steps as often as it takes to take them in."""
+        """Sends messages as actors would, and steps once for each."""
         for message in messages:
             frame = message if isinstance(message, bytes) else encode(message)
             assert self._outbox.send(frame, 0.0)
@@ -88,10 +111,11 @@ class Rig:
         return self.actor.latest(0.0)
 
     def sent(self) -> list[bytes]:
-        """What has come to the learner since this was asked last."""
+        """Returns the frames sent to the learner since the last call."""
         return list(iter(lambda: self.inbox.receive(0.0), None))
 
-    def averages(self) -> list[Gradients]:
+    def means(self) -> list[Gradients]:
+        """Returns the gradients sent to the learner since the last call."""
         messages = [decode(frame) for frame in self.sent()]
         return [message for message in messages if isinstance(message, Gradients)]
 
