@@ -1,4 +1,4 @@
-"""A context of ZeroMQ, and the roles over it and over memory."""
+"""A ZeroMQ context, and transports over it and over memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that this process has sent from a listening TCP port, counted by the kernel."""
+"""The kernel's count of bytes sent from a listening TCP port of this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETTLED_S: Final = 0.2
 
 
 def bytes_sent_from(endpoint: str) -> int:
-    """Returns the bytes acknowledged on all open connections of an endpoint, once they are stable.
+    """Returns the bytes acknowledged on all open connections of an endpoint, once stable.
 
     Args:
         endpoint: endpoint of a bound socket, such as ``tcp://127.0.0.1:5556``.

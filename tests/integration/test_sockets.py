@@ -16,7 +16,7 @@ from integration.transports import (
 )
 
 
-def test_what_is_sent_arrives_in_order(transport: Transport) -> None:
+def test_frames_arrive_in_order(transport: Transport) -> None:
     inbox, outbox = transport.inbox(), transport.outbox()
     frames = [b"", b"one", bytes(range(256)) * 1000]
     received = []
@@ -32,10 +32,10 @@ def test_an_actor_may_start_before_the_learner(transport: Transport) -> None:
     assert not outbox.send(b"too early", SHORT_S)
     inbox = transport.inbox()
     assert outbox.send(b"in time", DEADLINE_S)
-    assert inbox.receive(DEADLINE_S) == b"in time"  # what was refused has not been queued
+    assert inbox.receive(DEADLINE_S) == b"in time"  # the refused frame was not queued
 
 
-def test_a_returning_learner_is_found_again(transport: Transport) -> None:
+def test_a_restarted_learner_is_found_again(transport: Transport) -> None:
     outbox, inbox = transport.outbox(), transport.inbox()
     deliver(outbox, inbox, b"before")
     inbox.close()
@@ -53,10 +53,10 @@ def test_a_reader_that_never_reads_stops_the_sender(transport: Transport) -> Non
     inbox, outbox = transport.inbox(), transport.outbox()
     deliver(outbox, inbox, b"connected")
     accepted = 0
-    # 200 ms: long enough for libzmq's thread to move what can be moved.
+    # 200 ms: enough for libzmq's thread to fill all buffers.
     while accepted < 200 and outbox.send(bytes(15_000), 0.2):
         accepted += 1
-    # With the kernel's default buffers it is just under 200.
+    # With the kernel's default buffers it would be just under 200.
     assert accepted < 60
     eventually(lambda: inbox.receive(SHORT_S))
     eventually(lambda: inbox.receive(SHORT_S) is None)
@@ -95,7 +95,7 @@ def test_every_joiner_is_counted_and_gets_what_follows(transport: Transport) -> 
     assert [subscriber.latest(DEADLINE_S) for subscriber in subscribers] == [b"v1"] * 3
 
 
-def test_a_joiner_during_the_pause_between_re_sends_is_not_forgotten(
+def test_a_subscriber_that_joins_between_two_re_sends_is_welcomed(
     context: zmq.SyncContext,
 ) -> None:
     publisher = ZmqPublisher(context, "tcp://127.0.0.1:*", resend_interval_s=0.3)
@@ -112,7 +112,7 @@ def test_a_slow_subscriber_gets_the_newest_of_many(transport: Transport) -> None
     publisher.publish(b"000")
     assert welcome(publisher, slow) == welcome(publisher, pace) == b"000"
     for frame in [b"%03d" % number for number in range(1, 101)]:
-        publisher.publish(frame)  # the next when this one is there, so none is dropped
+        publisher.publish(frame)  # one at a time, so none is dropped
         while pace.latest(DEADLINE_S) == b"000":
             pass  # re-sends to joiners
     seen: list[bytes] = []
@@ -122,13 +122,13 @@ def test_a_slow_subscriber_gets_the_newest_of_many(transport: Transport) -> None
     assert len(seen) < 10  # of a hundred; usually one
 
 
-def test_nothing_to_get_is_none(transport: Transport) -> None:
+def test_without_a_frame_receiving_returns_none(transport: Transport) -> None:
     assert transport.inbox().receive(SHORT_S) is None
     assert transport.subscriber().latest(SHORT_S) is None
     transport.publisher().publish(b"to nobody")
 
 
-def test_waiting_below_zero_is_not_for_ever(transport: Transport) -> None:
+def test_a_negative_timeout_does_not_wait(transport: Transport) -> None:
     assert transport.inbox().receive(-1) is None
     assert transport.subscriber().latest(-1) is None
     transport.outbox().send(b"x", -1)

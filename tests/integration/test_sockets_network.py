@@ -1,4 +1,4 @@
-"""The socket roles over ZeroMQ: what only a network can do."""
+"""The socket roles over ZeroMQ: what can only happen on a network."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from integration.transports import (
 )
 
 
-def test_an_eager_actor_starves_no_other(zeromq: ZmqTransport) -> None:
-    inbox, eager, other = zeromq.inbox(), zeromq.outbox(), zeromq.outbox()
+def test_a_fast_sender_does_not_starve_others(zeromq: ZmqTransport) -> None:
+    inbox, fast, other = zeromq.inbox(), zeromq.outbox(), zeromq.outbox()
     deliver(other, inbox, b"other")
-    deliver(eager, inbox, b"eager")
-    eager.send(b"eager", DEADLINE_S)  # from here on one of its frames always waits
-    eager.send(b"eager", DEADLINE_S)
+    deliver(fast, inbox, b"fast")
+    fast.send(b"fast", DEADLINE_S)  # from now on one of its frames always waits
+    fast.send(b"fast", DEADLINE_S)
     other.send(b"other", DEADLINE_S)
     received = []
     while b"other" not in received and len(received) < 60:
-        time.sleep(0.01)  # the learner's work on one message; not there to wait for anything
+        time.sleep(0.01)  # the learner's work on one message, not a wait for a condition
         received.append(inbox.receive(DEADLINE_S))
-        eager.send(b"eager", DEADLINE_S)
-    # With a plain recv() on the PULL it is the 101st or so.
+        fast.send(b"fast", DEADLINE_S)
+    # With a plain recv() on the PULL socket it would be about the 101st.
     assert b"other" in received
 
 
-def test_events_tell_of_a_learner_that_comes_goes_and_returns(zeromq: ZmqTransport) -> None:
+def test_events_report_a_learner_that_starts_ends_and_restarts(zeromq: ZmqTransport) -> None:
     outbox = zeromq.outbox()
     eventually(lambda: (outbox.send(b"x", SHORT_S), "retried" in kinds(outbox))[1])
     inbox = zeromq.inbox()
@@ -56,7 +56,7 @@ def test_events_tell_of_a_learner_that_comes_goes_and_returns(zeromq: ZmqTranspo
     assert "connected" in kinds(outbox)
 
 
-def test_a_subscriber_follows_a_returning_learner(zeromq: ZmqTransport) -> None:
+def test_a_subscriber_follows_a_restarted_learner(zeromq: ZmqTransport) -> None:
     publisher, subscriber = zeromq.publisher(), zeromq.subscriber()
     publisher.publish(b"old")
     assert welcome(publisher, subscriber) == b"old"
@@ -69,10 +69,10 @@ def test_a_subscriber_follows_a_returning_learner(zeromq: ZmqTransport) -> None:
     assert {"connected", "disconnected"} <= kinds(subscriber)
 
 
-def test_after_a_pause_the_newest_is_there_though_all_buffers_were_full(
+def test_a_paused_subscriber_gets_the_newest_although_all_buffers_were_full(
     context: zmq.SyncContext,
 ) -> None:
-    """A queue stops reading when it is full, and then the publisher drops the newest."""
+    """A full queue stops reading, and then the publisher drops the newest frames."""
     publisher = ZmqPublisher(context, "tcp://127.0.0.1:*", resend_interval_s=0.05)
     limit = 2 * MAX_BYTES
     paused = ZmqSubscriber(context, publisher.endpoint, max_message_bytes=limit)
@@ -89,7 +89,7 @@ def test_after_a_pause_the_newest_is_there_though_all_buffers_were_full(
         role.close()
 
 
-def test_something_that_is_no_learner_is_reported(context: zmq.SyncContext) -> None:
+def test_a_peer_of_another_protocol_is_reported(context: zmq.SyncContext) -> None:
     def answer_like_a_web_server() -> None:
         while True:
             connection, _ = server.accept()
@@ -121,7 +121,7 @@ def test_a_silent_peer_is_found_by_heartbeats(context: zmq.SyncContext) -> None:
             while not cut.is_set():
                 for source in select.select([near, far], [], [], SHORT_S)[0]:
                     (far if source is near else near).sendall(source.recv(65536))
-            found.wait(4 * DEADLINE_S)  # both connections stay open, and nothing passes
+            found.wait(4 * DEADLINE_S)  # both connections stay open without traffic
 
     inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=999, heartbeat_timeout_s=0.5)
     with socket.create_server(("127.0.0.1", 0)) as wire:
@@ -141,8 +141,8 @@ def test_a_silent_peer_is_found_by_heartbeats(context: zmq.SyncContext) -> None:
 
 
 def test_undrained_events_do_not_stop_reconnecting(context: zmq.SyncContext) -> None:
-    # A stranger that comes and goes makes two events each time; 2,004 of them stopped libzmq's
-    # thread for good when the monitor had its default limit.
+    # Each connection makes two events; with the monitor's default limit, 2,004 of them stopped
+    # libzmq's thread for good.
     inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
     address = ("127.0.0.1", port_of(inbox))
     for _ in range(1100):
@@ -162,7 +162,7 @@ def test_an_oversized_message_costs_only_itself(zeromq: ZmqTransport) -> None:
     eventually(lambda: (outbox.send(b"after", SHORT_S), inbox.receive(SHORT_S) == b"after")[1])
 
 
-def test_oversized_weights_are_not_taken(zeromq: ZmqTransport) -> None:
+def test_oversized_weights_are_refused(zeromq: ZmqTransport) -> None:
     publisher, subscriber = zeromq.publisher(), zeromq.subscriber(max_message_bytes=1000)
     eventually(publisher.welcome_joiners)
     publisher.publish(bytes(1001))
@@ -170,7 +170,7 @@ def test_oversized_weights_are_not_taken(zeromq: ZmqTransport) -> None:
     publisher.publish(b"right size")
 
     def joined_again() -> bool:
-        subscriber.events()  # where the connection is made anew: libzmq itself would not
+        subscriber.events()  # reconnects, which libzmq itself does not
         publisher.welcome_joiners()
         return subscriber.latest(SHORT_S) == b"right size"
 
@@ -202,7 +202,7 @@ def test_an_address_that_cannot_be_bound_is_named(context: zmq.SyncContext, addr
     with pytest.raises(SocketAddressError, match="cannot bind") as publisher:
         ZmqPublisher(context, address)
     assert repr(address) in str(inbox.value)
-    assert "tcp://" in str(publisher.value).partition(": ")[2]  # the cure shows a right one
+    assert "tcp://" in str(publisher.value).partition(": ")[2]  # shows a correct address
 
 
 @pytest.mark.parametrize("address", BAD_TO_CONNECT)
@@ -216,9 +216,9 @@ def test_an_address_that_cannot_be_connected_to_is_named(
     assert repr(address) in str(outbox.value)
 
 
-def test_a_taken_port_says_so(context: zmq.SyncContext) -> None:
+def test_a_taken_port_is_named(context: zmq.SyncContext) -> None:
     inbox = ZmqInbox(context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES)
-    with pytest.raises(SocketAddressError, match=f"{inbox.endpoint}.*another port"):
+    with pytest.raises(SocketAddressError, match=inbox.endpoint):
         ZmqPublisher(context, inbox.endpoint)
     inbox.close()
 
@@ -229,14 +229,14 @@ def test_an_unknown_host_is_retried_not_refused(context: zmq.SyncContext) -> Non
     outbox.close()
 
 
-def test_unsent_frames_do_not_hold_up_the_end(context: zmq.SyncContext) -> None:
-    for_ever = 3600.0  # or heartbeats would free the sender in the end
+def test_unsent_frames_do_not_delay_termination(context: zmq.SyncContext) -> None:
+    never = 3600.0  # otherwise heartbeats would free the sender
     inbox = ZmqInbox(
-        context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES, heartbeat_timeout_s=for_ever
+        context, "tcp://127.0.0.1:*", max_message_bytes=MAX_BYTES, heartbeat_timeout_s=never
     )
     actors = zmq.Context()
-    outbox = ZmqOutbox(actors, inbox.endpoint, hwm=1000, heartbeat_timeout_s=for_ever)
-    for _ in range(1000):  # more than all buffers between the two hold
+    outbox = ZmqOutbox(actors, inbox.endpoint, hwm=1000, heartbeat_timeout_s=never)
+    for _ in range(1000):  # more than all buffers hold
         assert outbox.send(bytes(15_000), DEADLINE_S)
     outbox.close()
     ended = threading.Thread(target=actors.term, daemon=True)
@@ -246,7 +246,7 @@ def test_unsent_frames_do_not_hold_up_the_end(context: zmq.SyncContext) -> None:
     inbox.close()
 
 
-def test_a_subscriber_whose_welcome_was_lost_asks_again(context: zmq.SyncContext) -> None:
+def test_a_subscriber_without_a_welcome_subscribes_again(context: zmq.SyncContext) -> None:
     with context.socket(zmq.XPUB) as publisher:
         publisher.set(zmq.LINGER, 0)
         publisher.set(zmq.XPUB_VERBOSE, 1)
@@ -260,14 +260,14 @@ def test_a_subscriber_whose_welcome_was_lost_asks_again(context: zmq.SyncContext
             assert subscriber.latest(0) is None
             return bool(publisher.poll(20)) and publisher.recv() == b"\x01"
 
-        eventually(subscription)  # not answered: the welcome is lost
+        eventually(subscription)  # unanswered: the welcome is lost
         eventually(subscription)
         publisher.send(b"weights")
         assert subscriber.latest(DEADLINE_S) == b"weights"
         subscriber.close()
 
 
-def test_a_connect_that_is_never_answered_is_tried_again(context: zmq.SyncContext) -> None:
+def test_an_unanswered_connect_is_retried(context: zmq.SyncContext) -> None:
     """A listener with a full backlog drops the SYN, as a dead address does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -277,7 +277,7 @@ def test_a_connect_that_is_never_answered_is_tried_again(context: zmq.SyncContex
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         outbox = ZmqOutbox(context, f"tcp://127.0.0.1:{listener.getsockname()[1]}")
-        # Without a timeout of its own, a SYN is repeated for two minutes.
+        # By default the kernel would repeat the SYN for two minutes.
         eventually(lambda: "retried" in kinds(outbox))
         outbox.close()
         for one in waiting:
@@ -288,7 +288,7 @@ def test_a_connect_that_is_never_answered_is_tried_again(context: zmq.SyncContex
     ("bound", "host"),
     [("tcp://[::1]:*", "[::1]"), ("tcp://*:*", "[::1]"), ("tcp://*:*", "127.0.0.1")],
 )
-def test_both_ip_versions(context: zmq.SyncContext, bound: str, host: str) -> None:
+def test_both_ip_versions_connect(context: zmq.SyncContext, bound: str, host: str) -> None:
     inbox = ZmqInbox(context, bound, max_message_bytes=MAX_BYTES)
     outbox = ZmqOutbox(context, f"tcp://{host}:{port_of(inbox)}")
     deliver(outbox, inbox, b"x")
@@ -296,7 +296,7 @@ def test_both_ip_versions(context: zmq.SyncContext, bound: str, host: str) -> No
     inbox.close()
 
 
-def test_a_name_without_an_answer_is_tried_in_both_ip_versions(context: zmq.SyncContext) -> None:
+def test_an_unresolved_name_is_tried_in_both_ip_versions(context: zmq.SyncContext) -> None:
     outbox = ZmqOutbox(context, "tcp://no-such-name.invalid:5555")
     seen = set()
     eventually(lambda: (outbox.events(), seen.add(outbox._socket.get(zmq.IPV6)), len(seen) == 2)[2])

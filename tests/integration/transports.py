@@ -1,4 +1,4 @@
-"""ZeroMQ and memory as the tests of the socket roles use them: roles to make, and exchanges."""
+"""ZeroMQ and memory transports for tests of the socket roles, and exchanges between roles."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 
-DEADLINE_S = 60.0  # generous: only a failing test ever waits this long
+DEADLINE_S = 60.0  # only a failing test waits this long
 SHORT_S = 0.02
 MAX_BYTES = 1_000_000
 
 T = TypeVar("T")
 
 
-def eventually(attempt: Callable[[], T | None], what: str = "what was awaited") -> T:
-    """Repeats an attempt until it gives something true, and returns that."""
+def eventually(attempt: Callable[[], T | None], what: str = "a result") -> T:
+    """Repeats an attempt until its result is true, and returns the result."""
     deadline = time.monotonic() + DEADLINE_S
     while not (result := attempt()):
         assert time.monotonic() < deadline, f"not in time: {what}"
@@ -31,7 +31,7 @@ def eventually(attempt: Callable[[], T | None], what: str = "what was awaited") 
 
 
 def when_free(bind: Callable[[], T]) -> T:
-    """A port that was in use a moment ago may need another one to be free."""
+    """Repeats `bind` until it succeeds: a port is free only a moment after its last use."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
@@ -43,7 +43,7 @@ def when_free(bind: Callable[[], T]) -> T:
 
 
 class Transport(Protocol):
-    """One learner's address and whoever wants to use it."""
+    """Makes any number of roles at one learner's addresses."""
 
     def outbox(self) -> Outbox: ...
     def inbox(self) -> Inbox: ...
@@ -52,7 +52,7 @@ class Transport(Protocol):
 
 
 class ZmqTransport:
-    """Fixed free ports, so that either side may start first and come back."""
+    """Uses fixed free ports, so that either side may start first and restart."""
 
     def __init__(self, context: zmq.SyncContext) -> None:
         self._context = context
@@ -104,7 +104,7 @@ def port_of(role: Inbox | Publisher) -> int:
 
 
 def deliver(outbox: Outbox, inbox: Inbox, frame: bytes) -> None:
-    """Sends `frame` until it has come: one taken by a dying connection is lost, as documented."""
+    """Sends `frame` until it arrives: a closing connection loses frames."""
 
     def exchanged() -> bool:
         outbox.send(frame, SHORT_S)
@@ -116,7 +116,7 @@ def deliver(outbox: Outbox, inbox: Inbox, frame: bytes) -> None:
 
 
 def welcome(publisher: Publisher, subscriber: Subscriber) -> bytes:
-    """Lets `subscriber` join, and returns the first frame it gets."""
+    """Welcomes `subscriber` and returns its first frame."""
 
     def first() -> bytes | None:
         publisher.welcome_joiners()
