@@ -1,3 +1,5 @@
+"""Every limit of the wire, kept and exceeded by one; and that bad frames cost little memory."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -12,37 +14,26 @@ import pytest
 import zstandard
 
 from asyncade_proto import buffers, codec, limits
-from asyncade_proto.codec import decode, encode
-from asyncade_proto.errors import DecodeError, TooLargeError
-from asyncade_proto.messages import (
-    TRUNCATED,
-    Episodes,
-    Gradients,
-    Message,
-    Trajectory,
-    Weights,
-    check_unroll,
+from asyncade_proto.codec import encode
+from asyncade_proto.messages import Episodes
+from builders import trajectory
+from rigs.wire import (
+    FRAMES,
+    GRADIENTS,
+    WEIGHTS,
+    Header,
+    forged,
+    reason_of,
+    with_header,
+    without_buffers,
 )
-from builders import episodes, trajectory
-
-Forge = Callable[..., bytes]
-Header = dict[str, Any]
 
 MEGA = 10**6
 
 
-def reason_of(frame: bytes) -> str | None:
-    """Returns None for a frame that is a message."""
-    try:
-        decode(frame)
-    except DecodeError as error:
-        return error.reason
-    return None
-
-
 @contextmanager
 def at_most(peak_bytes: int) -> Iterator[None]:
-    """Asserts that Python, numpy and zstandard's results never took more memory than this."""
+    """Asserts a peak of Python's, numpy's and zstandard's memory below this."""
     tracemalloc.start()
     try:
         yield
@@ -52,43 +43,29 @@ def at_most(peak_bytes: int) -> Iterator[None]:
     assert peak < peak_bytes
 
 
-@pytest.fixture
-def gradients(messages: dict[str, Message]) -> Gradients:
-    message = messages["gradients-float32"]
-    assert isinstance(message, Gradients)
-    return message
-
-
-@pytest.fixture
-def weights(messages: dict[str, Message]) -> Weights:
-    message = messages["weights"]
-    assert isinstance(message, Weights)
-    return message
-
-
 def games(count: int) -> Episodes:
     return Episodes(returns=np.zeros(count, np.float32), lengths=np.ones(count, np.int32))
 
 
-# --- each limit: kept and broken by one ------------------------------------------------------
+# --- each limit ----------------------------------------------------------------------------------
 
 
-def test_message_bytes(weights: Weights) -> None:
-    around = len(encode(replace(weights, safetensors=bytes(2**25)))) - 2**25
+def test_a_message_has_a_limit_of_bytes() -> None:
+    around = len(encode(replace(WEIGHTS, safetensors=bytes(2**25)))) - 2**25
     size = limits.MAX_MESSAGE_BYTES - around
-    frame = encode(replace(weights, safetensors=bytes(size)))
+    frame = encode(replace(WEIGHTS, safetensors=bytes(size)))
     assert len(frame) == limits.MAX_MESSAGE_BYTES
     assert reason_of(frame) is None
     assert reason_of(frame + b"\x00") == "limit"
-    assert reason_of(b"A3C\x02" + frame) == "protocol_version"  # its limits may be others
+    assert reason_of(b"A3C\x02" + frame) == "protocol_version"  # it may have other limits
     with pytest.raises(ValueError, match=r"bytes .*67108864"):
-        encode(replace(weights, safetensors=bytes(size + 1)))
+        encode(replace(WEIGHTS, safetensors=bytes(size + 1)))
 
 
-def test_header_bytes(frames: dict[str, bytes], forge: Forge) -> None:
+def test_a_header_has_a_limit_of_bytes() -> None:
     def padded(size: int) -> Callable[[Header], None]:
         def edit(header: Header) -> None:
-            # Strings of 256 to 512 bytes have as many bytes in front, whatever their length.
+            # Strings of 256 to 512 bytes all have a prefix of three bytes.
             header["p"] = [["x" * 480] * 190] * 2
             header["q"] = ["x" * 198] * ((size - len(msgpack.packb(header)) - 300) // 200)
             header["r"] = "x" * 256
@@ -97,27 +74,27 @@ def test_header_bytes(frames: dict[str, bytes], forge: Forge) -> None:
 
         return edit
 
-    frame = frames["weights"]
-    assert reason_of(forge(frame, padded(limits.MAX_HEADER_BYTES))) is None
-    assert reason_of(forge(frame, padded(limits.MAX_HEADER_BYTES + 1))) == "limit"
+    frame = FRAMES["weights"]
+    assert reason_of(forged(frame, padded(limits.MAX_HEADER_BYTES))) is None
+    assert reason_of(forged(frame, padded(limits.MAX_HEADER_BYTES + 1))) == "limit"
 
 
-def test_a_header_too_long_is_not_sent(gradients: Gradients) -> None:
+def test_a_header_over_the_limit_is_not_encoded() -> None:
     tensors = {f"{'x' * 1000}{i}": np.zeros(1, np.float32) for i in range(200)}
     with pytest.raises(ValueError, match=r"bytes of header .*196608"):
-        encode(replace(gradients, tensors=tensors))
+        encode(replace(GRADIENTS, tensors=tensors))
 
 
-def test_buffers(gradients: Gradients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_has_a_limit_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"layer{i}" for i in range(limits.MAX_BUFFERS - 2)]  # two are for the episodes
-    most = replace(gradients, tensors=dict.fromkeys(names, np.zeros(1, np.float32)))
+    most = replace(GRADIENTS, tensors=dict.fromkeys(names, np.zeros(1, np.float32)))
     assert reason_of(encode(most)) is None
     over = replace(most, tensors={**most.tensors, "more": np.zeros(1, np.float32)})
     with pytest.raises(ValueError, match=r"257 buffers .*256"):
         encode(over)
     monkeypatch.setattr(codec, "MAX_BUFFERS", 257)
     frame = encode(over)
-    assert reason_of(frame) == "limit"  # msgpack may read 257 now, Buffers may not
+    assert reason_of(frame) == "limit"  # msgpack reads 257 now, Buffers refuses them
     monkeypatch.undo()
     assert reason_of(frame) == "limit"
 
@@ -134,63 +111,61 @@ def test_buffers(gradients: Gradients, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda value: str(value)[:10],
 )
-def test_unknown_values_keep_the_limits(
-    frames: dict[str, bytes], forge: Forge, value: Any, reason: str | None
-) -> None:
+def test_unknown_values_have_the_same_limits(value: Any, reason: str | None) -> None:
     for kind in ("trajectory", "gradients-float32", "weights"):
-        assert reason_of(forge(frames[kind], lambda h: h.update(unknown=value))) == reason
+        assert reason_of(forged(FRAMES[kind], lambda h: h.update(unknown=value))) == reason
 
 
 @pytest.mark.parametrize("field", ["actor_id", "model"])
 @pytest.mark.parametrize(("length", "reason"), [(1, None), (128, None), (129, "limit")])
-def test_text_length(gradients: Gradients, field: str, length: int, reason: str | None) -> None:
+def test_text_has_a_limit_of_bytes(field: str, length: int, reason: str | None) -> None:
     changed: dict[str, Any] = {field: "é" * (length // 2) + "x" * (length % 2)}
-    assert reason_of(encode(replace(gradients, **changed))) == reason
+    assert reason_of(encode(replace(GRADIENTS, **changed))) == reason
 
 
 @pytest.mark.parametrize(("length", "reason"), [(120, None), (121, "limit")])
-def test_tensor_names(gradients: Gradients, length: int, reason: str | None) -> None:
+def test_names_of_tensors_have_a_limit(length: int, reason: str | None) -> None:
     tensors = {"x" * length: np.zeros(1, np.float32)}
-    assert reason_of(encode(replace(gradients, tensors=tensors))) == reason
+    assert reason_of(encode(replace(GRADIENTS, tensors=tensors))) == reason
 
 
 @pytest.mark.parametrize(("count", "reason"), [(0, None), (16, None), (17, "limit")])
-def test_losses(gradients: Gradients, count: int, reason: str | None) -> None:
+def test_losses_have_a_limit(count: int, reason: str | None) -> None:
     losses = {str(i): 1.0 for i in range(count)}
-    assert reason_of(encode(replace(gradients, losses=losses))) == reason
+    assert reason_of(encode(replace(GRADIENTS, losses=losses))) == reason
 
 
 @pytest.mark.parametrize(("count", "reason"), [(1024, None), (1025, "limit")])
-def test_senders(
-    weights: Weights, count: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
+def test_senders_have_a_limit(
+    count: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame = encode(replace(weights, received={str(i): i for i in range(count)}))
+    frame = encode(replace(WEIGHTS, received={str(i): i for i in range(count)}))
     assert reason_of(frame) == reason
-    monkeypatch.setattr(codec, "MAX_MAP_ENTRIES", 2000)  # no other limit stands in for this one
+    monkeypatch.setattr(codec, "MAX_MAP_ENTRIES", 2000)  # so that no other limit applies
     assert reason_of(frame) == reason
 
 
-def test_no_name_of_a_sender_keeps_the_learner_from_publishing(weights: Weights) -> None:
+def test_the_longest_names_of_senders_fit_a_header() -> None:
     longest = limits.MAX_TEXT_LENGTH
     names = [f"{i:04}".rjust(longest, "x") for i in range(limits.MAX_SENDERS)]
     assert all(len(name.encode()) == longest for name in names)
-    assignment = replace(weights.assignment, game="x" * longest, network="x" * longest)
+    assignment = replace(WEIGHTS.assignment, game="x" * longest, network="x" * longest)
     received = dict.fromkeys(names, limits.MAX_COUNT)
-    full = replace(weights, model="x" * longest, assignment=assignment, received=received)
+    full = replace(WEIGHTS, model="x" * longest, assignment=assignment, received=received)
     assert reason_of(encode(full)) is None
 
 
-def test_every_sequence_can_be_counted(gradients: Gradients, weights: Weights) -> None:
+def test_the_largest_sequence_can_be_acknowledged() -> None:
     last = limits.MAX_COUNT - 1
-    assert reason_of(encode(replace(gradients, sequence=last))) is None
-    assert reason_of(encode(replace(weights, received={"a": last + 1}))) is None
-    assert reason_of(encode(replace(gradients, sequence=last + 1))) == "malformed"
+    assert reason_of(encode(replace(GRADIENTS, sequence=last))) is None
+    assert reason_of(encode(replace(WEIGHTS, received={"a": last + 1}))) is None
+    assert reason_of(encode(replace(GRADIENTS, sequence=last + 1))) == "malformed"
 
 
 @pytest.mark.parametrize(("count", "reason"), [(0, None), (6, None), (7, "limit")])
-def test_dimensions(gradients: Gradients, count: int, reason: str | None) -> None:
+def test_arrays_have_a_limit_of_dimensions(count: int, reason: str | None) -> None:
     tensors = {"x": np.zeros((1,) * count, np.float32)}
-    assert reason_of(encode(replace(gradients, tensors=tensors))) == reason
+    assert reason_of(encode(replace(GRADIENTS, tensors=tensors))) == reason
 
 
 @pytest.mark.parametrize(
@@ -202,21 +177,21 @@ def test_dimensions(gradients: Gradients, count: int, reason: str | None) -> Non
         (1, limits.MAX_ENVIRONMENTS + 1, "limit"),
     ],
 )
-def test_unroll_length_and_environments(steps: int, envs: int, reason: str | None) -> None:
+def test_unrolls_have_limits_of_steps_and_environments(
+    steps: int, envs: int, reason: str | None
+) -> None:
     assert reason_of(encode(trajectory(steps, envs, 1))) == reason
 
 
-def test_episodes() -> None:
+def test_episodes_have_a_limit() -> None:
     assert reason_of(encode(trajectory(1, 1, 1, episodes=games(limits.MAX_STEPS)))) is None
     assert reason_of(encode(trajectory(1, 1, 1, episodes=games(limits.MAX_STEPS + 1)))) == "limit"
 
 
-def test_the_arrays_of_a_message_share_one_limit(
-    gradients: Gradients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    message = replace(gradients, tensors={name: np.zeros(25, np.float32) for name in "ab"})
+def test_the_arrays_of_a_message_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = replace(GRADIENTS, tensors={name: np.zeros(25, np.float32) for name in "ab"})
     frame = encode(message)
-    halves = encode(message, bfloat16=True)  # count as the float32 that they become
+    halves = encode(message, bfloat16=True)  # count as the float32 that they decode to
     monkeypatch.setattr(buffers, "MAX_ARRAY_BYTES", 200)
     assert reason_of(frame) is None
     assert reason_of(halves) is None
@@ -225,12 +200,12 @@ def test_the_arrays_of_a_message_share_one_limit(
     assert reason_of(halves) == "limit"
 
 
-def test_arrays_too_large_are_not_sent_even_if_they_compress_well() -> None:
+def test_large_arrays_are_not_encoded_even_if_they_compress_well() -> None:
     with pytest.raises(ValueError, match=r"bytes of arrays .*268435456"):
         encode(trajectory(1, 1, 7328))  # 5 x 7328 x 7328 is just over 2**28
 
 
-# --- nothing large at the sender's choice ----------------------------------------------------
+# --- memory --------------------------------------------------------------------------------------
 
 
 def compressed_zeros(size: int) -> bytes:
@@ -241,7 +216,7 @@ BOMB = compressed_zeros(2**28)
 
 
 def bomb(header: Header, shape: list[int], **description: Any) -> None:
-    """Puts the bomb in front; the caller appends nothing else but the empty episodes."""
+    """Describes a bomb as a tensor, before empty episodes."""
     header["buffers"] = [
         {"name": "tensors/x", "dtype": "<f4", "shape": shape, "bytes": len(BOMB)}
         | {"compression": "zstd"}
@@ -255,26 +230,23 @@ def bomb(header: Header, shape: list[int], **description: Any) -> None:
     ("shape", "description", "reason"),
     [
         ([100], {}, "malformed"),  # the shape lies
-        ([2**26], {"dtype": "|u1"}, "malformed"),  # nobody wants this dtype
+        ([2**26], {"dtype": "|u1"}, "malformed"),  # not the dtype of a tensor
         ([2**26 + 1], {}, "limit"),
         ([2**27], {"dtype": "bfloat16"}, "limit"),  # twice the size once decoded
         ([0, 2**26], {}, "malformed"),
-        ([2**26], {"name": "unknown"}, "malformed"),  # not read, so no tensor is left
+        ([2**26], {"name": "unknown"}, "malformed"),  # ignored, so there is no tensor
     ],
 )
-def test_a_bomb_is_not_unpacked(
-    frames: dict[str, bytes], forge: Forge, shape: list[int], description: Any, reason: str
+def test_a_decompression_bomb_is_not_unpacked(
+    shape: list[int], description: Any, reason: str
 ) -> None:
-    frame = frames["gradients-float32"]
-    frame = frame[: 8 + int.from_bytes(frame[4:8], "little")]  # without its arrays
-    frame = forge(frame, lambda header: bomb(header, shape, **description), body=BOMB)
+    frame = without_buffers(FRAMES["gradients-float32"])
+    frame = forged(frame, lambda header: bomb(header, shape, **description), BOMB)
     with at_most(MEGA):
         assert reason_of(frame) == reason
 
 
-def test_many_bombs_are_stopped_by_what_they_hold_together(
-    frames: dict[str, bytes], forge: Forge
-) -> None:
+def test_many_bombs_are_refused_by_their_total_size() -> None:
     size = 2**26
     data = compressed_zeros(size)
     each = {"dtype": "<f4", "shape": [size // 4], "compression": "zstd", "bytes": len(data)}
@@ -282,16 +254,15 @@ def test_many_bombs_are_stopped_by_what_they_hold_together(
     def edit(header: Header) -> None:
         header["buffers"] = [{"name": f"tensors/{i}"} | each for i in range(200)]
 
-    frame = frames["gradients-float32"]
-    frame = frame[: 8 + int.from_bytes(frame[4:8], "little")]
-    frame = forge(frame, edit, body=200 * data)
+    frame = without_buffers(FRAMES["gradients-float32"])
+    frame = forged(frame, edit, 200 * data)
     assert len(frame) < MEGA
     with at_most(int(1.1 * limits.MAX_ARRAY_BYTES)):
         assert reason_of(frame) == "limit"
 
 
 def filled(item: bytes) -> bytes:
-    """Lists in lists of 250 such items, as many as a header holds."""
+    """Returns nested lists of 250 items each, as many as fit in a header."""
     room = limits.MAX_HEADER_BYTES - 3
     while len(item) <= room:
         count = min(250, room // len(item))
@@ -316,10 +287,10 @@ def filled(item: bytes) -> bytes:
     }.items(),
     ids=lambda item: item[0],
 )
-def test_containers_in_the_header_do_not_grow(raw: tuple[str, bytes], forge: Forge) -> None:
+def test_containers_in_the_header_take_bounded_memory(raw: tuple[str, bytes]) -> None:
     assert len(raw[1]) <= limits.MAX_HEADER_BYTES
     with at_most(20 * MEGA):
-        assert reason_of(forge(raw=raw[1])) in ("malformed", "limit")
+        assert reason_of(with_header(raw[1])) in ("malformed", "limit")
 
 
 def test_sizes_in_the_preamble_allocate_nothing() -> None:
