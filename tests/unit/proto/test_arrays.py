@@ -1,3 +1,5 @@
+"""Arrays on the wire: exact round trips, bfloat16 rounding, refused descriptions and data."""
+
 from __future__ import annotations
 
 import math
@@ -58,7 +60,7 @@ def test_a_strided_view_is_sent_in_c_order(view: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f2", "i8", "i1", "u2", "?", "O", "S3", "c8", "M8[s]"])
-def test_other_dtypes_are_not_sent(dtype: str) -> None:
+def test_other_dtypes_are_not_packed(dtype: str) -> None:
     with pytest.raises(TypeError, match="dtype"):
         pack(np.zeros(2, dtype=dtype))
 
@@ -66,11 +68,11 @@ def test_other_dtypes_are_not_sent(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
 @pytest.mark.parametrize("offset", range(4))
 @pytest.mark.parametrize("options", [{}, {"compress": True}, {"bfloat16": True}], ids=str)
-def test_what_is_unpacked_is_aligned_and_read_only(
+def test_unpacked_arrays_are_aligned_and_read_only(
     dtype: type, offset: int, options: dict[str, bool]
 ) -> None:
     packed = pack(np.arange(9, dtype=dtype), **options)
-    data = memoryview(bytes(offset) + packed.data)[offset:]  # as it lies in a frame
+    data = memoryview(bytes(offset) + packed.data)[offset:]  # as in a frame
     back = unpacked(packed._replace(data=data))
     assert back.flags.aligned
     assert not back.flags.writeable
@@ -78,14 +80,14 @@ def test_what_is_unpacked_is_aligned_and_read_only(
 
 
 def bfloat16_by_hand(number: float) -> float:
-    """The nearest bfloat16, of two equally near the one with an even last bit."""
+    """Rounds to the nearest bfloat16, and ties to an even last bit."""
     if math.isnan(number) or math.isinf(number):
         return number
     below = struct.unpack("<I", struct.pack("<f", abs(number)))[0] >> 16
 
     def exactly(upper_half: int) -> Fraction:
         if upper_half == 0x7F80:
-            return Fraction(2) ** 128  # where the next number would lie
+            return Fraction(2) ** 128  # the next number, if there were one
         return Fraction(struct.unpack("<f", struct.pack("<I", upper_half << 16))[0])
 
     errors = {half: abs(exactly(half) - Fraction(abs(number))) for half in (below, below + 1)}
@@ -110,7 +112,7 @@ def test_bfloat16_rounds_to_the_nearest_even(bits: list[int]) -> None:
     np.testing.assert_array_equal(np.signbit(rounded)[numbers], np.signbit(exact)[numbers])
 
 
-def test_bfloat16_takes_half_the_bytes_and_is_for_floats_alone() -> None:
+def test_bfloat16_halves_the_bytes_of_floats_only() -> None:
     assert len(pack(np.ones(10, np.float32), bfloat16=True).data) == 20
     assert pack(np.ones(10, np.int32), bfloat16=True).description["dtype"] == "<i4"
 
@@ -133,10 +135,10 @@ FLOAT = {"dtype": "<f4", "shape": [1], "bytes": 4}
         ({"shape": [1] * 7}, "limit"),
         ({"shape": [2**26 + 1]}, "limit"),
         ({"shape": [2**64 - 1] * 6}, "limit"),
-        # Empty, but numpy cannot make them: the sizes multiply to more than an address.
+        # Empty, but numpy cannot make them: the product of the sizes overflows.
         ({"shape": [0, 2**40, 2**40]}, "limit"),
         ({"shape": [2**63, 0]}, "limit"),
-        ({"dtype": "bfloat16", "shape": [2**26 + 1]}, "limit"),  # it would take 4 bytes each
+        ({"dtype": "bfloat16", "shape": [2**26 + 1]}, "limit"),  # four bytes each once decoded
         *(({"compression": name}, "malformed") for name in ["gzip", "", "ZSTD", 1, True, ["zstd"]]),
         ({"shape": [0], "compression": "zstd"}, "malformed"),
         ({"shape": [2]}, "malformed"),
@@ -188,12 +190,12 @@ def test_a_wrong_zstd_frame_is_refused(data: tuple[str, bytes]) -> None:
     assert reason_of(FLOAT | {"compression": "zstd"}, data[1]) == "malformed"
 
 
-@pytest.mark.parametrize("data", [b"", zstd(b""), zstd(b"") + b"what nobody reads"])
+@pytest.mark.parametrize("data", [b"", zstd(b""), zstd(b"") + b"trailing"])
 def test_an_empty_array_is_not_compressed(data: bytes) -> None:
     assert reason_of({"dtype": "<f4", "shape": [3, 0], "compression": "zstd"}, data) == "malformed"
 
 
-def test_a_zstd_frame_cut_short_gets_no_large_window() -> None:
+def test_a_truncated_zstd_frame_allocates_no_large_window() -> None:
     size = 2**25
     noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=24)

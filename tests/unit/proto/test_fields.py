@@ -1,3 +1,5 @@
+"""Readers of header fields: values they return, and values they refuse with a reason."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +15,7 @@ Read = Callable[[Fields], object]
 
 DEEP: Any = 1
 for _ in range(5000):
-    DEEP = [DEEP]  # too deep for repr(): it may not be shown in an error
+    DEEP = [DEEP]  # too deep for repr(), so an error must not show it
 
 READERS: dict[str, Read] = {
     "text": lambda fields: fields.text("x"),
@@ -52,7 +54,7 @@ READERS: dict[str, Read] = {
         ("choice", "b", "b"),
     ],
 )
-def test_a_good_value_is_returned(reader: str, value: Any, expected: Any) -> None:
+def test_valid_values_are_returned(reader: str, value: Any, expected: Any) -> None:
     found = READERS[reader](Fields({"x": value, "unknown": 1}))
     assert found == expected
     assert type(found) is type(expected)
@@ -88,7 +90,7 @@ def wrong(reader: str, reason: str, *values: Any) -> list[tuple[str, str, Any]]:
     ],
     ids=lambda value: ascii(value)[:30] if not isinstance(value, list) else "list",
 )
-def test_a_wrong_value_is_refused(reader: str, reason: str, value: Any) -> None:
+def test_invalid_values_are_refused(reader: str, reason: str, value: Any) -> None:
     with pytest.raises(DecodeError, match="x") as caught:
         READERS[reader](Fields({"x": value}))
     assert caught.value.reason == reason
@@ -107,7 +109,7 @@ def test_nil_and_missing_are_absent(values: dict[str, Any], absent: bool) -> Non
     assert Fields(values).absent("x") is absent
 
 
-def test_an_error_says_where() -> None:
+def test_an_error_names_the_path_of_the_field() -> None:
     fields = Fields({"a": {"b": [{}, {"c": 1}]}})
     with pytest.raises(DecodeError, match=r"malformed: a\.b\[1\]\.c "):
         fields.map("a").maps("b", at_most=2)[1].text("c")

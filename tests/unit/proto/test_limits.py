@@ -177,9 +177,7 @@ def test_arrays_have_a_limit_of_dimensions(count: int, reason: str | None) -> No
         (1, limits.MAX_ENVIRONMENTS + 1, "limit"),
     ],
 )
-def test_unrolls_have_limits_of_steps_and_environments(
-    steps: int, envs: int, reason: str | None
-) -> None:
+def test_steps_and_environments_have_limits(steps: int, envs: int, reason: str | None) -> None:
     assert reason_of(encode(trajectory(steps, envs, 1))) == reason
 
 

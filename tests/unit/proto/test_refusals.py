@@ -205,7 +205,7 @@ NAN, INF = float("nan"), float("inf")
             "ends",
             lambda a: with_element(a, 2),
             "malformed",
-        ),  # a truncation without a bootstrap value
+        ),  # truncated without a value
         ("bootstrap_values", lambda a: a[:0], "malformed"),
         ("behaviour_log_probs", lambda a: with_element(a, 1e-45), "malformed"),
         *(

@@ -1,3 +1,5 @@
+"""Batches from trajectories: frame stacks, rewards, discounts, time-major order."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,7 +9,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED, Episodes, Trajectory
+import builders
+from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED, Trajectory
 from asyncade_rl.batch import batch_of, stack_frames
 
 UInt8 = npt.NDArray[np.uint8]
@@ -17,7 +20,7 @@ GAMMA = 0.9
 
 
 def oracle(frames: UInt8, ends: UInt8) -> UInt8:
-    """Plays the unroll again, frame by frame, as the environment stacked them."""
+    """Stacks the unroll's frames one by one, as the environment did."""
     steps, envs = ends.shape
     stacks = np.zeros((steps + 1, envs, STACK, H, W), dtype=np.uint8)
     for env in range(envs):
@@ -32,7 +35,7 @@ def oracle(frames: UInt8, ends: UInt8) -> UInt8:
 
 
 def some_frames(envs: int, steps: int) -> UInt8:
-    """No zero anywhere, so that only padding can be black."""
+    """Returns frames without a zero, so that only padding is black."""
     rng = np.random.default_rng(envs + steps)
     return rng.integers(1, 256, size=(envs, steps + STACK, H, W), dtype=np.uint8)
 
@@ -41,42 +44,37 @@ def some_trajectory(ends: Any, seed: int = 0) -> Trajectory:
     rng = np.random.default_rng(seed)
     ends = np.array(ends, dtype=np.uint8)
     steps, envs = ends.shape
-    trajectory = Trajectory(
-        actor_id="a",
-        sequence=0,
-        policy_version=0,
-        model="m",
+    trajectory = builders.trajectory(
         frames=some_frames(envs, steps),
         actions=rng.integers(6, size=ends.shape, dtype=np.uint8),
         behaviour_log_probs=-rng.random(ends.shape, dtype=np.float32),
         rewards=rng.normal(size=ends.shape).astype(np.float32),
         ends=ends,
         bootstrap_values=rng.normal(size=(ends == TRUNCATED).sum()).astype(np.float32),
-        episodes=Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32)),
     )
     for array in (trajectory.rewards, trajectory.frames):
-        array.flags.writeable = False  # as they come from the wire
+        array.flags.writeable = False  # as from the wire
     return trajectory
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
 def test_stacks_are_rebuilt_for_every_pattern_of_ends(steps: int) -> None:
-    """One environment for each of the 2^T patterns, so ends at, next to and beyond every edge."""
+    """One environment for each of the 2^T patterns of ends."""
     patterns = np.arange(2**steps)[None] >> np.arange(steps)[:, None] & 1
     ends = (patterns * np.where(np.arange(2**steps) % 3, TERMINATED, TRUNCATED)).astype(np.uint8)
     frames = some_frames(2**steps, steps)
     np.testing.assert_array_equal(stack_frames(frames, ends), oracle(frames, ends))
 
 
-def test_a_stack_that_began_before_the_unroll_is_kept_as_it_came() -> None:
+def test_the_first_stack_is_kept() -> None:
     frames = some_frames(1, 2)
-    frames[0, :2] = 0  # the episode is two frames old
+    frames[0, :2] = 0  # an episode of two frames
     stacks = stack_frames(frames, np.full((2, 1), GOES_ON, dtype=np.uint8))
     np.testing.assert_array_equal(stacks[0, 0], frames[0, :4])
     np.testing.assert_array_equal(stacks[2, 0], frames[0, 2:])
 
 
-def test_the_frames_of_a_message_are_not_written_to() -> None:
+def test_stacking_does_not_change_the_frames() -> None:
     trajectory = some_trajectory([[TERMINATED]] * 5)
     before = trajectory.frames.copy()
     stack_frames(trajectory.frames, trajectory.ends)[:] = 7
@@ -88,12 +86,12 @@ def test_the_frames_of_a_message_are_not_written_to() -> None:
     [(2, 5 + STACK + 1), (2, 5 + STACK - 1), (3, 5 + STACK), (5, 2 + STACK)],
     ids=["a frame too many", "too few", "another environment", "transposed"],
 )
-def test_frames_and_ends_that_do_not_fit_are_refused(shape: tuple[int, int]) -> None:
+def test_mismatched_frames_and_ends_are_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         stack_frames(np.zeros((*shape, H, W), np.uint8), np.zeros((5, 2), np.uint8))
 
 
-def test_rewards_and_discounts_say_what_became_of_the_episode() -> None:
+def test_ends_set_rewards_and_discounts() -> None:
     ends = [[GOES_ON, TRUNCATED], [TERMINATED, GOES_ON], [TRUNCATED, TRUNCATED]]
     trajectory = some_trajectory(ends)
     batch = batch_of([trajectory], GAMMA)
@@ -103,8 +101,8 @@ def test_rewards_and_discounts_say_what_became_of_the_episode() -> None:
     np.testing.assert_array_equal(batch.discounts, np.float32([[GAMMA, 0], [0, GAMMA], [0, 0]]))
 
 
-def test_trajectories_lie_side_by_side_time_first() -> None:
-    """Each environment's column is what its trajectory alone would have given."""
+def test_a_batch_joins_trajectories_along_environments() -> None:
+    """Each environment's column is the same as in a batch of its trajectory alone."""
     endings = [[[GOES_ON] * 2, [TRUNCATED, GOES_ON]] * 2, [[TRUNCATED]] * 4, [[GOES_ON] * 3] * 4]
     parts = [some_trajectory(ends, seed) for seed, ends in enumerate(endings)]
     batch = batch_of(parts, GAMMA)
@@ -131,7 +129,7 @@ def test_unrolls_of_different_lengths_are_refused() -> None:
         batch_of([some_trajectory([[GOES_ON]] * steps) for steps in (3, 4)], GAMMA)
 
 
-def test_a_batch_moves_as_it_is() -> None:
+def test_moving_a_batch_keeps_dtypes_and_shapes() -> None:
     batch = batch_of([some_trajectory([[GOES_ON], [TRUNCATED]])], GAMMA)
     moved = batch.to(torch.device("meta"))
     for name in ("frames", "actions", "behaviour_log_probs", "rewards", "discounts"):

@@ -1,4 +1,4 @@
-"""Torch as the services set it up."""
+"""Torch's threads and denormal numbers, as the services set them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def as_before() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_numbers_too_small_for_their_usual_form_are_zero() -> None:
+def test_denormal_numbers_are_flushed_to_zero() -> None:
     smallest = torch.tensor([torch.finfo(torch.float32).tiny])
-    assert (smallest / 2).item() > 0  # or the next line would show nothing
+    assert (smallest / 2).item() > 0  # denormal, not zero
     prepare_processor(1)
     assert (smallest / 2).item() == 0
 
 
-def test_threads_are_as_many_as_asked_for() -> None:
+def test_the_number_of_threads_is_set() -> None:
     prepare_processor(2)
     assert torch.get_num_threads() == 2

@@ -1,3 +1,5 @@
+"""The table of games against ale-py, and suggestions for unknown names."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,12 +10,12 @@ from asyncade_rl.games import CATCH, NUM_ACTIONS, UnknownGameError, num_actions
 ATARI = [game for game in NUM_ACTIONS if game != CATCH]
 
 
-def test_every_game_is_one_of_ale_pys() -> None:
+def test_every_game_exists_in_ale_py() -> None:
     assert set(ATARI) <= set(roms.get_all_rom_ids())
 
 
-def test_the_table_is_ale_pys_minimal_action_sets() -> None:
-    """Asks the table's games alone: loading a game for two players ends the process."""
+def test_numbers_of_actions_are_those_of_ale_py() -> None:
+    """Loads only games of the table: a game for two players ends the process."""
     ALEInterface.setLoggerMode(LoggerMode.Error)
     found = {}
     for game in ATARI:
@@ -36,7 +38,7 @@ def test_an_unknown_game_gets_a_suggestion(asked: str, meant: str) -> None:
         num_actions(asked)
 
 
-def test_a_game_like_no_other_gets_no_suggestion() -> None:
+def test_a_name_unlike_any_game_gets_no_suggestion() -> None:
     with pytest.raises(UnknownGameError) as caught:
         num_actions("#####")
     assert "did you mean" not in str(caught.value)

@@ -1,3 +1,5 @@
+"""Samples from batches, minibatches from samples, gradients from minibatches."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asyncade_proto.messages import Objective
+import builders
 from asyncade_rl import objective as objective_module
 from asyncade_rl.batch import Batch
 from asyncade_rl.losses import action_log_probs
@@ -14,22 +16,14 @@ from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
 
 T, B, A = 6, 3, 4
-OBJECTIVE = Objective(
-    discount=0.9,
-    lambda_=0.8,
-    rho_clip=1.0,
-    clip=0.1,
-    passes=3,
-    minibatch_size=5,
-    entropy_cost=0.02,
-    value_cost=0.7,
-    normalise_advantages=False,
+OBJECTIVE = dataclasses.replace(
+    builders.OBJECTIVE, passes=3, minibatch_size=5, normalise_advantages=False
 )
 
 
 @pytest.fixture(scope="module")
 def network() -> ActorCritic:
-    """With a policy that is far from uniform, or any mix-up of actions would look alike."""
+    """A network with a policy far from uniform, so that mixing up actions shows."""
     network = make_network(A, "small", seed=0)
     with torch.no_grad():
         network.policy.weight.mul_(200)
@@ -38,7 +32,7 @@ def network() -> ActorCritic:
 
 @pytest.fixture(scope="module")
 def outputs(network: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the actions [T, B] and values [T+1, B], one step at a time."""
+    """Log-probabilities of the actions [T, B] and values [T+1, B], computed step by step."""
     with torch.no_grad():
         steps = [network(frames) for frames in batch.frames]
     log_policy = torch.stack([logits for logits, _ in steps[:-1]]).log_softmax(-1)
@@ -70,7 +64,7 @@ def gae(rewards: Tensor, discounts: Tensor, values: Tensor, lambda_: float) -> T
     return errors
 
 
-def test_on_policy_the_samples_are_gae(
+def test_on_policy_the_advantages_are_gae(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
     log_probs, values = outputs
@@ -82,7 +76,7 @@ def test_on_policy_the_samples_are_gae(
     torch.testing.assert_close(samples.value_targets.view(T, B), values[:-1] + expected, **close)
 
 
-def test_a_sample_is_one_step_with_all_that_belongs_to_it(
+def test_samples_are_the_steps_of_the_batch(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
     samples = prepare(network, batch, OBJECTIVE)
@@ -98,8 +92,8 @@ def test_a_sample_is_one_step_with_all_that_belongs_to_it(
         assert not tensor.requires_grad
 
 
-def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
-    """The ratio is cut at rho_clip: above it the behaviour's probability plays no part."""
+def test_importance_ratios_are_clipped_at_rho_clip(network: ActorCritic, batch: Batch) -> None:
+    """Above it the behaviour's probability has no effect."""
     unlikely, unlikelier = (
         prepare(
             network,
@@ -112,19 +106,17 @@ def test_stale_data_are_corrected(network: ActorCritic, batch: Batch) -> None:
     twice = dataclasses.replace(OBJECTIVE, rho_clip=2.0)
     behaviour = torch.full((T, B), -30.0)
     more = prepare(network, batch._replace(behaviour_log_probs=behaviour), twice)
-    last = slice(B * (T - 1), None)  # there the advantage is a TD error, weighted once
+    last = slice(B * (T - 1), None)  # the last step's advantage is one weighted TD error
     torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
 
 
-def test_advantages_are_normalised_over_the_batch_and_not_over_minibatches(
-    network: ActorCritic, batch: Batch
-) -> None:
+def test_advantages_are_normalised_over_the_batch(network: ActorCritic, batch: Batch) -> None:
     plain = prepare(network, batch, OBJECTIVE).advantages
     objective = dataclasses.replace(OBJECTIVE, normalise_advantages=True)
     samples = prepare(network, batch, objective)
     expected = (plain - plain.mean()) / plain.std(correction=0)
     torch.testing.assert_close(samples.advantages, expected, rtol=1e-4, atol=1e-5)
-    # Two samples of the best advantages: alone they would be brought to -1 and 1.
+    # The two best advantages: normalised on their own they would be -1 and 1.
     best = samples.advantages.topk(2).indices
     assert float(samples.rows(best).advantages.min()) > 0
     losses = backpropagate(network, samples.rows(best), dataclasses.replace(objective, clip=None))
@@ -132,7 +124,7 @@ def test_advantages_are_normalised_over_the_batch_and_not_over_minibatches(
     torch.testing.assert_close(losses.policy, -(log_probs * expected[best]).mean().detach())
 
 
-def test_without_vtrace_stale_data_are_taken_for_fresh(
+def test_without_vtrace_stale_data_are_treated_as_on_policy(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
     fresh = batch._replace(behaviour_log_probs=outputs[0])
@@ -146,7 +138,7 @@ def test_without_vtrace_stale_data_are_taken_for_fresh(
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 7, (T + 1) * B])
-def test_preparing_in_chunks_makes_no_difference(
+def test_preparing_in_chunks_gives_the_same_samples(
     network: ActorCritic, batch: Batch, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     whole = prepare(network, batch, OBJECTIVE)
@@ -171,7 +163,7 @@ def test_preparing_in_chunks_makes_no_difference(
 
 
 def numbered(count: int) -> Samples:
-    """Every field of sample i is i."""
+    """Samples with the value i in every field of sample i."""
     number = torch.arange(count)
     return Samples(number.to(torch.uint8).view(-1, 1), number, *[number.float()] * 3)
 
@@ -204,7 +196,7 @@ def test_minibatches_cover_every_sample_in_every_pass(
             assert torch.equal(getattr(part, field.name).flatten().long(), part.actions)
 
 
-def test_every_pass_is_cut_anew_and_by_the_seed() -> None:
+def test_every_pass_is_divided_differently_and_by_the_seed() -> None:
     def order(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
         return [part.actions.tolist() for part in minibatches(numbered(20), OBJECTIVE, generator)]
@@ -218,7 +210,7 @@ def test_every_pass_is_cut_anew_and_by_the_seed() -> None:
 
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("clip", [None, 0.1])
-def test_the_gradient_is_that_of_the_loss_written_out(
+def test_gradients_are_those_of_the_loss_written_out(
     network: ActorCritic, batch: Batch, clip: float | None, normalise: bool
 ) -> None:
     objective = dataclasses.replace(OBJECTIVE, clip=clip, normalise_advantages=normalise)
@@ -239,13 +231,13 @@ def test_the_gradient_is_that_of_the_loss_written_out(
     else:
         gains = [ratios * advantages, ratios.clip(1 - clip, 1 + clip) * advantages]
         policy = -torch.stack(gains).amin(dim=0).mean()
-        assert 0 < ((ratios - 1).abs() > clip).float().mean() < 1  # or it would not be seen
+        assert 0 < ((ratios - 1).abs() > clip).float().mean() < 1  # or clipping would not show
     value = ((values - samples.value_targets) ** 2).mean() / 2
     entropy = -(probabilities * probabilities.log()).sum(dim=1).mean()
     total = policy + 0.7 * value - 0.02 * entropy
     expected = torch.autograd.grad(total, list(network.parameters()))
 
-    for _ in range(2):  # a gradient that is there already is not added to
+    for _ in range(2):  # the second replaces the first
         losses = backpropagate(network, samples, objective)
         for parameter, gradient in zip(network.parameters(), expected, strict=True):
             scale = float(gradient.abs().max())

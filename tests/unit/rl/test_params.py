@@ -1,10 +1,11 @@
-"""Parameters, gradients and the optimiser: everything that changes or carries a network."""
+"""Parameters as bytes, fingerprints, gradients as arrays, and the optimiser."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asyncade_proto.messages import Objective
+import builders
 from asyncade_rl.network import make_network
 from asyncade_rl.objective import Samples, backpropagate
 from asyncade_rl.optimiser import Optimiser
@@ -27,21 +28,12 @@ from asyncade_rl.params import (
 )
 from asyncade_runtime.gradient_mean import GradientMean
 
-OBJECTIVE = Objective(
-    discount=0.99,
-    lambda_=0.95,
-    rho_clip=1.0,
-    clip=0.2,
-    passes=1,
-    minibatch_size=8,
-    entropy_cost=0.01,
-    value_cost=0.5,
-    normalise_advantages=False,  # a part's mean is not the whole's
-)
+# Not normalised: the mean over a part is not the mean over the whole.
+OBJECTIVE = replace(builders.OBJECTIVE, normalise_advantages=False)
 
 
 class Tiny(nn.Module):
-    """Parameters and a buffer, of few numbers."""
+    """A network of a few parameters and a buffer."""
 
     scale: Tensor
 
@@ -66,7 +58,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # --- safetensors ---------------------------------------------------------------------------------
 
 
-def test_safetensors_carry_everything_into_the_tensors_that_are_there() -> None:
+def test_safetensors_are_loaded_into_the_existing_tensors() -> None:
     one, other = make_network(6, "small", seed=1), make_network(6, "small", seed=2)
     one.frame_mean.fill_(87.0)
     one.frame_scale.fill_(10.0)
@@ -93,7 +85,7 @@ def edited(edit: Callable[[dict[str, Tensor]], object]) -> bytes:
         (edited(lambda t: t.pop("scale")), "one side only: scale"),
         (edited(lambda t: t.update(more=torch.zeros(1))), "one side only: more"),
         (to_safetensors(Tiny(2, inputs=4)), r"layer.weight is \[2, 4\], this network's \[2, 3\]"),
-        # Would be broadcast by copy_:
+        # copy_ would broadcast these:
         (
             edited(lambda t: t.update({"head.weight": torch.zeros(1, 1)})),
             r"head.weight is \[1, 1\]",
@@ -101,7 +93,7 @@ def edited(edit: Callable[[dict[str, Tensor]], object]) -> bytes:
         (edited(lambda t: t.update({"head.bias": torch.zeros(())})), r"head.bias is \[\]"),
     ],
 )
-def test_other_tensors_are_refused_and_nothing_is_written(blob: bytes, message: str) -> None:
+def test_other_tensors_are_refused_and_change_nothing(blob: bytes, message: str) -> None:
     network = Tiny(1)
     before = values(network)
     with pytest.raises(ModelMismatchError, match=message):
@@ -119,16 +111,16 @@ def test_copying_is_all_or_nothing() -> None:
 # --- fingerprints --------------------------------------------------------------------------------
 
 
-def test_a_fingerprint_is_of_the_shape_and_not_of_the_values() -> None:
+def test_a_fingerprint_depends_on_shapes_and_not_on_values() -> None:
     found = fingerprint(Tiny(1))
     assert found == fingerprint(Tiny(2))
     assert len(found) == 16
     assert int(found, 16) >= 0
 
 
-def test_every_difference_in_kind_changes_the_fingerprint() -> None:
+def test_every_structural_difference_changes_the_fingerprint() -> None:
     renamed = Tiny(1)
-    renamed.heel = renamed.head  # in the same place in the alphabet
+    renamed.heel = renamed.head  # sorts to the same place
     del renamed.head
     more = Tiny(1)
     more.register_buffer("shift", torch.zeros(()))
@@ -153,8 +145,8 @@ def some_samples(count: int) -> Samples:
     )
 
 
-def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
-    """Unequal parts, or the weights could be left out."""
+def test_the_mean_of_gradients_is_the_gradient_of_all_samples() -> None:
+    """With unequal parts, so that missing weights show."""
     network = make_network(6, "small", seed=0)
     samples = some_samples(8)
     mean = GradientMean()
@@ -173,7 +165,7 @@ def test_the_average_of_gradients_is_the_gradient_of_all_samples() -> None:
         )
 
 
-def test_gradients_are_copies_and_zero_where_there_are_none() -> None:
+def test_gradients_are_copies_and_zero_without_backward() -> None:
     network = Tiny(1)
     network.layer(torch.ones(1, 3)).sum().backward()
     gradients = gradients_of(network)
@@ -184,11 +176,11 @@ def test_gradients_are_copies_and_zero_where_there_are_none() -> None:
     assert not (network.layer.weight.grad == 7).any()
 
 
-def test_gradients_that_are_set_are_the_gradients() -> None:
+def test_set_gradients_are_returned() -> None:
     network = Tiny(1)
     given = {n: np.full(p.shape, 3.0, np.float32) for n, p in network.named_parameters()}
     for gradient in given.values():
-        gradient.flags.writeable = False  # as it comes from the wire
+        gradient.flags.writeable = False  # as from the wire
     set_gradients(network, given)
     found = gradients_of(network)
     assert found.keys() == given.keys()
@@ -223,7 +215,7 @@ def make_optimiser(network: nn.Module, max_gradient_norm: float = 1.0) -> Optimi
     return Optimiser(network, max_gradient_norm=max_gradient_norm, epsilon=1e-5)
 
 
-def test_a_restored_optimiser_goes_on_the_same() -> None:
+def test_a_restored_optimiser_makes_the_same_steps() -> None:
     one = Tiny(1)
     first = make_optimiser(one)
     for seed in range(3):
@@ -238,14 +230,14 @@ def test_a_restored_optimiser_goes_on_the_same() -> None:
             give(network, seed)
             optimiser.step(0.1)
         assert same(values(one), values(other))
-    # The state is a copy on both ways: the steps since have not changed it.
+    # The state is copied both ways: the steps since have not changed it.
     third = make_optimiser(Tiny(1))
     third.load_state(state)
     assert same(state, third.state())
     assert not same(state, first.state())
 
 
-def test_the_moments_matter_to_the_test_above() -> None:
+def test_an_optimiser_without_its_state_makes_other_steps() -> None:
     one = Tiny(1)
     first = make_optimiser(one)
     give(one, 0)
@@ -257,7 +249,7 @@ def test_the_moments_matter_to_the_test_above() -> None:
     assert not same(values(one), values(other))
 
 
-def test_a_new_optimiser_has_no_state_and_takes_none() -> None:
+def test_a_new_optimiser_has_an_empty_state() -> None:
     optimiser = make_optimiser(Tiny(1))
     assert optimiser.state() == {}
     optimiser.load_state({})
@@ -275,7 +267,7 @@ def test_the_state_is_named_by_parameter() -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_a_gradient_that_is_not_finite_changes_nothing(poison: float) -> None:
+def test_a_non_finite_gradient_changes_nothing(poison: float) -> None:
     network = Tiny(1)
     optimiser = make_optimiser(network)
     give(network, 0)
@@ -288,13 +280,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing(poison: float) -> None:
     assert same(before, values(network))
     assert same(state, optimiser.state())
     give(network, 2)
-    assert optimiser.step(0.1) is not None  # and the next one counts again
+    assert optimiser.step(0.1) is not None
     assert not same(before, values(network))
 
 
 @pytest.mark.parametrize(("max_norm", "shrunk"), [(0.5, True), (100.0, False)])
 def test_gradients_are_clipped_to_the_norm(max_norm: float, shrunk: bool) -> None:
-    """Seen in Adam's first moment: its first step itself has one size, whatever the norm."""
+    """Checked in Adam's first moment: the size of its first step does not depend on the norm."""
     network = Tiny(1)
     optimiser = make_optimiser(network, max_norm)
     give(network, 0)
@@ -307,7 +299,7 @@ def test_gradients_are_clipped_to_the_norm(max_norm: float, shrunk: bool) -> Non
         np.testing.assert_allclose(moment, 0.1 * factor * gradient, rtol=1e-4)
 
 
-def test_the_first_step_is_as_long_as_the_learning_rate() -> None:
+def test_the_first_step_has_the_size_of_the_learning_rate() -> None:
     network = Tiny(1)
     optimiser = make_optimiser(network)
     before = values(network)

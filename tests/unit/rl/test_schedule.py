@@ -1,4 +1,4 @@
-"""How step size, entropy cost and shares of samples follow from numbers."""
+"""Annealing, cooldown, step size and shares of samples."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from asyncade_rl.schedule import (
 @pytest.mark.parametrize(
     ("env_steps", "expected"), [(0, 1.0), (25, 0.75), (50, 0.5), (90, 0.1), (95, 0.1), (999, 0.1)]
 )
-def test_annealed_falls_linearly_and_then_stays(env_steps: int, expected: float) -> None:
+def test_annealed_falls_linearly_to_its_end(env_steps: int, expected: float) -> None:
     assert annealed(env_steps, 100, 0.1) == pytest.approx(expected)
 
 
-def test_annealed_may_reach_zero_or_stay() -> None:
+def test_annealed_may_fall_to_zero_or_not_at_all() -> None:
     assert annealed(200, 100, 0.0) == 0.0
     assert annealed(50, 100, 1.0) == 1.0
 
@@ -28,11 +28,11 @@ def test_annealed_may_reach_zero_or_stay() -> None:
 @pytest.mark.parametrize(
     ("env_steps", "expected"), [(100, 1.0), (125, 0.5), (145, 0.1), (150, 0.0), (9999, 0.0)]
 )
-def test_the_cooldown_falls_linearly_to_nothing(env_steps: int, expected: float) -> None:
+def test_the_cooldown_falls_linearly_to_zero(env_steps: int, expected: float) -> None:
     assert cooldown_left(env_steps, 100, 0.5) == pytest.approx(expected)
 
 
-def test_a_cooldown_of_no_length_is_over_at_the_target_and_not_before() -> None:
+def test_a_cooldown_of_zero_length_ends_at_the_target() -> None:
     assert cooldown_left(100, None, 0.0) == 1.0
     assert cooldown_left(100, 100, 0.0) == 0.0
 
@@ -47,5 +47,5 @@ def test_the_step_size_grows_with_the_root_of_the_samples(samples: int, rate: fl
     ("samples", "sharers", "share"),
     [(128, 0, 128), (128, 1, 128), (128, 2, 64), (128, 100, SMALLEST_SHARE), (16, 2, 16)],
 )
-def test_a_share_is_an_equal_part_but_worth_sending(samples: int, sharers: int, share: int) -> None:
+def test_a_share_is_an_equal_part_with_a_minimum(samples: int, sharers: int, share: int) -> None:
     assert share_of_samples(samples, sharers) == share
