@@ -1,4 +1,4 @@
-"""The `asyncade` command in processes of their own, and what tests ask of them."""
+"""`asyncade` commands as processes, and what tests read from processes and run folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asyncade_learner.progress import Progress
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.service import EXIT_BAD_INPUT
 
-DEADLINE_S = 120.0  # generous: only a failing test ever waits this long
+DEADLINE_S = 300.0  # only a failing test waits this long
 ASYNCADE = str(Path(sys.executable).with_name("asyncade"))
 QUICK = {
     "OMP_NUM_THREADS": "1",
@@ -32,7 +32,7 @@ QUICK = {
 
 
 class Witness(Protocol):
-    """A process that should live while a test waits, and what it has said."""
+    """A process that has to live while a test waits, and its output."""
 
     process: subprocess.Popen[bytes]
 
@@ -40,11 +40,9 @@ class Witness(Protocol):
 
 
 class Command:
-    """An ``asyncade`` process and what it has printed."""
+    """An ``asyncade`` process and its output."""
 
-    def __init__(
-        self, output: Path, *arguments: object, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, output: Path, *arguments: object, **environ: str) -> None:
         own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
         self.output = output
         with output.open("wb") as file:
@@ -53,7 +51,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**own, **QUICK, **(environ or {})},
+                env=own | QUICK | environ,
                 cwd=output.parent,
             )
 
@@ -72,11 +70,9 @@ class Command:
 
 
 @contextmanager
-def running(
-    output: Path, *arguments: object, environ: Mapping[str, str] | None = None
-) -> Iterator[Command]:
-    """The command, which does not outlive the test; its services do not outlive it."""
-    command = Command(output, *arguments, environ=environ)
+def running(output: Path, *arguments: object, **environ: str) -> Iterator[Command]:
+    """Runs a command, and kills it at the end; its services do not outlive it."""
+    command = Command(output, *arguments, **environ)
     try:
         yield command
     finally:
@@ -85,23 +81,24 @@ def running(
 
 
 def eventually(condition: Callable[[], object], what: str, *witnesses: Witness) -> None:
+    """Waits for a condition; fails if that takes too long or a witness ends."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        told = "\n".join(witness.text() for witness in witnesses)
-        assert time.monotonic() < deadline, f"not in time: {what}\n{told}"
-        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{told}"
+        texts = "\n".join(witness.text() for witness in witnesses)
+        assert time.monotonic() < deadline, f"not in time: {what}\n{texts}"
+        assert all(witness.process.poll() is None for witness in witnesses), f"{what}\n{texts}"
         time.sleep(0.05)
 
 
 def services(parent: int) -> dict[str, int]:
-    """Name to process number of the services that live under ``asyncade train``."""
+    """Returns name and process id of the living services of ``asyncade train``."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text()
             words = (folder / "cmdline").read_text().split("\0")
         except OSError:
-            continue  # it ended just now
+            continue  # it has ended
         state, ppid = stat.rpartition(")")[2].split()[:2]
         if int(ppid) == parent and state != "Z" and "-m" in words:
             ids = [w.removeprefix("--actor-id=") for w in words if w.startswith("--actor-id=")]
@@ -117,7 +114,7 @@ def alive(pid: int) -> bool:
 
 
 def metric(page: str, name: str) -> float:
-    """A number without labels from a service's page, such as ``learner_updates_total``."""
+    """Returns one sample of a metrics page, such as ``learner_updates_total``."""
     with urllib.request.urlopen(page, timeout=DEADLINE_S) as answer:
         text = answer.read().decode()
     found = re.search(rf"^asyncade_{re.escape(name)} (\S+)$", text, re.MULTILINE)
@@ -131,19 +128,20 @@ def env_steps(folder: RunFolder) -> int:
 
 
 def saved(folder: RunFolder) -> Progress:
-    """The counters in the newest checkpoint."""
-    return checkpoint.load(folder.checkpoint_files()[0]).progress
+    """Returns the counters of the newest checkpoint."""
+    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
 
 
 def saved_updates(folder: RunFolder) -> int:
-    """Updates in the newest checkpoint, 0 while there is none."""
-    return saved(folder).updates if folder.checkpoint_files() else 0
+    """Returns the updates of the newest checkpoint, 0 without one."""
+    return saved(folder).updates if checkpoint.found(folder.checkpoints) else 0
 
 
 def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
+    """Asserts that no counter of a run decreases."""
     for name in ("seconds", "env_steps", "updates", "episodes", "policy_version"):
         values = [row[name] for row in rows]
-        assert values == sorted(values), f"{name} goes back: {values}"
+        assert values == sorted(values), f"{name} decreases: {values}"
 
 
 def free_ports(count: int) -> list[int]:
@@ -154,8 +152,15 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def refused(output: Path, *arguments: object, code: int = EXIT_BAD_INPUT) -> str:
-    with running(output, *arguments) as command:
-        assert command.exit_code() == code, command.text()
-        assert "Traceback" not in command.text()
-        return command.text()
+def finished(output: Path, *arguments: object, **environ: str) -> tuple[int, str]:
+    """Runs a command to its end; returns exit code and output."""
+    with running(output, *arguments, **environ) as command:
+        return command.exit_code(), command.text()
+
+
+def refused(output: Path, *arguments: object) -> str:
+    """Returns the output of a command, which has to refuse its arguments."""
+    code, text = finished(output, *arguments)
+    assert code == 2, text
+    assert "Traceback" not in text
+    return text
