@@ -1,4 +1,4 @@
-"""What every test leaves as it found it."""
+"""Process-wide state that every test must restore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def denormal_numbers() -> Iterator[None]:
-    """Services and benchmarks switch them off for their process; tests of the wire need them."""
+    """Services flush them to zero for the whole process; tests of the wire need them."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -19,11 +19,11 @@ def denormal_numbers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """A thread that outlives its test fails some later test, and only sometimes."""
+    """Fails a test that leaves a thread, which could disturb later tests."""
     before = set(threading.enumerate())
     yield
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
-        thread.join(5.0)  # some were told to end and are about to
+        thread.join(5.0)  # some are about to end
     left = [thread for thread in left if thread.is_alive()]
     assert not left, f"still running: {left}; close what started them"

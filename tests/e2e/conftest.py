@@ -1,4 +1,4 @@
-"""Images for the tests of the containers, built once for all of them."""
+"""Images for the container tests, built once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendered pods on a Docker engine: it stands in for kubelet, volumes, Services and their names."""
+"""Rendered pods on a Docker engine, which replaces kubelet, volumes and Services."""
 
 from __future__ import annotations
 
@@ -18,48 +18,24 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e.docker import DEADLINE_S, inspected, said
 from e2e.pod_translation import DockerRun, Manifest, Mount, translate
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 SERVICES = ("learner", "actor", "relay")
 TAG = "test-k8s"
-DEADLINE_S = 180.0  # only a failing test ever waits this long
 LABEL = "asyncade-test"
-HOLDER = f"asyncade-learner:{TAG}"  # of containers that only hold a volume, and never start
-
-
-def said(
-    *command: object, stdin: bytes | None = None, environ: Mapping[str, str] | None = None
-) -> str:
-    """What a command prints; fails the test with all of it if the command fails."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, check=False, input=stdin, env=environ)
-    told, error = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    assert done.returncode == 0, f"{' '.join(words)}\n{told[-5000:]}\n{error[-5000:]}"
-    return told
-
-
-def why_not() -> str | None:
-    """What is missing for these tests."""
-    if shutil.which("kubectl") is None:
-        return "kubectl is not installed (Debian 13: apt-get install kubectl)"
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    for words in (("info",), ("compose", "version")):
-        if subprocess.run(["docker", *words], capture_output=True, check=False).returncode:
-            return f"docker {' '.join(words)} fails: no engine, or no Compose"
-    return None
+HOLDER = f"asyncade-learner:{TAG}"  # for containers that hold a volume and never start
 
 
 def build_images() -> None:
-    """The images that k8s/README.md asks for, from this checkout."""
+    """Builds the images of k8s/README.md from this checkout."""
     environ = {name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"}
     compose = ("docker", "compose", "-f", ROOT / "compose.yaml")
     said(*compose, "build", "learner", "actor", environ=environ | {"TAG": TAG})
@@ -72,12 +48,12 @@ def build_images() -> None:
 def render(
     folder: Path, *components: str, overlay: str = "local", **settings: Mapping[str, str]
 ) -> list[Manifest]:
-    """A user's own kustomization, as k8s/README.md shows one.
+    """Renders a kustomization such as the one in k8s/README.md.
 
     Args:
-        folder: made for it.
+        folder: for the kustomization; made here.
         components: by name.
-        overlay: likewise.
+        overlay: by name.
         settings: for learner and actor, by environment variable.
     """
     folder.mkdir(parents=True)
@@ -102,11 +78,11 @@ def render(
 
 
 def documented_secrets(folder: Path) -> dict[str, Manifest]:
-    """The Secrets that the commands of k8s/README.md make, which kubectl here only prints."""
+    """Returns the Secrets that the commands of k8s/README.md would make, by name."""
     kubectl, made = shutil.which("kubectl"), folder / "made"
     for path in (made, folder / "bin"):
         path.mkdir(parents=True)
-    commands = {  # the name of a Secret is the sixth word of its command
+    commands = {  # a Secret's name is the sixth word of its command
         "kubectl": f'{kubectl} "$@" --dry-run=client --output=json > "{made}/$6"',
         "asyncade": f'{sys.executable} -m asyncade_cli "$@"',
     }
@@ -122,25 +98,20 @@ def documented_secrets(folder: Path) -> dict[str, Manifest]:
 
 
 class Pod:
-    """A container that was started from a pod template."""
+    """A container started from a pod template."""
 
     def __init__(self, container: str, run: DockerRun) -> None:
         self.container = container
         self.run = run
         self._ports: dict[int, str] = {}
 
-    def inspected(self) -> dict[str, Any]:
-        (found,) = json.loads(said("docker", "inspect", self.container))
-        assert isinstance(found, dict)
-        return found
-
     def address(self) -> str:
-        """Its address on the network of its pods."""
-        (network,) = self.inspected()["NetworkSettings"]["Networks"].values()
+        """Returns its address on the pods' network."""
+        (network,) = inspected(self.container)["NetworkSettings"]["Networks"].values()
         return str(network["IPAddress"])
 
     def said(self, *command: str) -> str:
-        """What a command prints inside."""
+        """Returns the output of a command run inside."""
         return said("docker", "exec", self.container, *command)
 
     def log(self) -> str:
@@ -150,7 +121,7 @@ class Pod:
         return done.stdout + done.stderr
 
     def get(self, port: int, path: str) -> tuple[int, str]:
-        """Status and body of a page, asked from outside; 0 while nobody answers."""
+        """Returns status and body of a page, asked from outside; status 0 without an answer."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             url = f"http://127.0.0.1:{self._bound(port)}{path}"
@@ -162,19 +133,19 @@ class Pod:
             return 0, ""
 
     def _bound(self, port: int) -> str:
-        """Where the engine has published a port; it stays there while the container lives."""
+        """Returns the host port of a port, which does not change while the container lives."""
         if port not in self._ports:
-            (found,) = self.inspected()["NetworkSettings"]["Ports"][f"{port}/tcp"]
+            (found,) = inspected(self.container)["NetworkSettings"]["Ports"][f"{port}/tcp"]
             self._ports[port] = found["HostPort"]
         return self._ports[port]
 
     def probe(self, kind: str) -> int:
-        """The status that a kubelet's probe gets."""
+        """Returns the HTTP status for a kubelet's probe."""
         page = self.run.probes[f"{kind}Probe"]
         return self.get(page.port, page.path)[0]
 
     def value(self, name: str, **labels: str) -> float:
-        """A metric, added up over the labels not named; 0 while there is none."""
+        """Returns a metric, summed over the labels not given; 0 if absent."""
         _, text = self.get(self.run.probes["livenessProbe"].port, "/metrics")
         samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
         return sum(
@@ -184,17 +155,17 @@ class Pod:
         )
 
     def kill(self) -> None:
-        """SIGKILL, as when memory runs out; what is left of the container is removed."""
+        """Kills it with SIGKILL, as the kernel does out of memory, and removes the container."""
         said("docker", "kill", self.container)
         said("docker", "rm", self.container)
 
     def stop(self) -> int:
-        """Ends it as a kubelet does, and returns the exit code: 137 if time ran out."""
+        """Stops it as a kubelet does; returns the exit code, 137 after the grace period."""
         said("docker", "stop", "-t", self.run.grace_seconds, self.container)
         return self.exit_code()
 
     def exit_code(self) -> int:
-        """Of a container that ends by itself; waits for that, and removes it."""
+        """Waits until it ends by itself and removes it; returns the exit code."""
         words = ["docker", "wait", self.container]
         try:
             done = subprocess.run(words, capture_output=True, check=True, timeout=DEADLINE_S)
@@ -205,10 +176,10 @@ class Pod:
 
 
 class Pods:
-    """The pods of a render, on a network and with volumes of their own.
+    """Pods of a render, with their own network and volumes.
 
     Attributes:
-        manifests: the render; give it another one to apply changed settings.
+        manifests: the render; replace it to apply changed settings.
     """
 
     def __init__(self, manifests: list[Manifest], secrets: Mapping[str, Manifest]) -> None:
@@ -219,16 +190,16 @@ class Pods:
         said("docker", "network", "create", self._mark, self.project)
 
     def start(self, kind: str, replica: int = 0) -> Pod:
-        """A pod of the only workload of this kind."""
+        """Starts a pod of the only workload of this kind."""
         (workload,) = [one for one in self.manifests if one["kind"] == kind]
         run = translate(workload, self.manifests, replica)
         pod = Pod(f"{self.project}-{run.name}", run)
         words = ["docker", "run", "--detach", "--pull=never", "--name", pod.container, self._mark]
         words += ["--network", self.project]
-        words.append("--no-healthcheck")  # Kubernetes knows nothing of an image's own
+        words.append("--no-healthcheck")  # Kubernetes ignores an image's own
         for mount in run.mounts:
             end = ",readonly" if mount.read_only else ""
-            # Kubernetes copies nothing of the image into a volume, and leaves its owner.
+            # Kubernetes copies nothing from the image into a volume and keeps its owner.
             words.append(
                 f"--mount=type=volume,src={self._volume(mount)},dst={mount.path},volume-nocopy{end}"
             )
@@ -236,12 +207,12 @@ class Pods:
         return pod
 
     def start_all(self, kind: str) -> list[Pod]:
-        """As many as the workload wants."""
+        """Starts as many pods as the workload has replicas."""
         (workload,) = [one for one in self.manifests if one["kind"] == kind]
         return [self.start(kind, number) for number in range(workload["spec"]["replicas"])]
 
     def eventually(self, condition: Callable[[], object], what: str) -> None:
-        """Waits until it is so. A container that ends meanwhile fails the test."""
+        """Waits for a condition. A container that ends meanwhile fails the test."""
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             mine = ("--all", "--filter", f"label={LABEL}={self.project}", "--format={{.Names}}")
@@ -253,18 +224,18 @@ class Pods:
             time.sleep(0.25)
 
     def rises(self, pod: Pod, name: str, by: float = 1, **labels: str) -> None:
-        """Waits until a counter has risen."""
+        """Waits until a counter has increased."""
         wanted = pod.value(name, **labels) + by
         self.eventually(lambda: pod.value(name, **labels) >= wanted, f"{name} rises to {wanted}")
 
     def copied(self, claim: str, target: Path) -> Path:
-        """A copy of a volume as it is now, whether or not its pod lives."""
+        """Returns a copy of the present volume, with or without a running pod."""
         with self._holding(f"{self.project}-{claim}") as holder:
             said("docker", "cp", f"{holder}:/held", target)
         return target
 
     def remove(self) -> None:
-        """Everything of it."""
+        """Removes containers, volumes and network."""
         mine = ("--quiet", "--filter", f"label={LABEL}={self.project}")
         for what, some in (("container", "--all"), ("volume", ""), ("network", "")):
             listed = said("docker", what, "ls", *filter(None, [some]), *mine).split()
@@ -273,7 +244,7 @@ class Pods:
                 said("docker", what, "rm", *force, *listed)
 
     def _volume(self, mount: Mount) -> str:
-        """The volume, made and filled at its first use."""
+        """Returns the volume; makes and fills it at its first use."""
         name = f"{self.project}-{mount.source}"
         if name in said("docker", "volume", "ls", "--quiet", "--filter", f"name={name}").split():
             return name
@@ -303,7 +274,7 @@ def _folder(name: str, mode: int) -> tuple[tarfile.TarInfo, bytes]:
 
 
 def _secret(secret: Manifest, mode: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """As a kubelet lays it out: files behind two links, so that all of them change at once."""
+    """Yields a Secret's files as a kubelet lays them out, behind two links."""
     yield _folder(".", 0o3777)
     yield _folder("..made", 0o2755)
     links = {"..data": "..made"}
@@ -319,7 +290,7 @@ def _secret(secret: Manifest, mode: int) -> Iterator[tuple[tarfile.TarInfo, byte
 
 
 def _archive(entries: Iterable[tuple[tarfile.TarInfo, bytes]], group: int) -> bytes:
-    """A tar archive of what a volume at /held is to be, for root and a group."""
+    """Returns a tar archive of a volume at /held, owned by root and a group."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as archive:
         for entry, content in entries:
@@ -336,7 +307,7 @@ def _tail(container: str) -> str:
 
 @contextmanager
 def running(manifests: list[Manifest], secrets: Mapping[str, Manifest]) -> Iterator[Pods]:
-    """The pods of a render; nothing of them outlives the test but the images."""
+    """Yields the pods of a render; only their images outlive the test."""
     pods = Pods(manifests, secrets)
     try:
         yield pods
@@ -345,5 +316,5 @@ def running(manifests: list[Manifest], secrets: Mapping[str, Manifest]) -> Itera
 
 
 def decoded(secret: Manifest) -> dict[str, bytes]:
-    """The files of a Secret."""
+    """Returns the files of a Secret."""
     return {name: base64.b64decode(data) for name, data in secret["data"].items()}

@@ -1,7 +1,7 @@
-"""A rendered pod template in the words of `docker run`: all of it, or an error.
+"""Translates a rendered pod template to `docker run`, completely or with an error.
 
-Every field is taken, or left on purpose by `IGNORED`, which has the reason. So what a manifest
-gains is either tried on an engine or refused here, and nothing is silently untested.
+Every field is either translated or listed in `IGNORED` with the reason, so that no field of a
+manifest is silently untested.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ IGNORED: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class UntranslatableError(AssertionError):
-    """A field, or a value of it, that `docker run` is not told of."""
+    """A field or value without a translation."""
 
 
 class Fields:
-    """A mapping of a manifest, as a context manager: fields that are not taken are an error."""
+    """A mapping of a manifest, as a context manager: fields left untaken are an error."""
 
     def __init__(self, content: Mapping[str, Any], where: str) -> None:
         self._left = dict(content)
@@ -78,13 +78,13 @@ class Fields:
             raise UntranslatableError(f"{self._where}: no translation of {sorted(unknown)}")
 
     def take(self, name: str, *default: Any) -> Any:
-        """Returns a field, or the default; without one it has to be there."""
+        """Returns a field, or the default; without a default the field is required."""
         if name not in self._left and not default:
             raise UntranslatableError(f"{self._where}: {name} is not set, and is relied on")
         return self._left.pop(name, *default)
 
     def must_be(self, name: str, value: object) -> None:
-        """Takes a field that has a translation for one value only."""
+        """Takes a field of which only this value has a translation."""
         found = self.take(name)
         if found != value:
             raise UntranslatableError(f"{self._where}: {name} is {found!r}, not {value!r}")
@@ -92,13 +92,13 @@ class Fields:
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume that is filled, or owned, before the container starts.
+    """A volume that is prepared before the container starts.
 
     Attributes:
-        kind: what it comes from.
+        kind: of its source.
         source: name of the Secret or of the claim.
         path: where it is mounted.
-        group: fsGroup, which the volume is given to.
+        group: fsGroup, the volume's group.
         mode: of the files of a Secret.
         read_only: for the container.
     """
@@ -113,7 +113,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Probe:
-    """A page that a kubelet asks."""
+    """A page that a kubelet requests."""
 
     port: int
     path: str
@@ -127,9 +127,9 @@ class DockerRun:
         name: of the pod.
         image: with its tag.
         options: of `docker run`, without mounts.
-        words: behind the image.
-        mounts: volumes to make first.
-        probes: kind to page.
+        words: after the image.
+        mounts: volumes to prepare.
+        probes: page of each kind of probe.
         grace_seconds: between SIGTERM and SIGKILL.
     """
 
@@ -143,10 +143,10 @@ class DockerRun:
 
 
 def translate(workload: Manifest, manifests: Iterable[Manifest], replica: int = 0) -> DockerRun:
-    """Returns what a pod of a workload is, with ConfigMaps and Services of the same render.
+    """Translates a pod of a workload, with ConfigMaps and Services of the same render.
 
     Raises:
-        UntranslatableError: something in the manifests is not known here.
+        UntranslatableError: a field or value has no translation.
     """
     name = f"{workload['metadata']['name']}-{replica}"
     with Fields(workload["spec"], workload["kind"]) as of_workload:
@@ -162,14 +162,14 @@ def translate(workload: Manifest, manifests: Iterable[Manifest], replica: int = 
 
 
 def memory_bytes(quantity: str) -> int:
-    """Returns what a quantity such as 512Mi means."""
+    """Returns the bytes of a quantity such as 512Mi."""
     if quantity[-2:] not in UNITS:
         raise UntranslatableError(f"{quantity} is not in {sorted(UNITS)}")
     return int(quantity[:-2]) * UNITS[quantity[-2:]]
 
 
 def cores(quantity: str) -> float:
-    """Returns what a quantity such as 2 or 250m means."""
+    """Returns the cores of a quantity such as 2 or 250m."""
     return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
@@ -197,7 +197,7 @@ def _pod(name: str, labels: Manifest, pod: Manifest, manifests: list[Manifest]) 
         mounted = [_volume(one, volumes, group) for one in container.take("volumeMounts")]
         image = container.take("image")
     options += [f"--expose={port}" for port in ports.values()]
-    # A kubelet asks from outside the container: the page has to listen beyond loopback.
+    # A kubelet requests from outside the container: pages must listen beyond loopback.
     options += [f"--publish=127.0.0.1::{port}" for port in {one.port for one in probes.values()}]
     options += [f"--network-alias={alias}" for alias in _names(labels, ports, manifests)]
     options += [f"--tmpfs={one}" for one in mounted if isinstance(one, str)]
@@ -206,12 +206,12 @@ def _pod(name: str, labels: Manifest, pod: Manifest, manifests: list[Manifest]) 
 
 
 def _user(context: Manifest) -> tuple[list[str], int]:
-    """Options for the user, and fsGroup."""
+    """Returns options for the user, and fsGroup."""
     with Fields(context, "pod securityContext") as fields:
         user, group = fields.take("runAsUser"), fields.take("runAsGroup")
         extra = fields.take("fsGroup")
         fields.must_be("runAsNonRoot", True)
-        fields.must_be("seccompProfile", {"type": "RuntimeDefault"})  # Docker's own, unless told
+        fields.must_be("seccompProfile", {"type": "RuntimeDefault"})  # Docker's default
     if user == 0:
         raise UntranslatableError("runAsNonRoot, and runAsUser is 0")
     return ["--user", f"{user}:{group}", "--group-add", str(extra)], extra
@@ -237,7 +237,7 @@ def _limits(resources: Manifest) -> list[str]:
 
 
 def _environment(container: Fields, manifests: list[Manifest]) -> Iterator[tuple[str, str]]:
-    """Variables of ConfigMaps, then a container's own, which win."""
+    """Yields variables of ConfigMaps, then the container's own, which override them."""
     maps = {one["metadata"]["name"]: one["data"] for one in manifests if one["kind"] == "ConfigMap"}
     for source in container.take("envFrom", []):
         with Fields(source, "envFrom") as fields, Fields(fields.take("configMapRef"), "ref") as ref:
@@ -250,7 +250,7 @@ def _environment(container: Fields, manifests: list[Manifest]) -> Iterator[tuple
 
 
 def _check_no_references(texts: Iterable[str]) -> None:
-    """Kubernetes replaces $(NAME) in words and values; a shell would run it."""
+    """Refuses $(NAME), which Kubernetes replaces and Docker does not."""
     for text in texts:
         if "$(" in text:
             raise UntranslatableError(f"$(...) is not replaced here: {text}")
@@ -269,7 +269,7 @@ def _probe(probe: Manifest, ports: Mapping[str, int]) -> Probe:
 
 
 def _volume(mount: Manifest, volumes: Mapping[str, Manifest], group: int) -> Mount | str:
-    """A mount, or for an emptyDir the value of --tmpfs."""
+    """Returns a mount; for an emptyDir, the value of --tmpfs."""
     with Fields(mount, "volumeMount") as of_mount:
         volume = volumes[of_mount.take("name")]
         path, read_only = of_mount.take("mountPath"), of_mount.take("readOnly", False)
@@ -285,12 +285,12 @@ def _volume(mount: Manifest, volumes: Mapping[str, Manifest], group: int) -> Mou
             return Mount("claim", name, path, group, 0, read_only)
         with Fields(of_volume.take("emptyDir"), "emptyDir") as fields:
             size = memory_bytes(fields.take("sizeLimit"))
-    # Open to all and the group's, as a kubelet makes it; Docker's default would forbid to execute.
+    # Modes as a kubelet sets them; Docker's default forbids execution.
     return f"{path}:rw,exec,size={size},mode=2777,gid={group}"
 
 
 def _names(labels: Manifest, ports: Mapping[str, int], manifests: list[Manifest]) -> Iterator[str]:
-    """The Services that lead to a pod. A name leads to every port, so none may be renumbered."""
+    """Yields the names of a pod's Services. A name leads to all ports, so none is renumbered."""
     for service in manifests:
         if service["kind"] != "Service" or not _selects(service["spec"]["selector"], labels):
             continue

@@ -1,31 +1,29 @@
-"""compose.yaml on a real Docker engine: a project of a test's own, and what can be asked of it.
+"""compose.yaml on a real Docker engine: a Compose project per test, and what tests read from it.
 
-Nothing waits for time to pass: everything polls, until a generous deadline, for what an operator
-could see too.
+Tests wait for no fixed time. They poll, with a generous deadline, what an operator can see too.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.commands import free_ports
+from e2e.docker import DEADLINE_S, inspected, said, why_not
+
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 180.0  # only a failing test ever waits this long
 TAG = "test"
-NOT_OURS = ("COMPOSE_FILE", "COMPOSE_ENV_FILES", "COMPOSE_PROFILES")  # of whoever runs the tests
-# Small steps: reports, checkpoints and batches come often.
+NOT_OURS = ("COMPOSE_FILE", "COMPOSE_ENV_FILES", "COMPOSE_PROFILES")  # the user's own
+# Frequent reports, checkpoints and batches.
 OVERRIDE = {
     "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
     "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "1",
@@ -36,25 +34,7 @@ OVERRIDE = {
 ENV_STEPS = "asyncade_learner_env_steps_total"
 UPDATES = "asyncade_learner_updates_total"
 ACTIVE = "asyncade_learner_active_actors"
-RELAYS_ROW = "What do relays pass on?"  # how its title begins
-
-
-def said(*command: object, environ: Mapping[str, str] | None = None) -> str:
-    """What a command prints; fails the test with all of it if the command fails."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
-    return done.stdout
-
-
-def why_not() -> str | None:
-    """What is missing for these tests."""
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    for words in (("info",), ("compose", "version")):
-        if subprocess.run(["docker", *words], capture_output=True, check=False).returncode:
-            return f"docker {' '.join(words)} fails: no engine, or no Compose"
-    return None
+RELAYS_ROW = "What do relays pass on?"  # the start of its title
 
 
 MISSING = why_not()
@@ -64,19 +44,13 @@ NEEDS_DOCKER = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 class Stack:
-    """A Compose project of its own: other volumes, networks and ports than a user's.
+    """A Compose project with its own volumes, networks and ports.
 
     Args:
-        home: folder for what is copied out of it.
+        home: folder for files copied out of it.
         name: part of the project's name.
-        env_file: as of --env-file, within docker/.
+        env_file: for --env-file, within docker/.
         variables: of compose.yaml.
     """
 
@@ -86,7 +60,7 @@ class Stack:
         self.home = home
         self._env_file = ("--env-file", ROOT / "docker" / env_file) if env_file else ()
         self.project = f"asyncade-test-{name}-{os.getpid()}"
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.environ = {
             **{name: value for name, value in os.environ.items() if name not in NOT_OURS},
             **{"TAG": TAG, "PROMETHEUS_PORT": str(self.port), "LEARNER_CPUS": "1", "ENVS": "2"},
@@ -103,13 +77,13 @@ class Stack:
         return said(*command, *words, environ=self.environ)
 
     def containers(self, service: str) -> list[str]:
-        """Running ones, in the order of their numbers."""
+        """Returns the running ones, in the order of their numbers."""
         lines = self.compose("ps", "--format", "json", service).splitlines()
         rows = [row for line in lines for row in _as_list(json.loads(line))]
         return [row["ID"] for row in sorted(rows, key=lambda row: str(row["Name"]))]
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """What Prometheus answers."""
+        """Returns Prometheus's answer."""
         question = urllib.parse.urlencode({"query": promql})
         url = f"http://127.0.0.1:{self.port}/api/v1/query?{question}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -117,11 +91,11 @@ class Stack:
             with opener.open(url, timeout=10) as answer:
                 result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         except OSError:
-            return []  # it starts
+            return []  # it is starting
         return result
 
     def value(self, promql: str) -> float | None:
-        """The one number a query has; None where there is none yet."""
+        """Returns the only number of a query; None without one."""
         result = self.query(promql)
         assert len(result) <= 1, f"{promql}: {result}"
         return float(result[0]["value"][1]) if result else None
@@ -135,13 +109,13 @@ class Stack:
             time.sleep(0.25)
 
     def rises(self, promql: str, above: float | None = None) -> None:
-        """Waits until a counter has risen above a value, or above what it is now."""
+        """Waits until a counter exceeds a value, by default its present one."""
         self.eventually(lambda: self.value(promql) is not None, promql)
         floor = self.value(promql) if above is None else above
         self.eventually(lambda: (self.value(promql) or 0) > (floor or 0), f"{promql} rises")
 
     def unanswered(self, queries: Sequence[str]) -> list[str]:
-        """Those of the queries that stay without data."""
+        """Returns the queries that have no data by the deadline."""
         left = list(queries)
         deadline = time.monotonic() + DEADLINE_S
         while left and time.monotonic() < deadline:
@@ -151,7 +125,7 @@ class Stack:
         return left
 
     def runs(self, name: str) -> Path:
-        """A copy of the volume as it is now, whether or not a learner lives."""
+        """Returns a copy of the present volume, with or without a running learner."""
         target = self.home / name
         image = f"asyncade-learner:{TAG}"
         holder = said("docker", "create", "-v", f"{self.project}_runs:/runs", image).strip()
@@ -163,7 +137,7 @@ class Stack:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Compose 2.21 and later print an object a line, earlier ones one list."""
+    """Compose 2.21 and later print one object per line, earlier releases one list."""
     return value if isinstance(value, list) else [value]
 
 
@@ -171,7 +145,7 @@ def _as_list(value: Any) -> list[Any]:
 def stack(
     home: Path, name: str, *, env_file: str | None = None, **variables: str
 ) -> Iterator[Stack]:
-    """The project; nothing of it outlives the test but the images."""
+    """Yields the project; only its images outlive the test."""
     one = Stack(home, name, env_file=env_file, **variables)
     try:
         yield one
@@ -179,20 +153,15 @@ def stack(
         one.compose("--profile=*", "down", "--volumes", "--timeout=1")
 
 
-def inspected(thing: str) -> dict[str, Any]:
-    (found,) = json.loads(said("docker", "inspect", thing))
-    assert isinstance(found, dict)
-    return found
-
-
 def ends(project: str, since: float) -> dict[str, set[int]]:
-    """Service to exit codes of its containers that ended since then."""
+    """Returns the exit codes of containers that ended since then, by service."""
     window = ("--since", f"{since:.3f}", "--until", f"{time.time():.3f}")
     filters = ("--filter", "event=die", "--filter", f"label=com.docker.compose.project={project}")
     found: dict[str, set[int]] = {}
     for line in said("docker", "events", *window, *filters, "--format={{json .}}").splitlines():
-        told = json.loads(line)["Actor"]["Attributes"]
-        found.setdefault(told["com.docker.compose.service"], set()).add(int(told["exitCode"]))
+        event = json.loads(line)["Actor"]["Attributes"]
+        service = event["com.docker.compose.service"]
+        found.setdefault(service, set()).add(int(event["exitCode"]))
     return found
 
 
@@ -201,7 +170,7 @@ def started_at(container: str) -> str:
 
 
 def dashboard() -> dict[str, list[str]]:
-    """The title of each row of the dashboard to the queries of its panels."""
+    """Returns the queries of the dashboard's panels, by title of their row."""
     board = json.loads((ROOT / "docker/grafana/dashboards/asyncade.json").read_text())
     found: dict[str, list[str]] = {}
     for panel in sorted(board["panels"], key=lambda p: (p["gridPos"]["y"], p["gridPos"]["x"])):

@@ -1,6 +1,6 @@
-"""compose.yaml on a real Docker engine: images, metrics, scaling, and what kills cannot break.
+"""compose.yaml on a real Docker engine: images, metrics, scaling, killed containers.
 
-One story is lived through by a fixture, the tests ask for its facts.
+One fixture runs a sequence of events; the tests check its facts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 
 from asyncade_learner import checkpoint
 from asyncade_runtime.run_folder import RunFolder
+from e2e.commands import assert_rows_continue
+from e2e.docker import inspected, said
 from e2e.stack import (
     ACTIVE,
     ENV_STEPS,
@@ -25,8 +27,6 @@ from e2e.stack import (
     Stack,
     dashboard,
     ends,
-    inspected,
-    said,
     stack,
     started_at,
 )
@@ -41,10 +41,10 @@ MAX_IMAGE_BYTES = {"learner": 900e6, "actor": 900e6, "relay": 150e6}
 
 
 def inside(image: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a container that is locked down as in compose.yaml."""
+    """Runs a command in a container locked down as in compose.yaml."""
     locks = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none")
-    who = ("--user", user) if user else ()
-    words = ["docker", "run", "--rm", *locks, *who, "--entrypoint", command[0], image]
+    as_user = ("--user", user) if user else ()
+    words = ["docker", "run", "--rm", *locks, *as_user, "--entrypoint", command[0], image]
     words += command[1:]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
@@ -75,23 +75,21 @@ def test_an_image_holds_what_its_service_needs(
 
 
 @pytest.mark.parametrize("service", MAX_IMAGE_BYTES)
-def test_an_image_has_no_tools_to_build_with_and_no_cache(
-    images: dict[str, str], service: str
-) -> None:
+def test_an_image_has_no_build_tools_and_no_cache(images: dict[str, str], service: str) -> None:
     look = "for tool in gcc cc make git; do command -v $tool; done; ls -d /root/.cache /build"
-    done = inside(images[service], "sh", "-c", look, user="0")  # who may look everywhere
+    done = inside(images[service], "sh", "-c", look, user="0")  # may read everything
     assert done.stdout == ""
     assert inside(images[service], "id", "-u").stdout == "10001\n"
 
 
-def test_a_service_says_what_is_wrong_with_its_settings(images: dict[str, str]) -> None:
+def test_a_service_names_its_bad_setting(images: dict[str, str]) -> None:
     done = inside(images["learner"], "asyncade-learner", "--game=pongg")
     assert done.returncode == 2
     assert "pong" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-# --- a life --------------------------------------------------------------------------------------
+# --- a sequence of events ------------------------------------------------------------------------
 
 DROPPED = 'sum(asyncade_learner_messages_dropped_total{reason!~"stale|future|unasked"})'
 ACTORS_UP = 'count(up{job="actor"} == 1)'
@@ -111,7 +109,7 @@ def start(one: Stack, facts: SimpleNamespace) -> None:
 
 
 def scale(one: Stack, facts: SimpleNamespace) -> None:
-    """Four actors, then one is killed."""
+    """Scales to four actors, then kills one."""
     one.compose("up", "--detach", "--no-recreate", "--scale", "actor=4", *SERVICES)
     one.eventually(lambda: one.value(ACTIVE) == 4, "four actors at work")
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "evaluator")
@@ -132,12 +130,12 @@ def scale(one: Stack, facts: SimpleNamespace) -> None:
 
 
 def crash(one: Stack, facts: SimpleNamespace) -> None:
-    """The learner is killed and started again; the actors are not touched."""
+    """Kills the learner and starts it again; the actors keep running."""
     facts.actors_before = {id_: started_at(id_) for id_ in one.containers("actor")}
     one.compose("kill", "--signal=SIGKILL", "learner")
     folder = one.runs("at-the-crash") / "pong-data"
-    facts.saved = checkpoint.load(RunFolder(folder).checkpoint_files()[0]).progress
-    # Until then Prometheus answers with what the dead one counted.
+    facts.saved = checkpoint.load(checkpoint.found(folder / "checkpoints")[0]).progress
+    # Until then Prometheus returns the dead learner's counters.
     one.eventually(lambda: not one.query(f"{ENV_STEPS} or up{{job='learner'}} == 1"), "it is gone")
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "learner")
     one.eventually(lambda: one.query("asyncade_learner_policy_version"), "it is back")
@@ -170,7 +168,7 @@ def test_services_are_locked_down(life: SimpleNamespace) -> None:
     assert "Read-only file system" in life.learner_status
 
 
-def test_the_learner_counts_the_cores_of_its_container(life: SimpleNamespace) -> None:
+def test_the_learner_uses_the_cores_of_its_container(life: SimpleNamespace) -> None:
     config = life.folder.read_config()["learner"]
     assert (config["cores"], config["torch_threads"]) == (1, 1)
 
@@ -179,11 +177,11 @@ def test_every_panel_of_the_dashboard_has_data(life: SimpleNamespace) -> None:
     assert life.queries_without_data == []
 
 
-def test_the_evaluator_plays_by_the_weights(life: SimpleNamespace) -> None:
+def test_the_evaluator_plays_with_published_weights(life: SimpleNamespace) -> None:
     assert life.evaluated_version >= 1
 
 
-def test_a_killed_actor_changes_nothing_but_a_counter(life: SimpleNamespace) -> None:
+def test_a_killed_actor_causes_no_dropped_messages(life: SimpleNamespace) -> None:
     assert life.dropped_after == life.dropped_before == 0
     state = life.learner_after_kill
     assert state["State"]["Health"]["Status"] == "healthy"
@@ -194,13 +192,11 @@ def test_a_killed_learner_resumes_with_the_same_counters(life: SimpleNamespace) 
     saved = life.saved
     assert saved.env_steps > 0
     assert saved.updates > 0
-    assert life.version > saved.policy_version  # it has published them anew
-    told = f"checkpoint={saved.policy_version:012d}.safetensors env_steps={saved.env_steps}"
-    assert told in life.log
+    assert life.version > saved.policy_version  # published again
+    resumed = f"checkpoint={saved.policy_version:012d}.safetensors env_steps={saved.env_steps}"
+    assert resumed in life.log
     rows = life.folder.read_metrics()
-    for name in ("env_steps", "updates", "episodes", "policy_version", "seconds"):
-        values = [row[name] for row in rows]
-        assert values == sorted(values), f"{name} goes back"
+    assert_rows_continue(rows)
     assert rows[-1]["env_steps"] > saved.env_steps
     assert rows[-1]["updates"] > saved.updates
 
@@ -210,7 +206,7 @@ def test_actors_outlive_their_learner(life: SimpleNamespace) -> None:
     assert life.actors_after == life.actors_before
 
 
-def test_down_ends_everything_in_time_and_in_order(life: SimpleNamespace) -> None:
+def test_down_ends_everything_in_time(life: SimpleNamespace) -> None:
     assert life.ends == {"learner": {0}, "actor": {0}, "prometheus": {0}}  # 137: it took too long
     summary = life.folder.read_summary()
     assert summary["ended_by"] == "signal"
@@ -219,7 +215,7 @@ def test_down_ends_everything_in_time_and_in_order(life: SimpleNamespace) -> Non
     assert list(life.folder.tensorboard.glob("events.out.tfevents.*"))
 
 
-def test_gradients_and_another_game_to_the_end(
+def test_gradients_mode_with_another_game_runs_to_its_end(
     images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     asked = {"MODE": "gradients", "GAME": "catch", "MAX_ENV_STEPS": "2000", "ACTORS": "1"}

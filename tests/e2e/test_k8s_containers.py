@@ -1,7 +1,7 @@
-"""The containers that k8s/ renders run, on a Docker engine, as their manifests say; and they train.
+"""The pods that k8s/ renders train on a Docker engine, with the limits of their manifests.
 
-There is no cluster here: pod_translation.py makes `docker run` of a pod template, docker_pods.py
-takes the place of kubelet and controllers. Everything polls, until a generous deadline.
+There is no cluster: pod_translation.py turns a pod template into `docker run`, docker_pods.py
+replaces kubelet and controllers. Everything polls with a generous deadline.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 
 from asyncade_learner import checkpoint
 from asyncade_runtime.run_folder import RunFolder
+from e2e.commands import assert_rows_continue
+from e2e.docker import why_not
 from e2e.docker_pods import (
     Pod,
     Pods,
@@ -23,20 +25,19 @@ from e2e.docker_pods import (
     documented_secrets,
     render,
     running,
-    why_not,
 )
 from e2e.pod_translation import Manifest
 
 Secrets = Mapping[str, Manifest]
 
-MISSING = why_not()
+MISSING = why_not("kubectl")
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
 
 CLAIM = "runs"
-# Small steps: reports, checkpoints and batches come often.
+# Frequent reports, checkpoints and batches.
 SMALL = {
     "ASYNCADE_LEARNER_CALIBRATION_ENV_STEPS": "256",
     "ASYNCADE_LEARNER_CHECKPOINT_SECONDS": "1",
@@ -47,7 +48,7 @@ FEW_GAMES = {"ASYNCADE_ACTOR_ENVS": "2"}
 
 
 def catch(run: str, **more: str) -> dict[str, str]:
-    """A toy game, in a folder of its own as k8s/README.md asks."""
+    """Returns settings for Catch, in its own run folder as k8s/README.md requires."""
     game = {"ASYNCADE_LEARNER_GAME": "catch", "ASYNCADE_LEARNER_RUN_DIR": f"/runs/{run}"}
     return (
         SMALL | game | {f"ASYNCADE_LEARNER_{name.upper()}": value for name, value in more.items()}
@@ -68,7 +69,7 @@ def secrets(images: None, tmp_path_factory: pytest.TempPathFactory) -> Secrets:
 
 
 def begin(pods: Pods, facts: SimpleNamespace) -> None:
-    """Actors first, and nobody to talk to; then the learner."""
+    """Starts the actors first, then the learner."""
     facts.actors = pods.start_all("Deployment")
     for actor in facts.actors:
         answers(pods, actor, "startup")
@@ -83,7 +84,7 @@ def begin(pods: Pods, facts: SimpleNamespace) -> None:
 
 
 def answers(pods: Pods, pod: Pod, probe: str) -> None:
-    """Asks until it does, as a kubelet would."""
+    """Waits until a probe succeeds."""
     pods.eventually(lambda: pod.probe(probe) == 200, f"{pod.run.name} passes its {probe} probe")
 
 
@@ -92,7 +93,7 @@ def probes(pod: Pod) -> tuple[int, ...]:
 
 
 def inside(pod: Pod) -> str:
-    """What a process in the container may do, and has."""
+    """Returns privileges, modes and limits that a process in the container has."""
     (keys,) = [mount.path for mount in pod.run.mounts if mount.kind == "secret"]
     look = (
         "id -u; id -g; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/1/status;"
@@ -105,7 +106,7 @@ def inside(pod: Pod) -> str:
 
 
 def trains(pods: Pods, learner: Pod, actors: list[Pod]) -> None:
-    """Env steps and updates rise, and actors play by newer weights."""
+    """Waits for env steps and updates, and for newer weights at the actors."""
     pods.rises(learner, "learner_env_steps_total")
     pods.rises(learner, "learner_updates_total", by=8)
     for actor in actors:
@@ -114,7 +115,7 @@ def trains(pods: Pods, learner: Pod, actors: list[Pod]) -> None:
 
 
 def lose_an_actor(pods: Pods, facts: SimpleNamespace) -> None:
-    """Its container dies; a kubelet starts another one in the same pod, by the same name."""
+    """Kills an actor's container; a kubelet starts another one under the same name."""
     facts.dropped_before = dropped(facts.learner)
     facts.actors[0].kill()
     pods.rises(facts.learner, "learner_updates_total", by=8)
@@ -126,17 +127,17 @@ def lose_an_actor(pods: Pods, facts: SimpleNamespace) -> None:
 
 
 def dropped(learner: Pod) -> float:
-    """Messages that no restart explains."""
+    """Returns the dropped messages that no restart explains."""
     late = ("stale", "future", "unasked")
     name = "learner_messages_dropped_total"
     return learner.value(name) - sum(learner.value(name, reason=reason) for reason in late)
 
 
 def replace_the_learner(pods: Pods, facts: SimpleNamespace, home: Path) -> None:
-    """The learner's pod is deleted, and its successor gets the same claim."""
+    """Deletes the learner's pod; the next one gets the same claim."""
     facts.addresses = [facts.learner.address()]
     facts.learner_ended = facts.learner.stop()
-    # One actor more takes the address that is free now, so that the successor has another one.
+    # Another actor takes the free address, so that the next learner has a different one.
     facts.actors.append(pods.start("Deployment", len(facts.actors)))
     folder = pods.copied(CLAIM, home / "at-the-stop") / "pong-data"
     facts.summary = RunFolder(folder).read_summary()
@@ -150,7 +151,7 @@ def replace_the_learner(pods: Pods, facts: SimpleNamespace, home: Path) -> None:
 
 
 def logged(pod: Pod) -> list[dict[str, Any]]:
-    """Its log, which is JSON by the base's settings."""
+    """Returns its log, which is JSON by the base's settings."""
     return [json.loads(line) for line in pod.log().splitlines()]
 
 
@@ -168,11 +169,11 @@ def life(secrets: Secrets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield facts
 
 
-def test_an_actor_is_alive_without_a_learner_and_not_ready(life: SimpleNamespace) -> None:
+def test_an_actor_without_a_learner_is_alive_but_not_ready(life: SimpleNamespace) -> None:
     assert life.waiting == [(200, 200, 503)] * 2
 
 
-def test_all_probes_say_yes_to_pods_that_work(life: SimpleNamespace) -> None:
+def test_all_probes_of_working_pods_succeed(life: SimpleNamespace) -> None:
     assert life.working == [(200, 200, 200)] * 3
 
 
@@ -184,33 +185,31 @@ def test_pods_are_locked_down_and_bounded(life: SimpleNamespace) -> None:
         assert text.endswith(f" 440 0:10001 1K-blocks {tmp_kib} {memory}"), text
 
 
-def test_a_killed_actor_changes_nothing_but_a_counter(life: SimpleNamespace) -> None:
+def test_a_killed_actor_causes_no_dropped_messages(life: SimpleNamespace) -> None:
     assert life.dropped_after == life.dropped_before == 0
 
 
-def test_a_deleted_learner_leaves_a_checkpoint_in_time(life: SimpleNamespace) -> None:
+def test_a_deleted_learner_saves_a_checkpoint_in_time(life: SimpleNamespace) -> None:
     assert life.learner_ended == 0  # 137: it took too long
     assert life.summary["ended_by"] == "signal"
     assert life.saved.env_steps == life.summary["env_steps"] > 0
     assert life.saved.updates > 0
 
 
-def test_its_successor_resumes_from_the_claim(life: SimpleNamespace) -> None:
+def test_the_next_learner_resumes_from_the_claim(life: SimpleNamespace) -> None:
     (resumed,) = life.resumed
     assert resumed["env_steps"] == life.saved.env_steps
     rows = life.folder.read_metrics()
-    for name in ("env_steps", "updates", "policy_version", "seconds"):
-        values = [row[name] for row in rows]
-        assert values == sorted(values), f"{name} goes back"
+    assert_rows_continue(rows)
     assert rows[-1]["env_steps"] > life.saved.env_steps
     assert rows[-1]["updates"] > life.saved.updates
 
 
-def test_actors_follow_the_name_of_the_learner_to_another_address(life: SimpleNamespace) -> None:
+def test_actors_follow_the_learner_to_another_address(life: SimpleNamespace) -> None:
     assert len(set(life.addresses)) == 2
 
 
-def test_everything_ends_in_its_grace_period(life: SimpleNamespace) -> None:
+def test_all_pods_end_within_their_grace_period(life: SimpleNamespace) -> None:
     assert (life.actors_ended, life.learner_ended_again) == ([0, 0, 0], 0)
 
 
@@ -224,7 +223,7 @@ def test_relays_train_in_both_modes(secrets: Secrets, tmp_path: Path, mode: str)
     with running(manifests, secrets) as pods:
         relay = pods.start("DaemonSet")
         answers(pods, relay, "startup")
-        assert probes(relay) == (200, 200, 200)  # actors may connect before the learner is there
+        assert probes(relay) == (200, 200, 200)  # actors may connect before the learner starts
         actors = pods.start_all("Deployment")
         learner = pods.start("StatefulSet")
         for pod in (learner, *actors):
@@ -233,8 +232,8 @@ def test_relays_train_in_both_modes(secrets: Secrets, tmp_path: Path, mode: str)
         kind = "trajectory" if mode == "data" else "gradients"
         pods.rises(relay, "relay_messages_received_total", kind=kind)
         pods.rises(relay, "relay_messages_sent_total", kind=kind)
-        pods.eventually(lambda: relay.value("relay_active_actors") == 2, "both talk to it")
-        # An average of gradients comes from one sender, the relay; trajectories keep theirs.
+        pods.eventually(lambda: relay.value("relay_active_actors") == 2, "both actors at the relay")
+        # Means of gradients come from the relay; trajectories keep their senders.
         senders = 2 if mode == "data" else 1
         pods.eventually(
             lambda: learner.value("learner_active_actors") == senders, f"{senders} at the learner"
@@ -244,13 +243,13 @@ def test_relays_train_in_both_modes(secrets: Secrets, tmp_path: Path, mode: str)
         assert [pod.stop() for pod in (*actors, relay, learner)] == [0, 0, 0, 0]
 
 
-def test_a_drained_job_goes_on_and_one_that_reaches_its_target_ends(
+def test_a_drained_job_continues_and_one_at_its_target_ends(
     secrets: Secrets, tmp_path: Path
 ) -> None:
     endless = render(tmp_path / "endless", "job", learner=catch("job"), actor=FEW_GAMES)
     with running(endless, secrets) as pods:
         actors = pods.start_all("Deployment")
-        job = pods.start("Job")  # its target is out of reach: Catch ends with 1 at most
+        job = pods.start("Job")  # beyond its target: returns of Catch are 1 at most
         answers(pods, job, "readiness")
         trains(pods, job, actors)
         assert job.stop() == 143  # not 0: the Job is not complete
@@ -268,4 +267,4 @@ def test_a_drained_job_goes_on_and_one_that_reaches_its_target_ends(
 
         settings = catch("job", game="chess")
         pods.manifests = render(tmp_path / "wrong", "job", learner=settings, actor=FEW_GAMES)
-        assert pods.start("Job").exit_code() == 2  # what its podFailurePolicy gives up at
+        assert pods.start("Job").exit_code() == 2  # its podFailurePolicy gives up at this code

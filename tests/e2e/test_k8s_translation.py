@@ -1,4 +1,4 @@
-"""What `docker run` is not told of is refused, and everything that is rendered is translated."""
+"""Every rendered pod has a translation to `docker run`; unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def the(kind: str, manifests: Sequence[Manifest]) -> Manifest:
 
 
 def options(run: DockerRun, name: str) -> list[str]:
-    """Values of an option that is given as two words or with an equals sign."""
+    """Returns the values of an option, given as two words or with an equals sign."""
     words = list(run.options)
     after = [words[n + 1] for n, word in enumerate(words) if word == name]
     return after + [word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}=")]
@@ -50,7 +50,9 @@ def options(run: DockerRun, name: str) -> list[str]:
 
 @pytest.mark.parametrize("overlay", ["local", "production"])
 @pytest.mark.parametrize("components", [(), OTHERS, (*OTHERS, "job")], ids=["none", "most", "all"])
-def test_every_pod_is_translated(tmp_path: Path, overlay: str, components: Sequence[str]) -> None:
+def test_every_rendered_pod_is_translated(
+    tmp_path: Path, overlay: str, components: Sequence[str]
+) -> None:
     rendered = render(tmp_path / "render", *components, overlay=overlay)
     found = [one for one in rendered if one["kind"] in WORKLOADS]
     assert len(found) == (3 if "relay" in components else 2)
@@ -58,13 +60,13 @@ def test_every_pod_is_translated(tmp_path: Path, overlay: str, components: Seque
         translate(workload, rendered)
 
 
-def test_a_gpu_is_refused_and_not_left_out(tmp_path: Path) -> None:
+def test_a_gpu_is_refused(tmp_path: Path) -> None:
     rendered = render(tmp_path / "render", overlay="gpu")
     with pytest.raises(UntranslatableError, match=r"limits: no translation of .'nvidia.com/gpu'"):
         translate(the("StatefulSet", rendered), rendered)
 
 
-def test_the_learner_in_the_words_of_docker(manifests: list[Manifest]) -> None:
+def test_the_learners_pod_becomes_docker_options(manifests: list[Manifest]) -> None:
     run = translate(the("StatefulSet", manifests), manifests)
     assert (run.name, run.image, list(run.words)) == ("learner-0", "asyncade-learner:test-k8s", [])
     assert options(run, "--user") == ["10001:10001"]
@@ -81,7 +83,7 @@ def test_the_learner_in_the_words_of_docker(manifests: list[Manifest]) -> None:
     assert run.grace_seconds == 60
 
 
-def test_actors_are_sent_to_the_service_of_the_relay(manifests: list[Manifest]) -> None:
+def test_actors_connect_to_the_relays_service(manifests: list[Manifest]) -> None:
     actor = translate(the("Deployment", manifests), manifests)
     assert "ASYNCADE_ACTOR_UPSTREAM_ADDRESS=tcp://relay:5557" in options(actor, "--env")
     assert options(actor, "--network-alias") == []
@@ -122,7 +124,7 @@ CONTAINER = (*POD, "containers", 0)
         ((*CONTAINER, "volumeMounts", 0), "subPath", "x"),
     ],
 )
-def test_what_is_not_known_is_refused(
+def test_unknown_fields_and_values_are_refused(
     manifests: list[Manifest], place: tuple[Any, ...], name: str, value: object
 ) -> None:
     workload = copy.deepcopy(the("Deployment", manifests))
@@ -144,14 +146,14 @@ def test_a_service_that_renumbers_ports_is_refused(manifests: list[Manifest]) ->
         translate(the("DaemonSet", changed), changed)
 
 
-def test_quantities() -> None:
+def test_quantities_are_converted() -> None:
     assert (cores("250m"), cores("2")) == (0.25, 2.0)
     assert memory_bytes("512Mi") == 2**29
     with pytest.raises(UntranslatableError):
         memory_bytes("1G")
 
 
-def test_the_documented_commands_make_four_secrets_that_fit(tmp_path: Path) -> None:
+def test_the_documented_commands_make_four_matching_secrets(tmp_path: Path) -> None:
     made = {name: decoded(secret) for name, secret in documented_secrets(tmp_path).items()}
     assert made.keys() == {"learner-keys", "actor-keys", "relay-keys", "relay-actor-keys"}
     for server, client in (("learner-keys", "actor-keys"), ("relay-keys", "relay-actor-keys")):

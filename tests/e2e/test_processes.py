@@ -1,6 +1,6 @@
-"""The command line with real processes on real Pong: whole runs, and what kills cannot break.
+"""``asyncade train`` with real processes: whole runs, killed services, wrong arguments.
 
-Runs are shared between tests: a fixture lives through a story, the tests ask for its facts.
+Tests share runs: a fixture runs a sequence of events, and the tests check its facts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table"),
 ]
 
-# What is promised to whoever reads the files.
+# Keys that readers of the files rely on.
 ROW_KEYS = {
     "seconds",
     "env_steps",
@@ -106,17 +106,17 @@ def test_pong_leaves_a_complete_folder(pong: SimpleNamespace) -> None:
     assert events.stat().st_size > 1000
     assert saved(folder).env_steps == folder.read_summary()["env_steps"]
     assert folder.curve.exists() == (folder.read_summary()["episodes"] > 0)
-    assert folder.read_endpoints() is None  # nobody listens any more
+    assert folder.read_endpoints() is None  # no service listens any more
     assert not list(folder.root.rglob("*.tmp"))
 
 
-def test_pong_costs_few_bytes(pong: SimpleNamespace) -> None:
+def test_pong_needs_few_bytes_per_env_step(pong: SimpleNamespace) -> None:
     cost = pong.folder.read_summary()["bytes_per_env_step"]
     assert f"bytes on the wire per env step: {cost}" in pong.text
     assert 10 < cost < 500  # a bare transition of two stacks is 56,448
 
 
-def test_the_services_say_how_they_play_and_end_cleanly(pong: SimpleNamespace) -> None:
+def test_services_log_their_protocol_and_end_cleanly(pong: SimpleNamespace) -> None:
     for number in range(2):
         log = (pong.folder.logs / f"actor-{number}.log").read_text()
         assert "environment protocol" in log
@@ -166,7 +166,7 @@ def test_eval_plays_the_trained_model(catch: SimpleNamespace, tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A run that loses an actor, and later its learner."""
+    """A run with a killed actor, and later a killed learner."""
     home = tmp_path_factory.mktemp("killed")
     folder = RunFolder(home / "run")
     facts = SimpleNamespace(home=home, folder=folder)
@@ -181,7 +181,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         eventually(lambda: services(train.pid).get("actor-0", gone) != gone, "actor-0 again", train)
         facts.second = services(train.pid)
         log = folder.logs / "actor-0.log"
-        eventually(lambda: log.read_text().count("assignment") >= 2, "it has work", train)
+        eventually(lambda: log.read_text().count("assignment") >= 2, "an assignment", train)
         with_it = env_steps(folder)
         eventually(lambda: env_steps(folder) >= with_it + 500, "training goes on", train)
         os.kill(facts.second["learner"], signal.SIGKILL)
@@ -192,11 +192,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return facts
 
 
-def test_actors_yield_to_the_learner(killed: SimpleNamespace) -> None:
+def test_actors_have_a_lower_priority_than_the_learner(killed: SimpleNamespace) -> None:
     learner = killed.niceness["learner"]
     lowest = 19
     assert killed.niceness["actor-0"] == killed.niceness["actor-1"] == min(learner + 5, lowest)
-    assert learner < lowest, "the test itself runs at the lowest priority: nothing is shown"
+    assert learner < lowest, "the tests run at the lowest priority"
 
 
 def test_a_killed_actor_is_started_again(killed: SimpleNamespace) -> None:
@@ -208,7 +208,9 @@ def test_a_killed_actor_is_started_again(killed: SimpleNamespace) -> None:
     assert "actor-0.log" in killed.text
 
 
-def test_a_killed_learner_ends_the_run_and_says_how_to_go_on(killed: SimpleNamespace) -> None:
+def test_a_killed_learner_ends_the_run_and_names_the_cure(
+    killed: SimpleNamespace,
+) -> None:
     assert killed.code == 1
     assert "the learner was killed by SIGKILL" in killed.text
     assert f"asyncade train --resume --run-dir {killed.folder.root}" in killed.text
@@ -219,14 +221,14 @@ def test_a_killed_learner_ends_the_run_and_says_how_to_go_on(killed: SimpleNames
     assert not any(alive(pid) for pid in killed.second.values())
 
 
-def test_an_actor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+def test_an_actor_that_cannot_be_started_is_retried(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     log = folder.logs / "actor-0.log"
     with running(tmp_path / "output", "train", "--game=catch", "--run-dir", folder.root) as train:
         eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
         gone = services(train.pid)["actor-0"]
         log.unlink()
-        log.mkdir()  # a log that cannot be opened, as on a disk that is full
+        log.mkdir()  # a log that cannot be opened, as on a full disk
         os.kill(gone, signal.SIGKILL)
         eventually(lambda: "actor-0 could not be started" in train.text(), "said", train)
         before = env_steps(folder)
@@ -239,7 +241,7 @@ def test_an_actor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def resumed(killed: SimpleNamespace) -> SimpleNamespace:
-    """The same run, continued, and interrupted by Ctrl-C."""
+    """The same run, resumed and interrupted by Ctrl-C."""
     folder, home = killed.folder, killed.home
     command = ("train", "--resume", "--run-dir", folder.root)
     with running(home / "output-2", *command) as train:
@@ -273,7 +275,7 @@ def test_ctrl_c_leaves_a_complete_folder(resumed: SimpleNamespace) -> None:
     assert resumed.folder.read_metrics()[-1]["env_steps"] == summary["env_steps"]
 
 
-def test_ctrl_c_ends_a_learner_that_hangs_too(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_hanging_learner(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     command = ("train", "--game=catch", "--run-dir", folder.root)
     with running(tmp_path / "output", *command) as train:
@@ -300,24 +302,26 @@ def test_services_do_not_outlive_the_command(tmp_path: Path) -> None:
 
 
 def counter(folder: RunFolder, name: str) -> float:
-    """Of the learner that listens now."""
+    """Returns a counter of the running learner."""
     endpoints = folder.read_endpoints()
     assert endpoints is not None
     return metric(endpoints["metrics"], f"learner_{name}")
 
 
-def test_a_full_disk_stops_no_training(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_stop_training(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     command = ("train", "--game=catch", "--run-dir", folder.root)
     with running(tmp_path / "output", *command) as train:
         eventually(lambda: env_steps(folder) >= 500, "500 env steps", train)
         learner = services(train.pid)["learner"]
-        # No file may be longer than nothing: every write of the learner fails.
+        # With files limited to no bytes, every write of the learner fails.
         limits = resource.prlimit(learner, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         failures = "checkpoint_failures_total"
         eventually(lambda: counter(folder, failures) >= 2, "checkpoints fail", train)
         rows, before = len(folder.read_metrics()), counter(folder, "env_steps_total")
-        eventually(lambda: counter(folder, "env_steps_total") > before + 5000, "it goes on", train)
+        eventually(
+            lambda: counter(folder, "env_steps_total") > before + 5000, "training goes on", train
+        )
         assert len(folder.read_metrics()) == rows
         resource.prlimit(learner, resource.RLIMIT_FSIZE, limits)
         eventually(lambda: len(folder.read_metrics()) > rows + 1, "rows again", train)
@@ -329,7 +333,7 @@ def test_a_full_disk_stops_no_training(tmp_path: Path) -> None:
     assert_rows_continue(folder.read_metrics())
 
 
-# --- what a person may get wrong -----------------------------------------------------------------
+# --- wrong arguments -----------------------------------------------------------------------------
 
 
 def test_an_unknown_game_is_refused(tmp_path: Path) -> None:
@@ -338,10 +342,10 @@ def test_an_unknown_game_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_not_written_over(pong: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten(pong: SimpleNamespace, tmp_path: Path) -> None:
     before = pong.folder.read_config()
     text = refused(tmp_path / "output", "train", "--run-dir", pong.folder.root)
-    assert "add --resume" in text
+    assert "--resume" in text
     assert pong.folder.read_config() == before
 
 
@@ -361,8 +365,8 @@ def test_an_actor_with_bad_input_ends_the_run(
     [
         ("learner", "--upstream-address=tcp://127.0.0.1:{}", "another port"),
         ("learner", "--weights-address=tcp://127.0.0.1:{}", "another port"),
-        ("learner", "--metrics-port={}", "choose another port with --metrics-port"),
-        ("actor", "--metrics-port={}", "choose another port with --metrics-port"),
+        ("learner", "--metrics-port={}", "--metrics-port"),
+        ("actor", "--metrics-port={}", "--metrics-port"),
     ],
 )
 def test_a_taken_port_is_named(tmp_path: Path, service: str, flag: str, cure: str) -> None:

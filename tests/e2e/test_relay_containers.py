@@ -1,7 +1,7 @@
 """The relay of compose.yaml on a real Docker engine: actors train through it, and outlive it.
 
-In each mode one story is lived through by a fixture, the tests ask for its facts. What the image
-holds: test_containers.py.
+Per mode, one fixture runs a sequence of events; the tests check its facts. The image:
+test_containers.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from asyncade_runtime.run_folder import RunFolder
+from e2e.docker import inspected, said
 from e2e.stack import (
     ENV_STEPS,
     NEEDS_DOCKER,
@@ -22,8 +23,6 @@ from e2e.stack import (
     Stack,
     dashboard,
     ends,
-    inspected,
-    said,
     stack,
     started_at,
 )
@@ -33,7 +32,7 @@ pytestmark = NEEDS_DOCKER
 SERVICES = ("learner", "relay", "actor", "prometheus")
 BEHIND = "asyncade_relay_active_actors"
 ANSWERS = f"{BEHIND} or up{{job='relay'}} == 1"
-PASSED_ON = {  # what comes in at the relay for each message that goes out
+RATIO = {  # messages received by the relay for each one sent
     kind: f"sum(asyncade_relay_messages_received_total{{kind='{kind}'}})"
     f" / sum(asyncade_relay_messages_sent_total{{kind='{kind}'}})"
     for kind in ("trajectory", "gradients")
@@ -49,7 +48,7 @@ def start(one: Stack, facts: SimpleNamespace) -> None:
     asked = [queries for row, queries in dashboard().items() if row.startswith(RELAYS_ROW)]
     facts.asked = [*itertools.chain(*asked)]
     facts.queries_without_data = one.unanswered(facts.asked)
-    facts.passed_on = {kind: one.value(promql) for kind, promql in PASSED_ON.items()}
+    facts.ratio = {kind: one.value(promql) for kind, promql in RATIO.items()}
     facts.relay_status = one.compose(
         *("exec", "-T", "relay", "sh", "-c"),
         "id -u; grep -E 'CapEff|NoNewPrivs' /proc/1/status; touch /x 2>&1 || true",
@@ -57,12 +56,12 @@ def start(one: Stack, facts: SimpleNamespace) -> None:
 
 
 def crash(one: Stack, facts: SimpleNamespace) -> None:
-    """The relay is killed and started again, with an actor more; the others are not touched."""
+    """Kills the relay and starts it again with one more actor; the others keep running."""
     others = [id_ for service in ("learner", "actor") for id_ in one.containers(service)]
     facts.others_before = {id_: started_at(id_) for id_ in others}
     said("docker", "kill", *one.containers("relay"))
-    # Until then Prometheus answers with what the dead one counted. And all that was on its way has
-    # come in: what the learner counts beyond this, it has got through the new one.
+    # Until then Prometheus returns the dead relay's counters. By then its last messages have
+    # arrived: what the learner counts from now on has come through the new relay.
     one.eventually(lambda: not one.query(ANSWERS), "it is gone")
     env_steps, updates = one.value(ENV_STEPS), one.value(UPDATES)
     one.compose("up", "--detach", "--no-recreate", "--scale", "actor=3", *SERVICES)
@@ -95,17 +94,17 @@ def life(
 
 def test_trajectories_pass_and_gradients_are_averaged(life: SimpleNamespace) -> None:
     if life.mode == "data":
-        assert 0.8 < life.passed_on["trajectory"] < 1.2
+        assert 0.8 < life.ratio["trajectory"] < 1.2
     else:
-        assert 1.3 < life.passed_on["gradients"] < 3.5
+        assert 1.3 < life.ratio["gradients"] < 3.5
 
 
-def test_every_panel_of_its_row_of_the_dashboard_has_data(life: SimpleNamespace) -> None:
+def test_every_panel_of_the_relays_row_has_data(life: SimpleNamespace) -> None:
     assert len(life.asked) > 10
     assert life.queries_without_data == []
 
 
-def test_it_is_locked_down(life: SimpleNamespace) -> None:
+def test_the_relay_is_locked_down(life: SimpleNamespace) -> None:
     words = life.relay_status.split()
     assert words[:5] == ["10001", "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
     assert "Read-only file system" in life.relay_status
@@ -119,15 +118,14 @@ def test_a_killed_relay_is_replaced_without_touching_actors_or_learner(
     assert set(life.restarts) == {0}
 
 
-def test_both_of_its_sides_are_encrypted(life: SimpleNamespace) -> None:
-    """Each service that is given no keys says so."""
+def test_both_sides_of_the_relay_are_encrypted(life: SimpleNamespace) -> None:
+    """A service without keys would log a warning."""
     assert "actors joined" in life.log
     assert "nothing is encrypted" not in life.log
 
 
 def test_down_ends_everything_in_time(life: SimpleNamespace) -> None:
-    # 137: it took too long
-    assert life.ends == {service: {0} for service in SERVICES}
+    assert life.ends == {service: {0} for service in SERVICES}  # 137: it took too long
     summary = life.folder.read_summary()
     assert (summary["mode"], summary["game"], summary["ended_by"]) == (life.mode, "pong", "signal")
     assert summary["updates"] > 0

@@ -1,4 +1,4 @@
-"""Counters of a run, and when its target is reached."""
+"""Counters of a run, and when it reaches its target."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from asyncade_learner.progress import GAMES_OF_THE_TARGET, Milestone, Progress
 
 
-def test_nothing_is_known_at_the_start() -> None:
+def test_without_games_there_are_no_means() -> None:
     progress = Progress()
     assert progress.mean_return() is None
     assert progress.bytes_per_env_step() is None
     assert not progress.reached(-100.0)
 
 
-def test_the_mean_is_of_the_last_games_and_all_are_counted() -> None:
+def test_the_mean_is_over_the_last_games_but_all_are_counted() -> None:
     progress = Progress()
     progress.count_episodes([3.0, 5.0])
     assert progress.mean_return() == 4.0
@@ -26,14 +26,14 @@ def test_the_mean_is_of_the_last_games_and_all_are_counted() -> None:
 @pytest.mark.parametrize(
     ("returns", "target", "reached"),
     [
-        ([20.0] * 99, 18.0, False),  # not a hundred games yet
+        ([20.0] * 99, 18.0, False),  # fewer than a hundred games
         ([20.0] * 100, 18.0, True),
-        ([18.0] * 100, 18.0, False),  # above, not at
-        ([-21.0] * 500 + [18.5] * 100, 18.0, True),  # only the last ones decide
+        ([18.0] * 100, 18.0, False),  # must be exceeded
+        ([-21.0] * 500 + [18.5] * 100, 18.0, True),  # only the last games count
         ([20.0] * 100 + [-21.0] * 100, 18.0, False),
     ],
 )
-def test_the_target_is_passed_by_a_hundred_games(
+def test_the_target_is_reached_over_a_hundred_games(
     returns: list[float], target: float, reached: bool
 ) -> None:
     progress = Progress()
@@ -42,7 +42,7 @@ def test_the_target_is_passed_by_a_hundred_games(
     assert progress.reached(target) is reached
 
 
-def test_when_a_target_was_passed_is_kept_though_games_are_lost_later() -> None:
+def test_a_passed_target_stays_passed() -> None:
     progress = Progress(env_steps=800, seconds=4.0)
     progress.count_episodes([20.0] * 100)
     assert not progress.note_passed(None)
@@ -55,7 +55,7 @@ def test_when_a_target_was_passed_is_kept_though_games_are_lost_later() -> None:
     assert progress.passed(18.0) == Milestone(18.0, env_steps=800, seconds=4.0)
 
 
-def test_another_target_is_passed_anew() -> None:
+def test_another_target_has_to_be_passed_again() -> None:
     progress = Progress(env_steps=800)
     progress.count_episodes([20.0] * 100)
     assert progress.note_passed(18.0)

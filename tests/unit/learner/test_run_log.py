@@ -1,4 +1,4 @@
-"""What TensorBoard and metrics.jsonl show of a run that was killed or had a full disk."""
+"""TensorBoard and metrics.jsonl of runs that were killed or had a full disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asyncade_runtime.run_folder import RunFolder
 
 
 def report(folder: RunFolder, name: str, resumed_at: int, *reports_at: int) -> None:
-    """The rows of a learner from its start to its end."""
+    """Writes the rows of one learner process."""
     run_log = RunLog(folder, resumed_at)
     for env_steps in reports_at:
         run_log.append({"env_steps": env_steps, "updates": env_steps})
@@ -41,12 +41,12 @@ def room_for(size: int) -> Iterator[None]:
 
 
 def shown(folder: Path, name: str = "updates") -> list[int]:
-    """Env steps at which TensorBoard has a point."""
+    """Returns the env steps at which TensorBoard has a point."""
     read = EventAccumulator(str(folder)).Reload()
     return [point.step for point in read.Scalars(name)]
 
 
-def test_what_lies_beyond_the_resumed_checkpoint_is_hidden(tmp_path: Path) -> None:
+def test_events_after_the_resumed_checkpoint_are_hidden(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     report(folder, "0-killed", 0, 16, 32, 48)
     assert shown(folder.tensorboard) == [16, 32, 48]
@@ -54,28 +54,28 @@ def test_what_lies_beyond_the_resumed_checkpoint_is_hidden(tmp_path: Path) -> No
     assert shown(folder.tensorboard) == [16, 40, 64]
 
 
-def test_a_run_that_starts_anew_hides_what_was_before_its_first_checkpoint(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_hides_all_earlier_events(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     report(folder, "0-killed", 0, 16, 32)
     report(folder, "1-anew", 0, 20)
     assert shown(folder.tensorboard) == [20]
 
 
-def test_rows_and_events_go_on_when_there_is_room_again(tmp_path: Path) -> None:
+def test_rows_and_events_continue_once_there_is_room(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     metrics, progress = LearnerMetrics(CollectorRegistry()), Progress()
     telemetry = Telemetry(metrics, progress, RunLog(folder, 0), None, Mock())
     for progress.env_steps in (16, 32, 48, 64):
         progress.seconds += 2.0
         with room_for(0 if progress.env_steps == 32 else 10_000):
-            telemetry.report(active_actors=1)  # a row that cannot be written is no error
+            telemetry.report(active_actors=1)  # an unwritable row is no error
     rows = folder.read_metrics()
     assert [row["env_steps"] for row in rows] == [16, 48, 64]
     assert rows[1]["env_steps_per_second"] == 8.0  # since the row that is missing
     assert shown(folder.tensorboard) == [16, 48, 64]
 
 
-def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_row_of_events_is_written_atomically(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path)
     run_log = RunLog(folder, 0)
     run_log.append({"env_steps": 16, "loss": 1.0})
@@ -88,7 +88,7 @@ def test_a_row_of_events_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert shown(folder.tensorboard, "loss") == [16, 48]
 
 
-def test_a_row_that_had_no_room_does_not_spoil_the_next(tmp_path: Path) -> None:
+def test_a_row_without_room_does_not_damage_the_next(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     folder.append_metrics({"env_steps": 16})
     with room_for(len('{"env_steps": 16}\n') + 5), pytest.raises(OSError, match="No space"):

@@ -1,4 +1,4 @@
-"""The learner's settings, and what follows from them for its actors."""
+"""The learner's settings, and the assignments made from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_update_in_gradient_mode_is_larger_by_default(
         ({"mode": "gradients"}, 0, 128),
         ({"mode": "gradients"}, 1, 128),
         ({"mode": "gradients"}, 2, 64),
-        ({"mode": "gradients"}, 100, 32),  # a smaller one is not worth its bytes
+        ({"mode": "gradients"}, 100, 32),  # the minimum
         ({"mode": "gradients", "minibatch_size": 16}, 2, 16),
         ({"mode": "gradients", "gradients_per_update": 2}, 100, 64),
         ({"mode": "data"}, 100, 128),
@@ -50,7 +50,7 @@ def test_actors_share_the_samples_of_an_update(
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> None:
+def test_the_assignment_has_all_settings_of_actors(request_: Request) -> None:
     settings = LearnerSettings(
         game="breakout",
         network="nature",
@@ -88,12 +88,12 @@ def test_the_assignment_says_all_that_an_actor_must_know(request_: Request) -> N
 def test_an_unknown_game_names_the_nearest() -> None:
     with pytest.raises(SettingsError) as error:
         load(LearnerSettings, ["--game=pnog"], {})
-    assert str(error.value).startswith("--game (ASYNCADE_LEARNER_GAME) cannot be 'pnog': ")
+    assert str(error.value).startswith("--game ")
     assert "did you mean pong" in str(error.value)
 
 
-def test_an_unknown_network_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"--network .*'small' or 'nature'"):
+def test_an_unknown_network_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"--network .*small, nature"):
         load(LearnerSettings, [], {"ASYNCADE_LEARNER_NETWORK": "resnet"})
 
 
@@ -113,84 +113,7 @@ def test_an_unknown_network_names_those_there_are() -> None:
         ["--resume=yes"],
     ],
 )
-def test_values_that_make_no_sense_are_refused_by_name(arguments: list[str]) -> None:
+def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:
     flag = arguments[0].partition("=")[0]
     with pytest.raises(SettingsError, match=f"^{flag} "):
         load(LearnerSettings, arguments, {})
-
-
-def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
-    environ = {"ASYNCADE_LEARNER_PASSES": "7", "ASYNCADE_LEARNER_CLIP": "null"}
-    settings = load(LearnerSettings, ["--passes=2"], environ)
-    assert (settings.passes, settings.clip) == (2, None)
-    assert load(LearnerSettings, [], environ).passes == 7
-
-
-@pytest.mark.parametrize("name", ["entropy_cost", "value_cost", "rho_clip", "clip"])
-def test_a_number_is_in_the_range_of_the_wire(name: str) -> None:
-    """Actors refuse weights beyond it, for ever."""
-    largest = LearnerSettings(**{name: 1e6}).assignment("gradients", 1.0)
-    weights = builders.weights(objective=dataclasses.asdict(largest.objective))
-    assert decode(encode(weights)) == weights
-    for beyond in ("1.1e6", "inf"):
-        with pytest.raises(SettingsError, match=name.upper()):
-            load(LearnerSettings, [], {f"ASYNCADE_LEARNER_{name.upper()}": beyond})
-
-
-# --- what holds on resume ------------------------------------------------------------------------
-
-
-def test_the_document_lists_what_is_kept_on_resume_and_what_is_not() -> None:
-    """A new setting is kept unless it is named among the others."""
-    rows = re.findall(r"^\| (kept|of the sitting).*\| (.+) \|$", README.read_text(), re.MULTILINE)
-    listed = {
-        kind: {flag.strip("-").replace("-", "_") for flag in re.findall(r"`(.+?)`", flags)}
-        for kind, flags in rows
-    }
-    assert listed["of the sitting"] == OF_THE_SITTING
-    assert listed["kept"] == LearnerSettings.model_fields.keys() - OF_THE_SITTING
-    assert LearnerSettings.model_fields.keys() > OF_THE_SITTING
-    for name in ("learning_rate", "discount", "game", "network", "repeat_action_probability"):
-        assert name in listed["kept"]
-    for name in ("upstream_address", "keys", "torch_threads", "log_level", "max_minutes", "device"):
-        assert name in listed["of the sitting"]
-
-
-def stored_run(root: Path, **settings: Any) -> RunFolder:
-    folder = RunFolder.create(root)
-    folder.write_config("learner", LearnerSettings(**settings).model_dump(mode="json"))
-    folder.checkpoint_file(1).touch()
-    return folder
-
-
-def given(root: Path, *arguments: str, **environ: str) -> LearnerSettings:
-    return load(LearnerSettings, [f"--run-dir={root}", *arguments], environ)
-
-
-def test_a_resumed_learner_keeps_its_settings(tmp_path: Path) -> None:
-    stored_run(tmp_path, network="nature", clip=None, learning_rate=0.5, metrics_port=1, target=3)
-    settings = given(tmp_path, "--learning-rate=0.25", ASYNCADE_LEARNER_TARGET="null")
-    resumed = with_stored(settings)
-    assert (resumed.network, resumed.clip, resumed.learning_rate) == ("nature", None, 0.25)
-    assert (resumed.target, resumed.metrics_port) == (None, settings.metrics_port)
-    assert changed(resumed) == {"learning_rate": "0.5 -> 0.25", "target": "3.0 -> None"}
-
-
-@pytest.mark.parametrize("case", ["no config", "no checkpoint", "never"])
-def test_without_a_run_to_resume_the_defaults_hold(tmp_path: Path, case: str) -> None:
-    folder = stored_run(tmp_path, network="nature")
-    if case == "no config":
-        (tmp_path / "config.json").unlink()
-    if case == "no checkpoint":
-        folder.checkpoint_file(1).rename(folder.checkpoints / "mine.safetensors")
-    settings = given(tmp_path, *["--resume=never"] * (case == "never"))
-    assert with_stored(settings) == settings
-    assert changed(settings) == {}
-
-
-def test_a_stored_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
-    folder = stored_run(tmp_path)
-    folder.write_config("learner", {"discount": 2})
-    with pytest.raises(SettingsError, match="stored --discount"):
-        with_stored(given(tmp_path))
-    assert with_stored(given(tmp_path, "--discount=0.9")).discount == 0.9

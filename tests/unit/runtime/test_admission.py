@@ -1,4 +1,4 @@
-"""The outcome of a message's policy, and the account of senders that learner and relay share."""
+"""Admission by policy version, and the roster of senders that learner and relay share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW = 10  # the present policy version
         (gradients(model="other", policy_version=0), "model"),
     ],
 )
-def test_network_and_version_decide(message: Upstream, expected: int | str) -> None:
+def test_network_and_version_decide_admission(message: Upstream, expected: int | str) -> None:
     outcome = check_policy(message, model=gradients().model, policy_version=NOW, max_policy_lag=2)
     match outcome:
         case Accepted(policy_lag=lag):
@@ -40,7 +40,7 @@ def test_network_and_version_decide(message: Upstream, expected: int | str) -> N
             assert reason == expected
 
 
-def test_foreign_reasons_show_another_run() -> None:
+def test_foreign_reasons_are_those_of_another_run() -> None:
     foreign = {reason for reason in DROP_REASONS if Dropped(reason, "").foreign}
     assert foreign == {"model", "shape", "action"}
 
@@ -53,21 +53,21 @@ def test_foreign_reasons_show_another_run() -> None:
     [
         ([("a", 0), ("a", 1), ("a", 2)], [0, 0, 0]),
         ([("a", 0), ("a", 4), ("a", 5)], [0, 3, 0]),
-        ([("a", 7)], [0]),  # what was before the receiver's start is unknown
+        ([("a", 7)], [0]),  # earlier messages are unknown
         ([("a", 0), ("b", 5), ("a", 2), ("b", 6)], [0, 0, 1, 0]),  # each sender has its own count
         ([("a", 9), ("a", 0), ("a", 1)], [0, 0, 0]),  # restarted under its old name
         ([("a", 9), ("a", 0), ("a", 2)], [0, 0, 1]),  # and then lost one
         ([("a", 3), ("a", 3)], [0, 0]),
     ],
 )
-def test_gaps_in_the_sequence_are_counted(
+def test_gaps_in_a_senders_sequence_are_lost_messages(
     messages: list[tuple[str, int]], expected: list[int]
 ) -> None:
     roster = Roster()
     assert [roster.count_lost(actor, number) for actor, number in messages] == expected
 
 
-def test_sequences_are_remembered_beyond_activity_but_not_without_bound(
+def test_sequences_are_remembered_beyond_activity_within_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "_SEQUENCES_REMEMBERED", 2)
@@ -78,7 +78,7 @@ def test_sequences_are_remembered_beyond_activity_but_not_without_bound(
     assert roster.count_lost("a", 2) == 1
     roster.count_lost("b", 0)
     assert roster.count_lost("a", 4) == 1
-    roster.count_lost("c", 0)  # b was heard of longest ago
+    roster.count_lost("c", 0)  # b is the longest silent
     assert roster.count_lost("a", 6) == 1
     assert roster.count_lost("b", 6) == 0
 
@@ -107,7 +107,7 @@ def test_two_senders_with_one_id_are_noticed_once(sequences: list[int], shared: 
 
 
 def roster_of(*actors: str) -> Roster:
-    """One message of each, a second apart."""
+    """Returns a roster with one message of each, a second apart."""
     roster = Roster()
     for number, actor in enumerate(actors):
         roster.heard(actor, 0, float(number))
@@ -123,7 +123,7 @@ def test_credit_counts_lost_messages_too() -> None:
     assert roster.credit() == {"a": 1, "b": 5}
 
 
-def test_credit_is_owed_until_it_is_given() -> None:
+def test_credit_is_owed_until_it_is_taken() -> None:
     roster = Roster()
     assert not roster.owes_credit
     roster.heard("a", 0, 0.0)
@@ -140,7 +140,7 @@ def test_silent_senders_are_no_longer_active() -> None:
     assert (len(roster), roster.credit()) == (1, {"b": 1})
 
 
-def test_senders_absent_from_a_batch_do_not_count_until_heard_of_again() -> None:
+def test_senders_absent_from_a_batch_are_inactive_until_heard_again() -> None:
     roster = roster_of("a", "b", "c")
     for actor in ("a", "c", "never heard of"):
         roster.contributed(actor)
@@ -168,5 +168,5 @@ def test_the_newest_senders_are_named_if_there_are_too_many() -> None:
     named = roster.credit()
     assert len(named) == MAX_SENDERS
     assert next(iter(named)) == "0"
-    assert "5" not in named  # heard of longest ago
+    assert "5" not in named  # the longest silent
     assert "6" in named

@@ -1,3 +1,5 @@
+"""Freed memory is reused instead of returned to the kernel."""
+
 from __future__ import annotations
 
 import ctypes
@@ -19,7 +21,7 @@ from asyncade_runtime.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-b"x" * (int(sys.argv[2]) << 20)  # the first has to come from the kernel
+b"x" * (int(sys.argv[2]) << 20)  # the first block comes from the kernel
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
     b"x" * (int(sys.argv[2]) << 20)
@@ -28,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not GLIBC, reason="needs the GNU C library")
-def test_large_blocks_are_used_again_without_page_faults() -> None:
+def test_large_blocks_are_reused_without_page_faults() -> None:
     def page_faults(how: str) -> int:
         command = [sys.executable, "-c", BATCHES, how, "64"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -36,7 +38,7 @@ def test_large_blocks_are_used_again_without_page_faults() -> None:
 
     kept, given_back = page_faults("keep"), page_faults("default")
     assert kept < given_back / 10
-    assert given_back * resource.getpagesize() >= 64 << 20  # or there was nothing to save
+    assert given_back * resource.getpagesize() >= 64 << 20  # otherwise nothing could be saved
 
 
 @pytest.mark.parametrize(
@@ -47,5 +49,5 @@ def test_large_blocks_are_used_again_without_page_faults() -> None:
         (SimpleNamespace(mallopt=lambda *_: 1), True),
     ],
 )
-def test_it_says_whether_it_could(library: SimpleNamespace, could: bool) -> None:
+def test_keep_freed_memory_reports_success(library: SimpleNamespace, could: bool) -> None:
     assert keep_freed_memory(library) is could

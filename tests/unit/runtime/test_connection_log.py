@@ -1,4 +1,4 @@
-"""Every event is counted; who must know of it hears of it; a refusal by the learner ends it."""
+"""Connection events are counted and logged; a refusal by the learner is an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Socket:
         return happened
 
 
-class Rig:
+class Log:
+    """A connection log with its counter, its logger and a clock."""
+
     def __init__(self, **sides: dict[str, Socket]) -> None:
         self._registry = CollectorRegistry()
         counter = Counter("events", "Events.", ("socket", "event"), registry=self._registry)
@@ -48,7 +50,7 @@ class Rig:
         return self._registry.get_sample_value("events_total", {"socket": socket, "event": event})
 
     def warnings(self, seconds: int) -> list[dict[str, object]]:
-        """Lets time pass, second by second, and returns the warnings."""
+        """Advances the clock second by second and returns the warnings."""
         before = len(self._log.calls)
         for _ in range(seconds):
             self.clock.now += 1.0
@@ -60,81 +62,81 @@ class Rig:
         socket.add(*events)
         self.connections.note()
 
-    def told(self) -> list[tuple[str, str]]:
+    def lines(self) -> list[tuple[str, str]]:
         return [(call.method_name, call.args[0]) for call in self._log.calls]
 
 
 def test_events_are_counted_by_socket_once() -> None:
-    rig = Rig(serving={"in": Socket(CONNECTED)}, using={"out": Socket(RETRIED, CONNECTED)})
-    rig.connections.note()
-    rig.connections.note()
-    assert rig.counted("in", "connected") == 1
-    assert rig.counted("out", "retried") == 1
-    assert rig.counted("out", "connected") == 1
+    log = Log(serving={"in": Socket(CONNECTED)}, using={"out": Socket(RETRIED, CONNECTED)})
+    log.connections.note()
+    log.connections.note()
+    assert log.counted("in", "connected") == 1
+    assert log.counted("out", "retried") == 1
+    assert log.counted("out", "connected") == 1
 
 
-def test_the_learners_coming_is_news_and_that_of_actors_is_not() -> None:
-    rig = Rig(serving={"in": Socket(CONNECTED)}, using={"out": Socket(RETRIED, CONNECTED)})
-    rig.connections.note()
-    assert rig.told() == [
+def test_connections_to_the_learner_are_logged_at_info_and_those_of_actors_at_debug() -> None:
+    log = Log(serving={"in": Socket(CONNECTED)}, using={"out": Socket(RETRIED, CONNECTED)})
+    log.connections.note()
+    assert log.lines() == [
         ("debug", "in connected"),
         ("debug", "out retried"),
         ("info", "out connected"),
     ]
 
 
-def test_a_refusal_by_the_learner_ends_it_and_names_the_cure() -> None:
-    rig = Rig(using={"out": Socket(REFUSED)})
-    with pytest.raises(AccessRefusedError, match=r"a wrong key: .* with --learner-keys"):
-        rig.connections.note()
-    assert rig.counted("out", "refused") == 1
+def test_a_refusal_by_the_learner_raises_and_names_the_flag() -> None:
+    log = Log(using={"out": Socket(REFUSED)})
+    with pytest.raises(AccessRefusedError, match=r"a wrong key.*--learner-keys"):
+        log.connections.note()
+    assert log.counted("out", "refused") == 1
 
 
 def test_a_refused_actor_is_only_counted() -> None:
-    rig = Rig(serving={"in": Socket(REFUSED)})
-    rig.connections.note()
-    assert rig.counted("in", "refused") == 1
+    log = Log(serving={"in": Socket(REFUSED)})
+    log.connections.note()
+    assert log.counted("in", "refused") == 1
 
 
-def test_an_outage_is_warned_of_soon_and_then_ever_more_rarely() -> None:
-    rig = Rig(using={"out": Socket(RETRIED)})
-    rig.connections.note()
-    assert rig.warnings(4) == []
-    (first,) = rig.warnings(1)
+def test_an_outage_is_logged_soon_and_then_less_and_less_often() -> None:
+    log = Log(using={"out": Socket(RETRIED)})
+    log.connections.note()
+    assert log.warnings(4) == []
+    (first,) = log.warnings(1)
     assert first["endpoint"] == "tcp://x:1"
     assert first["seconds"] == 5
-    later = rig.warnings(600)
+    later = log.warnings(600)
     assert [one["seconds"] for one in later[:4]] == [10, 20, 40, 80]
     assert len(later) == pytest.approx(4 + 520 / 60, abs=1)
 
 
 def test_a_connection_ends_the_outage() -> None:
     socket = Socket(RETRIED)
-    rig = Rig(using={"out": socket})
-    rig.connections.note()
-    rig.happens(socket, CONNECTED)
-    assert rig.warnings(100) == []
-    rig.happens(socket, GONE)
-    assert rig.warnings(5)[0]["seconds"] == 5
+    log = Log(using={"out": socket})
+    log.connections.note()
+    log.happens(socket, CONNECTED)
+    assert log.warnings(100) == []
+    log.happens(socket, GONE)
+    assert log.warnings(5)[0]["seconds"] == 5
 
 
-def test_an_outage_names_the_cause_and_is_no_flood() -> None:
+def test_an_outage_names_its_cause_and_is_not_repeated_per_event() -> None:
     socket = Socket(FAILED, GONE, RETRIED)
-    rig = Rig(using={"out": socket})
-    rig.connections.note()
-    (warning,) = rig.warnings(5)
+    log = Log(using={"out": socket})
+    log.connections.note()
+    (warning,) = log.warnings(5)
     assert warning["detail"] == "another protocol"
-    before = len([one for one in rig.told() if one[0] == "info"])
-    rig.happens(socket, *[FAILED, GONE, RETRIED] * 50)
-    assert len([one for one in rig.told() if one[0] == "info"]) == before
+    before = len([one for one in log.lines() if one[0] == "info"])
+    log.happens(socket, *[FAILED, GONE, RETRIED] * 50)
+    assert len([one for one in log.lines() if one[0] == "info"]) == before
 
 
-def test_a_refused_peer_is_warned_of_once_a_minute() -> None:
+def test_a_refused_peer_is_logged_once_a_minute() -> None:
     socket = Socket(REFUSED)
-    rig = Rig(serving={"in": socket})
-    rig.connections.note()
-    rig.happens(socket, *[REFUSED] * 10)
-    rig.clock.now += 60.0
-    rig.happens(socket, REFUSED)
-    warnings = [one for one in rig.told() if one[0] == "warning"]
+    log = Log(serving={"in": socket})
+    log.connections.note()
+    log.happens(socket, *[REFUSED] * 10)
+    log.clock.now += 60.0
+    log.happens(socket, REFUSED)
+    warnings = [one for one in log.lines() if one[0] == "warning"]
     assert len(warnings) == 2

@@ -1,4 +1,4 @@
-"""How many cores a container has, from control-group files of both versions."""
+"""The cores of a container, from control-group files of both versions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_no_control_groups_means_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path) is None
 
 
-def test_the_real_machine_is_readable() -> None:
+def test_this_machine_has_cores() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
@@ -81,6 +81,6 @@ def test_thread_environment_names_every_library() -> None:
     }
 
 
-def test_no_thread_at_all_is_refused() -> None:
+def test_zero_threads_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one thread"):
         set_thread_environment(0, {})

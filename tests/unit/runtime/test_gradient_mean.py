@@ -1,4 +1,4 @@
-"""The mean of gradients against its definition, computed exactly."""
+"""The mean of gradients against its exact definition."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def mean_of(gradients: Sequence[dict[str, Float32]], samples: Sequence[int]) -> 
 
 
 @pytest.mark.parametrize("samples", [[3], [1, 30, 7, 256], [64] * 40])
-def test_it_is_the_mean_over_all_samples(samples: list[int]) -> None:
-    """Within the error that the docstring names."""
+def test_the_mean_is_over_all_samples(samples: list[int]) -> None:
+    """Within the error bound of its docstring."""
     gradients = [drawn(seed) for seed in range(len(samples))]
     mean = mean_of(gradients, samples)
     assert (mean.count, mean.samples) == (len(samples), sum(samples))
@@ -64,7 +64,7 @@ def test_a_gradient_is_not_changed_and_may_be_read_only() -> None:
     assert mean.tensors()["x"].tolist() == [2.0, 2.0, 2.0]
 
 
-def test_other_tensors_do_not_fit() -> None:
+def test_fits_requires_the_same_names_and_shapes() -> None:
     assert GradientMean().fits(drawn(0))
     mean = mean_of([drawn(0)], [1])
     assert mean.fits(drawn(1))

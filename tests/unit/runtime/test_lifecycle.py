@@ -1,4 +1,4 @@
-"""Health, the HTTP page about it, and signals."""
+"""Health, its HTTP pages, and signals."""
 
 from __future__ import annotations
 
@@ -72,26 +72,28 @@ def test_metrics_page_is_the_registry(server: HttpServer) -> None:
     assert "asyncade_test_unrolls_total 3.0" in body
 
 
-def test_metrics_page_speaks_the_format_asked_for(server: HttpServer) -> None:
+def test_metrics_page_has_the_requested_format(server: HttpServer) -> None:
     status, content_type, body = get(server, "/metrics", Accept="application/openmetrics-text")
     assert status == 200
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
 
 
-def test_healthz_tells_a_stall_and_its_age(
+def test_healthz_reports_a_stall_and_its_age(
     server: HttpServer, health: Health, clock: Clock
 ) -> None:
     assert get(server, "/healthz")[0] == 200
     clock.now += 12.5
     status, _, body = get(server, "/healthz")
     assert status == 503
-    assert body == "stalled: last step 12.5 s ago, limit 10 s\n"
+    assert "12.5 s" in body
 
 
-def test_readyz_tells_what_is_waited_for(server: HttpServer, health: Health) -> None:
+def test_readyz_names_what_the_service_waits_for(server: HttpServer, health: Health) -> None:
     health.waiting_for = "the first weights"
-    assert get(server, "/readyz")[::2] == (503, "not ready: waiting for the first weights\n")
+    status, _, body = get(server, "/readyz")
+    assert status == 503
+    assert "the first weights" in body
     health.ready = True
     assert get(server, "/readyz")[0] == 200
 
@@ -104,25 +106,25 @@ def test_a_stalled_service_is_not_ready_but_an_unready_one_is_alive(
     clock.now += 60
     assert get(server, "/readyz")[0] == 503
     health.ready = False
-    assert get(server, "/readyz")[2].startswith("stalled")  # the graver reason
+    assert get(server, "/readyz")[2].startswith("stalled")  # the more serious reason
 
 
 @pytest.mark.parametrize("path", ["/", "/metricsx", "/healthz/", "/favicon.ico"])
-def test_everything_else_is_not_found(server: HttpServer, path: str) -> None:
+def test_other_pages_are_not_found(server: HttpServer, path: str) -> None:
     assert get(server, path)[0] == 404
 
 
-def test_query_is_ignored(server: HttpServer) -> None:
+def test_a_query_string_is_ignored(server: HttpServer) -> None:
     assert get(server, "/healthz?verbose=1")[0] == 200
 
 
-def test_requests_and_hang_ups_leave_no_noise(
+def test_requests_and_resets_print_nothing(
     server: HttpServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as rude:
-        # Reset instead of a polite end, so that the server's thread meets an error.
-        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        rude.sendall(b"GET /metrics HT")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        # A reset, so that the server's thread meets an error.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.sendall(b"GET /metrics HT")
     assert get(server, "/metrics")[0] == 200
     server.close()
     assert capsys.readouterr() == ("", "")
@@ -154,8 +156,8 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_handlers")
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_asks_for_a_clean_end(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sets_stop(number: signal.Signals) -> None:
     stop = stop_on_signals()
     assert not stop.is_set()
     os.kill(os.getpid(), number)

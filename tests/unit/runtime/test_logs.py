@@ -1,4 +1,4 @@
-"""Log lines as the collector, and as a person, reads them."""
+"""Log lines as JSON for collectors and as text for people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def json_lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def test_json_line_has_everything_in_a_fixed_order() -> None:
+def test_json_lines_have_all_fields_in_a_fixed_order() -> None:
     stream = io.StringIO()
     logs.configure("actor", "actor-3", "json", "info", stream)
     logs.get_logger(game="pong").info("weights received", version=7)
@@ -60,6 +60,11 @@ def test_level_is_a_threshold_in_any_case() -> None:
     assert [line["event"] for line in json_lines(stream)] == ["loud"]
 
 
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'chatty'.*debug"):
+        logs.configure("actor", "0", "json", "chatty", io.StringIO())
+
+
 def test_exception_stays_in_its_json_line() -> None:
     stream = io.StringIO()
     logs.configure("learner", "0", "json", "info", stream)
@@ -73,21 +78,15 @@ def test_exception_stays_in_its_json_line() -> None:
     assert "Traceback" in line["exception"]
 
 
-def test_odd_values_still_give_json() -> None:
+def test_odd_values_are_one_line_of_json() -> None:
     stream = io.StringIO()
     logs.configure("learner", "0", "json", "info", stream)
-    logs.get_logger().info("odd", loss=float("nan"), limit=float("inf"), what=object)
+    logs.get_logger().info("two\nlines", loss=float("nan"), limit=float("inf"), what=object)
     (line,) = json_lines(stream)
+    assert line["event"] == "two\nlines"
     assert line["loss"] == "nan"
     assert line["limit"] == "inf"
     assert "object" in line["what"]
-
-
-def test_a_line_break_does_not_break_the_line() -> None:
-    stream = io.StringIO()
-    logs.configure("learner", "0", "json", "info", stream)
-    logs.get_logger().info("two\nlines")
-    assert [line["event"] for line in json_lines(stream)] == ["two\nlines"]
 
 
 def test_text_is_plain_in_a_file_and_coloured_on_a_terminal() -> None:
@@ -109,7 +108,7 @@ def test_text_shows_the_traceback() -> None:
     assert "RuntimeError: diverged" in stream.getvalue()
 
 
-def test_a_logger_made_before_follows_configure() -> None:
+def test_an_earlier_logger_follows_configure() -> None:
     logger = logs.get_logger()
     for instance in ("a", "b"):
         stream = io.StringIO()
@@ -118,7 +117,7 @@ def test_a_logger_made_before_follows_configure() -> None:
         assert json_lines(stream)[0]["instance"] == instance
 
 
-def test_a_line_that_cannot_be_written_is_dropped() -> None:
+def test_unwritable_lines_are_dropped() -> None:
     class Full(io.StringIO):
         room = False
 

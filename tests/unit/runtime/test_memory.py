@@ -1,8 +1,10 @@
-"""What the in-memory roles promise beyond the contract in tests/integration/test_sockets.py."""
+"""Memory sockets, beyond the contract in tests/integration/test_sockets.py."""
 
 from __future__ import annotations
 
 import threading
+
+import pytest
 
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 
@@ -19,32 +21,26 @@ def test_a_full_queue_refuses_at_once_or_after_the_timeout() -> None:
     assert [inbox.receive(0) for _ in range(3)] == [b"1", b"4", None]
 
 
-def test_a_waiting_sender_is_woken_by_the_reader() -> None:
+@pytest.mark.parametrize("inbox_first", [True, False])
+def test_a_waiting_sender_is_woken_by_a_reader(inbox_first: bool) -> None:
+    """By one that makes room, or one that opens the inbox."""
     queue = MemoryQueue(capacity=1)
-    inbox, outbox = queue.inbox(), queue.outbox()
-    outbox.send(b"first", 0)
+    outbox, frames = queue.outbox(), [b"second"]
+    if inbox_first:
+        inbox = queue.inbox()
+        assert outbox.send(b"first", 0)  # the queue is full
+        frames = [b"first", b"second"]
     taken: list[bool] = []
     sender = threading.Thread(target=lambda: taken.append(outbox.send(b"second", DEADLINE_S)))
     sender.start()
-    assert inbox.receive(DEADLINE_S) == b"first"
-    assert inbox.receive(DEADLINE_S) == b"second"
+    if not inbox_first:
+        inbox = queue.inbox()
+    assert [inbox.receive(DEADLINE_S) for _ in frames] == frames
     sender.join(DEADLINE_S)
     assert taken == [True]
 
 
-def test_a_waiting_sender_is_woken_by_a_learner_that_comes() -> None:
-    queue = MemoryQueue()
-    outbox = queue.outbox()
-    taken: list[bool] = []
-    sender = threading.Thread(target=lambda: taken.append(outbox.send(b"x", DEADLINE_S)))
-    sender.start()
-    inbox = queue.inbox()
-    assert inbox.receive(DEADLINE_S) == b"x"
-    sender.join(DEADLINE_S)
-    assert taken == [True]
-
-
-def test_nothing_is_lost_or_doubled_between_threads() -> None:
+def test_frames_between_threads_arrive_once_and_in_order() -> None:
     queue = MemoryQueue(capacity=3)
     inbox = queue.inbox()
 
@@ -65,7 +61,7 @@ def test_nothing_is_lost_or_doubled_between_threads() -> None:
         assert mine == [b"%d %d" % (actor, number) for number in range(100)]
 
 
-def test_what_a_leaving_learner_had_not_received_is_lost() -> None:
+def test_closing_an_inbox_loses_its_frames() -> None:
     queue = MemoryQueue()
     inbox, outbox = queue.inbox(), queue.outbox()
     outbox.send(b"lost", 0)
@@ -88,7 +84,7 @@ def test_a_waiting_subscriber_is_woken_by_a_publish() -> None:
     assert got == [b"v1"]
 
 
-def test_a_late_subscriber_waits_for_its_welcome() -> None:
+def test_a_late_subscriber_gets_the_last_frame_when_welcomed() -> None:
     broadcast = MemoryBroadcast()
     publisher = broadcast.publisher()
     publisher.publish(b"v1")
@@ -99,7 +95,7 @@ def test_a_late_subscriber_waits_for_its_welcome() -> None:
     assert subscriber.latest(0) is None
 
 
-def test_a_closed_subscriber_gets_nothing_more() -> None:
+def test_a_closed_subscriber_gets_no_frames() -> None:
     broadcast = MemoryBroadcast()
     publisher, subscriber = broadcast.publisher(), broadcast.subscriber()
     subscriber.close()
@@ -107,7 +103,7 @@ def test_a_closed_subscriber_gets_nothing_more() -> None:
     assert subscriber.latest(0) is None
 
 
-def test_connections_that_do_not_exist_have_no_events() -> None:
+def test_memory_roles_have_no_events() -> None:
     queue, broadcast = MemoryQueue(), MemoryBroadcast()
     for role in (queue.outbox(), queue.inbox(), broadcast.publisher(), broadcast.subscriber()):
         assert role.events() == []

@@ -1,4 +1,4 @@
-"""Every moment belongs to exactly one stage."""
+"""Stages account for all time, each moment in one stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from builders import Clock
 NAMES = ("wait", "work", "rest")
 
 
-class Rig:
+class Timed:
+    """Stages on a clock that the test moves."""
+
     def __init__(self) -> None:
         self.clock = Clock(100.0)
         self.registry = CollectorRegistry()
@@ -28,8 +30,8 @@ class Rig:
         }
 
 
-def test_time_goes_to_the_stage_entered_first() -> None:
-    rig = Rig()
+def test_time_counts_for_the_stage_entered_last() -> None:
+    rig = Timed()
     rig.spend("work", 3.0)
     rig.spend("wait", 0.5)
     rig.spend("work", 1.0)
@@ -39,14 +41,14 @@ def test_time_goes_to_the_stage_entered_first() -> None:
 
 
 def test_the_first_stage_runs_from_the_start() -> None:
-    rig = Rig()
+    rig = Timed()
     rig.clock.now += 2.0
     rig.stages.enter("work")
     assert rig.stages.seconds()["wait"] == 2.0
 
 
-def test_shares_sum_to_the_time_that_passed() -> None:
-    rig = Rig()
+def test_stages_sum_to_the_time_passed() -> None:
+    rig = Timed()
     for number in range(100):
         rig.spend(NAMES[number % 3], 0.25 * (number % 7))
     rig.stages.enter("wait")
@@ -54,7 +56,7 @@ def test_shares_sum_to_the_time_that_passed() -> None:
 
 
 def test_entering_the_same_stage_again_loses_nothing() -> None:
-    rig = Rig()
+    rig = Timed()
     rig.spend("rest", 1.0)
     rig.spend("rest", 1.0)
     rig.stages.enter("wait")
@@ -62,10 +64,10 @@ def test_entering_the_same_stage_again_loses_nothing() -> None:
 
 
 def test_every_series_exists_from_the_start() -> None:
-    assert Rig().counted() == dict.fromkeys(NAMES, 0.0)
+    assert Timed().counted() == dict.fromkeys(NAMES, 0.0)
 
 
-def test_the_answer_is_a_copy() -> None:
-    rig = Rig()
+def test_seconds_returns_a_copy() -> None:
+    rig = Timed()
     rig.stages.seconds()["wait"] = 9.0
     assert rig.stages.seconds()["wait"] == 0.0

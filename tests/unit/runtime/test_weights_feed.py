@@ -1,4 +1,4 @@
-"""Only weights come out, each version of a run once; the rest is counted and told."""
+"""The feed returns each version of a run once; other frames are counted and logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from asyncade_runtime.transport.memory import MemoryBroadcast
 from asyncade_runtime.weights_feed import Arrival, WeightsFeed
 
 
-class Rig:
+class Fed:
+    """A feed with its publisher, its counter and its logger."""
+
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         time = Counter("stage_seconds", "Time.", ("stage",), registry=self.registry)
@@ -38,8 +40,8 @@ def weights(version: int, run: int = 1) -> bytes:
     return encode(builders.weights(run=run, policy_version=version))
 
 
-def test_weights_come_with_the_frame_that_brought_them() -> None:
-    rig = Rig()
+def test_weights_come_with_their_frame() -> None:
+    rig = Fed()
     arrival = rig.after(weights(3))
     assert arrival is not None
     assert arrival.weights.policy_version == 3
@@ -47,26 +49,26 @@ def test_weights_come_with_the_frame_that_brought_them() -> None:
     assert rig.entered == ["weights"]
 
 
-def test_when_nothing_comes_the_stage_stays() -> None:
-    rig = Rig()
+def test_without_a_frame_no_stage_is_entered() -> None:
+    rig = Fed()
     assert rig.feed.newer(0.0) is None
     assert rig.entered == []
 
 
-def test_a_version_comes_once_and_none_before_it() -> None:
-    rig = Rig()
+def test_each_version_comes_once_and_no_older_one() -> None:
+    rig = Fed()
     came = [rig.after(weights(version)) for version in (3, 3, 2, 4)]
     assert [arrival and arrival.weights.policy_version for arrival in came] == [3, None, None, 4]
 
 
-def test_another_run_counts_anew() -> None:
-    rig = Rig()
+def test_another_run_has_its_own_versions() -> None:
+    rig = Fed()
     came = [rig.after(weights(version, run)) for version, run in ((9, 1), (1, 2), (1, 2), (2, 2))]
     assert [arrival is not None for arrival in came] == [True, True, False, True]
 
 
-def test_what_is_no_weights_is_counted_told_and_survived() -> None:
-    rig = Rig()
+def test_frames_other_than_weights_are_counted_and_logged() -> None:
+    rig = Fed()
     assert rig.after(b"junk") is None
     assert rig.after(encode(builders.trajectory())) is None
     assert (rig.refused("not_ours"), rig.refused("malformed")) == (1, 1)
