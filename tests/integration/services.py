@@ -12,7 +12,6 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from asyncade_learner.learner import Learner
-from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
@@ -75,12 +74,8 @@ def thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
 @contextmanager
 def binding(context: zmq.SyncContext, service: Service) -> Iterator[tuple[ZmqInbox, ZmqPublisher]]:
     """Binds a service's sockets and notes their addresses."""
-
-    def inbox() -> ZmqInbox:
-        return ZmqInbox(context, service.upstream, max_message_bytes=MAX_MESSAGE_BYTES)
-
     with (
-        closing(when_free(inbox)) as upstream,
+        closing(when_free(lambda: ZmqInbox(context, service.upstream))) as upstream,
         closing(when_free(lambda: ZmqPublisher(context, service.weights))) as publisher,
     ):
         service.upstream, service.weights = upstream.endpoint, publisher.endpoint
@@ -93,12 +88,9 @@ def connecting(
     context: zmq.SyncContext, above: Service, hwm: int | None = None
 ) -> Iterator[tuple[ZmqOutbox, ZmqSubscriber]]:
     """Connects to the service above."""
-    limit = MAX_MESSAGE_BYTES
     with (
         closing(ZmqOutbox(context, above.upstream)) as outbox,
-        closing(
-            ZmqSubscriber(context, above.weights, max_message_bytes=limit, hwm=hwm)
-        ) as subscriber,
+        closing(ZmqSubscriber(context, above.weights, hwm=hwm)) as subscriber,
     ):
         yield outbox, subscriber
 

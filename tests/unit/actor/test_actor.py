@@ -99,7 +99,7 @@ def test_a_new_assignment_waits_for_the_end_of_the_unroll(rig: Rig) -> None:
 
 def test_the_age_of_weights_is_observed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not time.time itself, which other threads read too.
-    monkeypatch.setattr(actor_module, "time", SimpleNamespace(time=lambda: 1000.04))
+    monkeypatch.setattr("asyncade_runtime.metrics.time", SimpleNamespace(time=lambda: 1000.04))
     rig.publish(1, published_at=1000.0)
     rig.publish(2)  # without a time
     rig.steps(1)
@@ -230,7 +230,7 @@ def test_an_unsent_message_is_sent_to_the_next_learner() -> None:
 
 
 def test_play_and_sending_are_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor_module.time, "time", lambda: 1234.5)
+    monkeypatch.setattr("asyncade_runtime.metrics.time.time", lambda: 1234.5)
     assignment = replace(ASSIGNMENT, unroll_length=CELLS - 1)
     rig.publish(3, assignment=assignment)
     frames = []

@@ -93,7 +93,7 @@ def test_an_unknown_game_names_the_nearest() -> None:
 
 
 def test_an_unknown_network_names_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"--network .*small, nature"):
+    with pytest.raises(SettingsError, match=r"--network .*'small'.*'nature'"):
         load(LearnerSettings, [], {"ASYNCADE_LEARNER_NETWORK": "resnet"})
 
 
