@@ -159,15 +159,6 @@ def test_a_new_run_may_begin_at_a_lower_version(rig: Rig) -> None:
     assert rig.steps() == []
 
 
-def test_games_continue_across_weights(rig: Rig) -> None:
-    messages = []
-    for version in range(1, 7):
-        rig.publish(version)
-        messages += rig.steps()
-    assert sequences(messages) == list(range(12))
-    assert all(follows(*pair) for pair in itertools.pairwise(messages))
-
-
 @pytest.mark.parametrize("request_", ["trajectories", "gradients"])
 def test_it_can_be_suspended_before_every_env_step(rig: Rig, request_: Any) -> None:
     """Within an unroll, and while playing ahead."""

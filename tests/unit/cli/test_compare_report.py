@@ -1,4 +1,4 @@
-"""Figures of runs, their spread over the seeds, and the report."""
+"""Figures of runs, their spread over seeds, and the report."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def row(seconds: float, env_steps: int, mean: float | None, **more: Any) -> dict
 
 ROWS = [
     row(6.0, 0, None, policy_lag_mean=None),
-    row(12.0, 1000, 18.2, policy_lag_mean=1.0),  # above the target, but only fifty games
+    row(12.0, 1000, 18.2, policy_lag_mean=1.0),  # above the target, after fifty games
     row(18.0, 2000, 17.9, policy_lag_mean=2.0, messages_dropped=3),
-    row(30.0, 2500, 18.1, policy_lag_mean=3.0, messages_dropped=1),  # the learner was resumed
+    row(30.0, 2500, 18.1, policy_lag_mean=3.0, messages_dropped=1),  # resumed: counters restart
     row(42.0, 3000, 18.5, messages_dropped=2, stage_shares={"wait": 0.25, "optimise": 0.75}),
 ]
 
@@ -41,7 +41,7 @@ def finished(rows: list[dict[str, Any]] = ROWS, **changes: Any) -> FinishedRun:
     return FinishedRun(Path("run"), SUMMARY | changes, rows)
 
 
-def test_figures_of_a_run() -> None:
+def test_figures_are_computed_from_rows_and_summary() -> None:
     assert figures_of(finished(), 18.0) == {
         "env_steps_to_target": 2500,
         "minutes_to_target": 0.5,
@@ -58,7 +58,7 @@ def test_figures_of_a_run() -> None:
 
 
 @pytest.mark.parametrize("target", [18.5, 20.0, None])  # 18.5 must be exceeded
-def test_a_target_that_is_not_reached_has_no_figure(target: float | None) -> None:
+def test_a_missed_target_has_no_figures(target: float | None) -> None:
     figures = figures_of(finished(), target)
     assert figures["env_steps_to_target"] is None
     assert figures["minutes_to_target"] is None
@@ -71,11 +71,8 @@ def test_a_run_without_updates_has_no_rate() -> None:
     assert figures["learner_waiting_share"] is None
 
 
-def test_a_counter_goes_on_after_a_restart() -> None:
-    growth = Growth()
-    for count in [2, 5, 1, 4]:
-        growth.add(count)
-    assert growth.value == 5 + 1 + 3
+def test_increases_are_summed_across_restarts() -> None:
+    assert increase([2, 5, 1, 4]) == 5 + 1 + 3
 
 
 def lost(**changes: Any) -> FinishedRun:
@@ -96,7 +93,7 @@ def slow(**changes: Any) -> FinishedRun:
         ([lost()], None, None, None),
     ],
 )
-def test_a_run_that_misses_the_target_is_slower_than_all(
+def test_a_run_that_misses_the_target_ranks_last(
     runs: list[FinishedRun], median: float | None, low: float | None, high: float | None
 ) -> None:
     spread = spreads_of(runs, 18.0)["minutes_to_target"]
@@ -109,7 +106,7 @@ def test_runs_without_a_figure_are_left_out() -> None:
     assert spread == {"median": 50.0, "low": 50.0, "high": 50.0}
 
 
-def test_modes_stand_side_by_side() -> None:
+def test_the_table_has_a_column_per_mode() -> None:
     gradients = {"mode": "gradients", "bytes_per_env_step": None}
     text = modes_table([finished(), slow(), lost(), lost(**gradients)], 18.0)
     assert "|  | data | gradients |" in text

@@ -1,4 +1,4 @@
-"""Progress of a run: lines and a live table."""
+"""Progress of a run, as lines and as a live table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from asyncade_cli import display
 from asyncade_cli.display import LineDisplay, LiveDisplay, make_display
+from builders import Clock
 
 ROW = {
     "seconds": 125.4,
@@ -32,7 +33,7 @@ def printed(one: Console) -> str:
     return one.file.getvalue()
 
 
-def test_a_line_holds_the_facts() -> None:
+def test_a_line_shows_the_progress() -> None:
     out = console()
     LineDisplay(out).show(ROW, actors=2)
     assert printed(out) == (
@@ -49,9 +50,14 @@ def test_before_the_first_game_there_is_no_return(row: dict[str, None]) -> None:
     assert "policy lag -  " in printed(out)
 
 
-def test_lines_come_every_ten_seconds_but_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(0.0)
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def test_lines_come_every_ten_seconds_but_events_at_once(clock: Clock) -> None:
     out = console()
     lines = LineDisplay(out)
     for clock.now in (0.0, 0.5, 9.9, 10.0, 10.5):
@@ -62,9 +68,7 @@ def test_lines_come_every_ten_seconds_but_events_at_once(monkeypatch: pytest.Mon
     assert printed(out).endswith("actor-0 was killed by SIGKILL\n")
 
 
-def test_an_unchanged_line_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+def test_an_unchanged_line_is_not_repeated(clock: Clock) -> None:
     out = console()
     lines = LineDisplay(out)
     for clock.now in (0.0, 10.0, 20.0):
@@ -91,7 +95,7 @@ def test_the_table_prints_events_verbatim() -> None:
     assert LOG_LINE in printed(out)
 
 
-def test_the_table_shows_facts_and_the_last_events() -> None:
+def test_the_table_shows_progress_and_the_last_events() -> None:
     out = console(terminal=True)
     live = LiveDisplay(out, "pong, data mode")
     for number in range(10):
@@ -119,10 +123,7 @@ def test_the_table_shows_facts_and_the_last_events() -> None:
         ("live", True, "xterm", 10, LiveDisplay),
     ],
 )
-def test_what_cannot_be_redrawn_gets_lines(
-    kind: str, terminal: bool, term: str, width: int, expected: type
-) -> None:
-    out = Console(file=io.StringIO(), width=width, force_terminal=terminal, _environ={"TERM": term})
-    made = make_display(kind, out, "title")
+def test_the_display_follows_the_setting(kind: str, terminal: bool, expected: type) -> None:
+    made = make_display(kind, console(terminal), "title")
     made.close()
     assert isinstance(made, expected)

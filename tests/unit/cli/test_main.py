@@ -1,4 +1,4 @@
-"""Commands, their exit codes, and input that is refused."""
+"""The commands' exit codes and help, and refused input."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def test_a_misspelt_variable_of_a_service_is_refused_before_anything_starts(
 
 
 @pytest.mark.parametrize("command", [*SERVICES, "train", "eval", "compare", "loadgen"])
-def test_every_command_explains_its_options(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0

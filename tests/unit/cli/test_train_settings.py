@@ -1,4 +1,4 @@
-"""Settings of ``asyncade train``, its choice of a run folder, and its signal handlers."""
+"""``asyncade train``: settings, choice of the run folder, signal handlers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ def given(*arguments: str) -> TrainSettings:
     return load(TrainSettings, arguments, {})
 
 
-def a_run(
-    root: Path, *, checkpoint: bool = True, actors: int = 2, envs: int = 8, **learner: object
-) -> RunFolder:
-    """Makes a folder as a training leaves it."""
+def a_run(root: Path, *, checkpoint: bool = True, **settings: object) -> RunFolder:
+    """Makes the folder of a run."""
     folder = RunFolder.create(root)
     written = TrainSettings(actors=actors, envs=envs, run_dir=root).model_dump(mode="json")
     folder.write_config("train", written)
@@ -54,7 +52,7 @@ def a_run(
         (["--game=catch", "--target=null"], None),
     ],
 )
-def test_the_target_is_that_of_the_game_unless_given(
+def test_the_target_defaults_to_that_of_the_game(
     arguments: list[str], target: float | None
 ) -> None:
     start = prepare(given(*arguments), {})
@@ -82,7 +80,7 @@ def test_games_per_actor_default_to_those_of_the_service() -> None:
 
 
 @pytest.mark.parametrize(("cores", "actors"), [(1, 2), (2, 2), (4, 4), (8, 8), (64, 8)])
-def test_an_actor_per_available_core_within_bounds(
+def test_actors_default_to_the_available_cores_within_bounds(
     cores: int, actors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asyncade_cli.settings.available_cores", lambda: cores)
@@ -115,24 +113,24 @@ def test_a_run_is_never_overwritten(here: Path) -> None:
         choose_folder(given(f"--run-dir={here / 'one'}"), {})
 
 
-def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(here: Path) -> None:
+def test_a_run_without_a_checkpoint_can_be_started_again(here: Path) -> None:
     a_run(here / "young", checkpoint=False)
     assert choose_folder(given(f"--run-dir={here / 'young'}"), {}).root == here / "young"
 
 
-def test_resuming_takes_the_folder_named(here: Path) -> None:
+def test_resuming_uses_the_given_folder(here: Path) -> None:
     a_run(here / "one")
     assert choose_folder(given("--resume", f"--run-dir={here / 'one'}"), {}).root == here / "one"
 
 
-def test_resuming_without_a_name_takes_the_newest(here: Path) -> None:
+def test_resuming_without_a_folder_uses_the_newest(here: Path) -> None:
     for age, name in enumerate(["c", "a", "b"]):
         a_run(here / "runs" / name)
         os.utime(here / "runs" / name / "config.json", (1000 - age, 1000 - age))
     assert choose_folder(given("--resume"), {}).root == Path("runs/c")
 
 
-def test_nothing_to_resume_is_refused(here: Path) -> None:
+def test_resuming_without_a_run_is_refused(here: Path) -> None:
     with pytest.raises(RunFolderError, match="--run-dir"):
         choose_folder(given("--resume"), {})
     with pytest.raises(RunFolderError, match="absent"):
@@ -161,7 +159,7 @@ def test_a_resumed_run_keeps_its_settings(here: Path) -> None:
     assert changed == ""
 
 
-def test_settings_given_now_override_those_of_the_run(here: Path) -> None:
+def test_given_settings_override_those_of_the_run(here: Path) -> None:
     folder = a_run(here / "one", game="catch", actors=5, seed=9, target=0.5)
     settings, changed = resumed(folder, "--actors=2", "--target=null", "--max-minutes=3")
     assert (settings.actors, settings.seed, settings.target) == (2, 9, None)
@@ -169,12 +167,10 @@ def test_settings_given_now_override_those_of_the_run(here: Path) -> None:
     assert changed == "actors 5 -> 2, target 0.5 -> None"
 
 
-def test_variables_count_as_given(here: Path) -> None:
-    folder = a_run(here / "one", actors=5, learning_rate=0.5)
-    environ = {"ASYNCADE_TRAIN_ACTORS": "3", "ASYNCADE_LEARNER_LEARNING_RATE": "0.25"}
-    settings, changed = resumed(folder, **environ)
-    assert settings.actors == 3
-    assert changed == "actors 5 -> 3, learning_rate 0.5 -> 0.25"
+def test_variables_override_settings_of_the_run(here: Path) -> None:
+    folder = a_run(here / "one", actors=5)
+    now = load(TrainSettings, ["--resume"], {"ASYNCADE_TRAIN_ACTORS": "3"})
+    assert resumed_settings(now, folder).actors == 3
 
 
 def test_no_target_stays_no_target(here: Path) -> None:
@@ -197,9 +193,8 @@ def test_settings_of_another_release_are_ignored(here: Path) -> None:
     assert resumed(folder)[0].actors == 5
 
 
-def test_a_run_of_a_bare_learner_can_be_resumed(here: Path) -> None:
-    folder = a_run(here / "bare")
-    (folder.root / "config.json").unlink()
+def test_a_run_of_asyncade_learner_can_be_resumed(here: Path) -> None:
+    folder = RunFolder.create(here / "bare")
     folder.write_config("learner", {"game": "catch"})
     assert resumed(folder)[0].game == "catch"
 

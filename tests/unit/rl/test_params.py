@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import builders
 from asyncade_rl.network import make_network
-from asyncade_rl.objective import Samples, backpropagate
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import (
     ModelMismatchError,
@@ -26,10 +23,6 @@ from asyncade_rl.params import (
     set_gradients,
     to_safetensors,
 )
-from asyncade_runtime.gradient_mean import GradientMean
-
-# Not normalised: the mean over a part is not the mean over the whole.
-OBJECTIVE = replace(builders.OBJECTIVE, normalise_advantages=False)
 
 
 class Tiny(nn.Module):
@@ -132,37 +125,6 @@ def test_every_structural_difference_changes_the_fingerprint() -> None:
 
 
 # --- gradients -----------------------------------------------------------------------------------
-
-
-def some_samples(count: int) -> Samples:
-    rng = torch.Generator().manual_seed(0)
-    return Samples(
-        inputs=torch.randint(256, (count, 21, 21, 64), generator=rng).float(),
-        actions=torch.randint(6, (count,), generator=rng),
-        proximal_log_probs=-math.log(6) + 0.3 * torch.randn(count, generator=rng),
-        advantages=torch.randn(count, generator=rng),
-        value_targets=torch.randn(count, generator=rng),
-    )
-
-
-def test_the_mean_of_gradients_is_the_gradient_of_all_samples() -> None:
-    """With unequal parts, so that missing weights show."""
-    network = make_network(6, "small", seed=0)
-    samples = some_samples(8)
-    mean = GradientMean()
-    for index in (torch.arange(3), torch.arange(3, 4), torch.arange(4, 8)):
-        backpropagate(network, samples.rows(index), OBJECTIVE)
-        mean.add(gradients_of(network), len(index))
-    backpropagate(network, samples, OBJECTIVE)
-    together = gradients_of(network)
-    averaged = mean.tensors()
-    assert mean.count == 3
-    assert averaged.keys() == together.keys() == dict(network.named_parameters()).keys()
-    for name, expected in together.items():
-        assert averaged[name].dtype == np.float32
-        np.testing.assert_allclose(
-            averaged[name], expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-4
-        )
 
 
 def test_gradients_are_copies_and_zero_without_backward() -> None:
