@@ -1,4 +1,4 @@
-"""Every overlay of k8s/, alone and with every combination of components, as kubectl renders it."""
+"""All overlays of k8s/ with all combinations of components, rendered by kubectl."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-K8S = ROOT / "k8s"
+from contract import manifests as manifests_module
+from contract.manifests import (
+    K8S,
+    ROOT,
+    Documents,
+    Manifest,
+    Name,
+    Pods,
+    Renders,
+    rendered,
+    workloads,
+)
 
 OVERLAYS = ("local", "gpu", "production")
 COMPONENTS = (
@@ -31,13 +39,9 @@ COMPONENTS = (
 
 CACHE = "asyncade/k8s-renders"
 
-Manifest = dict[str, Any]
-Name = tuple[str, ...]
-"""An overlay and the components it is rendered with."""
-
 
 def combinations() -> list[Name]:
-    """Every overlay with every subset of components, and with all of them the other way round."""
+    """Returns every overlay with every subset of components, and with all in reverse order."""
     subsets = [
         chosen
         for n in range(len(COMPONENTS) + 1)
@@ -45,17 +49,6 @@ def combinations() -> list[Name]:
     ]
     names = [(overlay, *chosen) for overlay in OVERLAYS for chosen in subsets]
     return names + [(overlay, *reversed(COMPONENTS)) for overlay in OVERLAYS]
-
-
-def rendered(kubectl: str, folder: Path) -> list[Manifest]:
-    """Returns the documents of a kustomization."""
-    done = subprocess.run(
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{folder}: {done.stderr}"
-    assert not done.stderr, f"{folder}: {done.stderr}"  # a deprecation
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # twelve times as fast, where it is
-    return list(yaml.load_all(done.stdout, loader))
 
 
 def combined(kubectl: str, folder: Path, overlay: str, components: Sequence[str]) -> list[Manifest]:
@@ -72,7 +65,7 @@ def combined(kubectl: str, folder: Path, overlay: str, components: Sequence[str]
 
 
 def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
-    """All combinations: 195 runs of kubectl."""
+    """Renders all combinations with 195 runs of kubectl."""
     names = combinations()
     folders = [root / str(number) for number in range(len(names))]
 
@@ -84,10 +77,11 @@ def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
 
 
 def inputs(kubectl: str) -> str:
-    """A hash of all that the renders are made from: this file, kubectl, and what it reads."""
+    """Returns a hash of the inputs of all renders: kubectl, its files and this code."""
     version = subprocess.run([kubectl, "version", "--client"], capture_output=True, check=True)
     digest = hashlib.sha256(version.stdout)
-    read = [*K8S.rglob("*"), *(ROOT / "docker/grafana").rglob("*"), Path(__file__)]
+    read = [*K8S.rglob("*"), *(ROOT / "docker/grafana").rglob("*")]
+    read += [Path(__file__), Path(manifests_module.__file__)]
     for file in sorted(path for path in read if path.is_file()):
         digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
@@ -111,15 +105,15 @@ def storage(kubectl: str) -> list[Manifest]:
 @pytest.fixture(scope="session")
 def renders(
     kubectl: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[Name, list[Manifest]]:
-    """All combinations, rendered once, and then again when anything they are made from changes."""
+) -> Renders:
+    """All combinations, cached until one of their inputs changes."""
     made_from = inputs(kubectl)
     kept = request.config.cache.get(CACHE, None) if request.config.cache else None
     if kept and kept["made_from"] == made_from:
         documents = kept["documents"]
         return {tuple(name): [documents[n] for n in numbers] for name, numbers in kept["renders"]}
     found = render_all(kubectl, tmp_path_factory.mktemp("kustomizations"))
-    if request.config.cache:  # each document once: most are in many renders
+    if request.config.cache:  # each document once: most are part of many renders
         texts = {json.dumps(m, sort_keys=True): m for made in found.values() for m in made}
         number = {text: n for n, text in enumerate(texts)}
         content = {
@@ -135,10 +129,8 @@ def renders(
 
 
 @pytest.fixture(scope="session")
-def documents(
-    renders: Mapping[Name, list[Manifest]], storage: list[Manifest]
-) -> list[tuple[Name, Manifest]]:
-    """Every document that is rendered anywhere, once, with the first combination that has it."""
+def documents(renders: Renders, storage: list[Manifest]) -> Documents:
+    """Every rendered document once, with the first combination that contains it."""
     found: dict[str, tuple[Name, Manifest]] = {}
     for name, manifests in [*renders.items(), (("storage",), storage)]:
         for manifest in manifests:
@@ -147,13 +139,13 @@ def documents(
 
 
 @pytest.fixture(scope="session")
-def pods(documents: list[tuple[Name, Manifest]]) -> list[tuple[str, Manifest]]:
-    """Every pod template that is rendered anywhere, once, with words on where it comes from."""
+def pods(documents: Documents) -> Pods:
+    """Every rendered pod template once, with a description of its origin."""
     return [
         (
             f"{manifest['kind']} {manifest['metadata']['name']} of {' + '.join(name)}",
             manifest["spec"]["template"],
         )
-        for name, manifest in documents
-        if "template" in manifest.get("spec", {})
+        for name, one in documents
+        for manifest in workloads([one])
     ]

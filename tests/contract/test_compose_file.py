@@ -1,4 +1,4 @@
-"""compose.yaml against the code: ports, variables, defaults; and that nothing in it is open."""
+"""compose.yaml against the code: ports, variables, defaults, security."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ OURS: dict[str, type[Settings]] = {
 
 
 def env_file(name: str) -> dict[str, str]:
-    """The variables of a file for --env-file."""
+    """Returns the variables of a file for --env-file."""
     lines = (ROOT / "docker" / name).read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def composed(**variables: str) -> dict[str, Any]:
-    """The file as Compose reads it, with these variables set and no others."""
+    """Returns the content of compose.yaml with only these variables set."""
     text, found = COMPOSE, 1
     while found:  # from the innermost default outwards
         text, found = VARIABLE.subn(lambda m: variables.get(m[1]) or m[2] or "", text)
@@ -45,7 +45,7 @@ def composed(**variables: str) -> dict[str, Any]:
 
 
 def settings_of(service: str, **variables: str) -> Any:
-    """What a service's settings are, with what Compose gives it."""
+    """Returns a service's settings from its Compose environment."""
     return load(OURS[service], [], composed(**variables)["services"][service]["environment"])
 
 
@@ -53,7 +53,7 @@ SERVICES = composed()["services"]
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_without_variables_a_service_has_its_own_defaults(service: str) -> None:
+def test_without_variables_services_have_their_defaults(service: str) -> None:
     given = settings_of(service).model_dump()
     defaults = load(OURS[service], [], {}).model_dump()
     changed = {name for name, value in given.items() if value != defaults[name]}
@@ -93,14 +93,14 @@ def test_each_game_and_mode_has_a_folder_in_the_volume() -> None:
     assert "runs:/runs" in SERVICES["learner"]["volumes"]
 
 
-def test_actors_are_told_where_the_learner_binds() -> None:
+def test_actors_connect_to_the_learners_addresses() -> None:
     actor = settings_of("actor")
     assert actor.upstream_address == f"tcp://learner:{ports.UPSTREAM}"
     assert actor.weights_address == f"tcp://learner:{ports.WEIGHTS}"
     assert settings_of("evaluator").weights_address == actor.weights_address
 
 
-def test_the_evaluator_is_the_actor_image_with_another_entry_point() -> None:
+def test_the_evaluator_runs_the_actors_image() -> None:
     evaluator = SERVICES["evaluator"]
     assert evaluator["image"] == SERVICES["actor"]["image"]
     assert evaluator["entrypoint"] == ["asyncade-evaluator"]
@@ -116,7 +116,7 @@ def test_actors_can_be_scaled() -> None:
     assert not {"container_name", "ports"} & SERVICES["actor"].keys()
 
 
-def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() -> None:
+def test_services_depend_on_keys_and_actors_wait_for_the_learner() -> None:
     waits = {name: service.get("depends_on") for name, service in SERVICES.items()}
     keys = {"keys": {"condition": "service_completed_successfully"}}
     assert {name: what for name, what in waits.items() if what} == {
@@ -132,7 +132,7 @@ def test_only_keys_are_needed_and_the_learner_is_waited_for_for_convenience() ->
     }
 
 
-def test_connections_are_encrypted_unless_that_is_switched_off() -> None:
+def test_connections_are_encrypted_by_default() -> None:
     made = dict(volume.split(":")[::-1] for volume in SERVICES["keys"]["volumes"])
     folder = SERVICES["keys"]["entrypoint"][-1]
     sides = {"learner": LEARNER, "learner-gpu": LEARNER, "actor": ACTOR, "evaluator": ACTOR}
@@ -141,7 +141,7 @@ def test_connections_are_encrypted_unless_that_is_switched_off() -> None:
         assert keys == Path(folder) / side
         assert f"{made[str(keys)]}:{keys}:ro" in SERVICES[service]["volumes"]
         mounted = [v for v in SERVICES[service]["volumes"] if "keys" in v]
-        assert len(mounted) == 1  # nobody but a relay gets the other side's secret
+        assert len(mounted) == 1  # only a relay has the other side's secret
     assert settings_of("learner", LEARNER_KEYS="null").keys is None
     assert settings_of("actor", ACTOR_KEYS="null").keys is None
 
@@ -160,7 +160,7 @@ def test_every_service_is_locked_down(service: str) -> None:
     assert all(volume.endswith(":ro") for volume in files)
 
 
-def test_only_what_people_look_at_is_published_and_only_on_loopback() -> None:
+def test_only_dashboards_are_published_and_only_on_loopback() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
     assert published == {
         "prometheus": ["127.0.0.1:9090:9090"],
@@ -170,7 +170,7 @@ def test_only_what_people_look_at_is_published_and_only_on_loopback() -> None:
     assert {name for name, s in SERVICES.items() if "watching" in s["networks"]} == {*published}
 
 
-def test_the_gpu_learner_takes_the_place_of_the_other() -> None:
+def test_the_gpu_learner_replaces_the_other() -> None:
     variables = env_file("gpu.env")
     services = composed(**variables)["services"]
     profile = variables["COMPOSE_PROFILES"]
@@ -193,11 +193,11 @@ def test_a_relay_stands_between_learner_and_actors() -> None:
     actor = settings_of("actor", **variables)
     assert actor.upstream_address == f"tcp://relay:{ports.RELAY_UPSTREAM}"
     assert actor.weights_address == f"tcp://relay:{ports.RELAY_WEIGHTS}"
-    # Whoever reads returns off the evaluator wants the learner's, whatever a relay does.
+    # The evaluator evaluates the learner's own weights.
     assert settings_of("evaluator", **variables) == settings_of("evaluator")
 
 
-def test_a_relay_is_the_learner_to_actors_and_an_actor_to_the_learner() -> None:
+def test_a_relay_has_the_keys_of_both_sides() -> None:
     relay = settings_of("relay")
     assert relay.keys == settings_of("learner").keys
     assert relay.learner_keys == settings_of("actor").keys
@@ -209,20 +209,20 @@ def test_a_relay_is_the_learner_to_actors_and_an_actor_to_the_learner() -> None:
     assert actor.keys is None
 
 
-def test_every_service_of_ours_has_time_to_end() -> None:
-    """A relay steps for a quarter of a second and lingers for one; 10 s are Compose's default."""
+def test_services_have_a_longer_grace_period_than_by_default() -> None:
+    """Compose's default is 10 s."""
     for service in OURS:
         assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > 10, service
 
 
-def test_every_mounted_file_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     mounts = [volume for s in SERVICES.values() for volume in s.get("volumes", [])]
     files = [volume.split(":")[0] for volume in mounts if volume.startswith(".")]
     assert len(files) == 4
     assert all((ROOT / file).exists() for file in files)
 
 
-def test_every_variable_is_explained() -> None:
+def test_every_variable_is_documented() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     for name in {found[1] for found in re.finditer(r"\$\{(\w+)", COMPOSE)}:
-        assert f"`{name}`" in page, f"docs/operations.md says nothing of {name}"
+        assert f"`{name}`" in page, f"docs/operations.md does not mention {name}"

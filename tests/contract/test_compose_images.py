@@ -1,4 +1,4 @@
-"""The Dockerfiles against the code: ports, variables, versions; and what goes into the images."""
+"""The Dockerfiles against the code: ports, variables, versions, contents of the images."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def dockerfile(service: str) -> str:
-    """Its instructions, a line each."""
+    """Returns its instructions, one per line."""
     text = (ROOT / f"docker/{service}.Dockerfile").read_text()
     without_comments = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"\s*\\\n\s*", " ", without_comments)
 
 
 def last(service: str, instruction: str) -> str:
-    """What the instruction says where it stands last: in the stage that becomes the image."""
+    """Returns the arguments of its last such instruction, in the image's own stage."""
     found = re.findall(rf"^{instruction} (.*)$", dockerfile(service), re.MULTILINE)
     return str(found[-1])
 
@@ -53,12 +53,12 @@ def test_both_images_share_one_stage() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_an_image_has_its_own_extra_and_no_other(service: str) -> None:
+def test_an_image_installs_only_its_own_extra(service: str) -> None:
     asked = re.findall(r"requirements\.py ?(\w*) >", dockerfile(service))
     assert asked == ["", service]
 
 
-def test_the_relay_does_without_torch() -> None:
+def test_the_relays_image_leaves_out_torch() -> None:
     (left_out,) = re.findall(r"grep -v -E '\^\((.*?)\)", dockerfile("relay"))
     assert left_out.split("|") == ["torch", "safetensors"]
 
@@ -74,7 +74,7 @@ def test_requirements_are_those_of_pyproject() -> None:
         assert printed(service) == PROJECT["optional-dependencies"][service]
 
 
-def test_torch_is_the_one_that_setup_installs() -> None:
+def test_images_install_the_torch_of_make_setup() -> None:
     makefile = (ROOT / "Makefile").read_text()
     compose = (ROOT / "compose.yaml").read_text()
     common = stage("actor", "common")
@@ -87,7 +87,7 @@ def test_torch_is_the_one_that_setup_installs() -> None:
 
 
 @pytest.mark.parametrize("service", IMAGES)
-def test_the_image_listens_where_it_says(service: str) -> None:
+def test_the_image_exposes_the_ports_it_listens_on(service: str) -> None:
     variables = dict(pair.split("=", 1) for pair in last(service, "ENV").split())
     settings = load(SETTINGS[service], [], variables).model_dump()
     exposed = {HTTP[service]}
@@ -106,7 +106,7 @@ def test_the_image_listens_where_it_says(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", IMAGES)
-def test_health_is_asked_without_loading_the_service(service: str) -> None:
+def test_the_health_check_does_not_load_the_service(service: str) -> None:
     command = json.loads(last(service, "HEALTHCHECK").partition(" CMD ")[2])
     assert command == ["python", "-IS", "/opt/asyncade/healthcheck.py", str(HTTP[service])]
     imports = re.findall(r"^import (\w+)", (ROOT / "docker/healthcheck.py").read_text(), re.M)
@@ -114,7 +114,7 @@ def test_health_is_asked_without_loading_the_service(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", IMAGES)
-def test_the_service_is_the_first_process_and_not_root(service: str) -> None:
+def test_the_service_is_the_entry_point_and_not_root(service: str) -> None:
     assert json.loads(last(service, "ENTRYPOINT")) == [f"asyncade-{service}"]
     assert f"asyncade-{service}" in PROJECT["scripts"]
     user, group = map(int, last(service, "USER").split(":"))  # numbers: Kubernetes checks them
@@ -127,7 +127,7 @@ def test_the_label_has_the_version(service: str) -> None:
     assert f"\nARG VERSION={PROJECT['version']}\n" in dockerfile(service)
 
 
-def test_dockerignore_lets_in_every_package() -> None:
+def test_dockerignore_includes_every_package() -> None:
     allowed = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     toml = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = toml["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -138,7 +138,7 @@ def test_dockerignore_lets_in_every_package() -> None:
 
 
 @pytest.mark.parametrize("service", IMAGES)
-def test_hadolint_finds_nothing(service: str) -> None:
+def test_hadolint_accepts_the_dockerfile(service: str) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     hadolint = hadolint or shutil.which("hadolint")
     if hadolint is None:

@@ -1,4 +1,4 @@
-"""The Grafana dashboard as a file: what it answers, in which order, and that Grafana finds it."""
+"""The Grafana dashboard: order of its rows, layout, and provisioning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def provisioned(path: str) -> Any:
     return yaml.safe_load((GRAFANA / "provisioning" / path).read_text())
 
 
-def test_it_answers_the_questions_from_top_to_bottom() -> None:
+def test_rows_answer_the_questions_in_order() -> None:
     panels = sorted(BOARD["panels"], key=lambda p: (p["gridPos"]["y"], p["gridPos"]["x"]))
     rows = [panel["title"] for panel in panels if panel["type"] == "row"]
     assert len(rows) == len(QUESTIONS)
@@ -57,8 +57,8 @@ def test_every_panel_has_a_query_of_the_provisioned_source() -> None:
         if panel["type"] == "row":
             continue
         assert panel["targets"], panel["title"]
-        for asked in (panel, *panel["targets"]):
-            assert asked["datasource"] == {"type": "prometheus", "uid": source["uid"]}
+        for part in (panel, *panel["targets"]):
+            assert part["datasource"] == {"type": "prometheus", "uid": source["uid"]}
 
 
 def test_names_and_ids_are_unique() -> None:
@@ -67,7 +67,7 @@ def test_names_and_ids_are_unique() -> None:
         assert len(values) == len(set(values))
 
 
-def test_grafana_is_given_the_folder_it_reads() -> None:
+def test_compose_mounts_the_folders_that_grafana_reads() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
     (provider,) = provisioned("dashboards/asyncade.yml")["providers"]

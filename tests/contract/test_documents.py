@@ -19,20 +19,20 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def tracked() -> list[Path]:
-    """The repository's Markdown files."""
+    """Returns the repository's Markdown files."""
     command = ["git", "-C", str(ROOT), "ls-files", "*.md"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub gives to a file's headings."""
+    """Returns GitHub's anchors for a file's headings."""
     headings = HEADING.findall(FENCED.sub("", path.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
 
 
 def broken(path: Path) -> Iterator[str]:
-    """The relative links of a file that lead nowhere."""
+    """Yields a file's relative links without a target."""
     for link in LINK.findall(FENCED.sub("", path.read_text(encoding="utf-8"))):
         if re.match(r"[a-z]+:", link):
             continue

@@ -1,6 +1,6 @@
-"""Both autoscalers query the same series and scale at the same pace.
+"""Both autoscalers query the same series and scale at the same rate.
 
-The rule behind the series is tested with promtool: docker/prometheus/tests/autoscaling.yml.
+The recording rule is tested with promtool: docker/prometheus/tests/autoscaling.yml.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def test_both_scale_the_same_and_down_more_slowly_than_up() -> None:
     assert all(fastest["down"][kind] < fastest["up"][kind] for kind in ("Percent", "Pods"))
 
 
-def test_without_an_answer_the_number_stays() -> None:
-    """An HPA does that on its own; KEDA needs a fallback, and no answer must count as an error."""
+def test_without_an_answer_the_number_of_actors_stays() -> None:
+    """An HPA does so by default; KEDA needs a fallback, and an empty answer to be an error."""
     assert KEDA["fallback"]["behavior"] == "currentReplicas"
     assert TRIGGER["metadata"]["ignoreNullValues"] == "false"
 
 
-def test_the_target_of_an_autoscaler_sets_no_number_of_replicas(renders: Renders) -> None:
+def test_an_autoscaled_deployment_has_no_number_of_replicas(renders: Renders) -> None:
     kinds = {"autoscaling-keda": "ScaledObject", "autoscaling-hpa": "HorizontalPodAutoscaler"}
     for name, manifests in renders.items():
         (actor,) = [m for m in manifests if m["kind"] == "Deployment"]

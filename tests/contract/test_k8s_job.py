@@ -1,4 +1,4 @@
-"""The Job of k8s/: when it is complete, when it tries again, and when it gives up."""
+"""The Job of k8s/: when it is complete, retries or fails."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from asyncade_runtime.service import EXIT_BAD_INPUT
+from contract.manifests import Manifest, Pods, Renders, of
 
 EXIT_LOCKED = 4
 """Another learner has the run folder."""
-
-Manifest = dict[str, Any]
-Renders = Mapping[tuple[str, ...], list[Manifest]]
-Pods = list[tuple[str, Manifest]]
 
 
 def command_of_the_job(pods: Pods) -> list[str]:
@@ -33,7 +28,7 @@ def command_of_the_job(pods: Pods) -> list[str]:
 
 
 def with_learner(folder: Path, script: str) -> dict[str, str]:
-    """Variables that lead to a stand-in for the learner."""
+    """Returns variables with which `asyncade-learner` is this script."""
     stand_in = folder / "asyncade-learner"
     stand_in.write_text(f"#!/bin/sh\n{script}\n")
     stand_in.chmod(0o755)
@@ -43,7 +38,7 @@ def with_learner(folder: Path, script: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("setting", "target"), [({}, "18"), ({"ASYNCADE_LEARNER_TARGET": "20.5"}, "20.5")]
 )
-def test_a_job_has_a_target_unless_a_setting_says_another(
+def test_a_job_has_a_target_that_a_setting_overrides(
     pods: Pods, tmp_path: Path, setting: dict[str, str], target: str
 ) -> None:
     environ = with_learner(tmp_path, 'echo "$ASYNCADE_LEARNER_TARGET"') | setting
@@ -59,7 +54,7 @@ def test_a_job_has_a_target_unless_a_setting_says_another(
         ("exit 0", False, 0),
         ("exit 2", False, 2),
         ("exit 4", False, 4),
-        # What asyncade-learner does: it writes its checkpoint, and ends with 0.
+        # As asyncade-learner does: it writes its checkpoint and exits with 0.
         ("trap 'sleep 0.2; echo saved; exit 0' TERM; while :; do sleep 0.02; done", True, 143),
     ],
     ids=["reached its target", "bad settings", "run folder in use", "drained"],
@@ -90,10 +85,10 @@ def test_a_job_is_complete_only_if_the_learner_ended_by_itself(
     ],
     ids=["bad settings", "run folder in use", "drained", "both", "crashed", "out of memory"],
 )
-def test_a_job_tries_again_where_that_helps(
+def test_a_job_retries_by_exit_code_and_condition(
     renders: Renders, code: int, conditions: list[str], action: str | None
 ) -> None:
-    """None counts towards backoffLimit. The first rule that fits is taken, as Kubernetes does."""
+    """None counts towards backoffLimit. Kubernetes takes the first rule that matches."""
 
     def fits(rule: Manifest) -> bool:
         if "onExitCodes" in rule:
@@ -102,7 +97,7 @@ def test_a_job_tries_again_where_that_helps(
             return code in rule["onExitCodes"]["values"]
         return any(one["type"] in conditions for one in rule["onPodConditions"])
 
-    jobs = [m for manifests in renders.values() for m in manifests if m["kind"] == "Job"]
+    jobs = [job for manifests in renders.values() for job in of(manifests, "Job")]
     assert jobs
     for job in jobs:
         assert job["spec"]["backoffLimit"] > 0

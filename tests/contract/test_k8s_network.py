@@ -1,22 +1,19 @@
-"""Services, network policies and scraping of k8s/: they meet the right pods, on the right ports."""
+"""Services, network policies and scraping of k8s/ select the right pods and ports."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from contract.manifests import ROOT, Manifest, Renders, of, workloads
+
 PROMETHEUS = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())
 
-Manifest = dict[str, Any]
-Renders = Mapping[tuple[str, ...], list[Manifest]]
 Flow = tuple[str, str, str, int]
-"""From whom, to whom, protocol, port."""
+"""Sender, receiver, protocol, port."""
 
 BOTH = ("Egress", "Ingress")
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
@@ -24,7 +21,7 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True)
 class Peer:
-    """A pod, of this namespace or another, that may send and be sent to."""
+    """A pod of this or another namespace, as sender or receiver."""
 
     name: str
     namespace: str
@@ -36,17 +33,15 @@ STRANGERS = (
     Peer("prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"}, {}),
     Peer("dns", "kube-system", {"k8s-app": "kube-dns"}, {"dns": 53, "metrics": 9153}),
     Peer("other", "kube-system", {"k8s-app": "other"}, {"dns": 53}),
-    # Of another namespace, and labelled as if it were ours.
+    # In another namespace, with our labels.
     Peer("impostor", "default", {"asyncade/sends-to": "learner"}, {"upstream": 5555}),
 )
 
 
-def peers(manifests: Iterable[Manifest]) -> dict[str, Peer]:
-    """The pods of a render, by the name of their service."""
+def peers(manifests: list[Manifest]) -> dict[str, Peer]:
+    """Returns the pods of a render, by service."""
     found = {}
-    for manifest in manifests:
-        if "template" not in manifest.get("spec", {}):
-            continue
+    for manifest in workloads(manifests):
         template = manifest["spec"]["template"]
         (container,) = template["spec"]["containers"]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -56,7 +51,7 @@ def peers(manifests: Iterable[Manifest]) -> dict[str, Peer]:
 
 
 def selects(selector: Manifest, labels: Mapping[str, str]) -> bool:
-    """A label selector as Kubernetes reads it; an empty one selects everything."""
+    """Applies a label selector; an empty one selects everything."""
     assert selector.keys() <= {"matchLabels", "matchExpressions"}
     for expression in selector.get("matchExpressions", []):
         assert expression["operator"] == "Exists"
@@ -66,9 +61,9 @@ def selects(selector: Manifest, labels: Mapping[str, str]) -> bool:
 
 
 def is_peer(rule: Manifest, peer: Peer) -> bool:
-    """Whether a from or to entry of a policy of our namespace means this pod."""
+    """True if an entry of `from` or `to` in a policy of our namespace selects this pod."""
     if "ipBlock" in rule:
-        assert rule == {"ipBlock": {"cidr": "169.254.20.10/32"}}  # no pod's, and one address
+        assert rule == {"ipBlock": {"cidr": "169.254.20.10/32"}}  # one address, of no pod
         return False
     namespace = rule.get("namespaceSelector")
     if namespace is None:
@@ -82,7 +77,7 @@ def is_peer(rule: Manifest, peer: Peer) -> bool:
 def lets_through(
     policies: list[Manifest], direction: str, here: Peer, there: Peer, protocol: str, port: int
 ) -> bool:
-    """What policies say of one side of a connection."""
+    """True if the policies of one side allow a connection."""
     if here.namespace != "asyncade":
         return True
     mine = [
@@ -101,8 +96,8 @@ def lets_through(
 
 
 def allowed(manifests: list[Manifest], *sides: str) -> set[Flow]:
-    """What the policies of these sides let through, in a world of our pods and a few strangers."""
-    policies = [m for m in manifests if m["kind"] == "NetworkPolicy"]
+    """Returns the flows that the policies of these sides allow between our pods and strangers."""
+    policies = of(manifests, "NetworkPolicy")
     world = [*peers(manifests).values(), *STRANGERS]
     every_port = {port for peer in world for port in peer.ports.values()} | {80, 443}
     return {
@@ -122,10 +117,8 @@ def allowed(manifests: list[Manifest], *sides: str) -> set[Flow]:
 
 
 def connections(manifests: list[Manifest]) -> Iterator[tuple[str, str, int]]:
-    """Who connects to which Service, on which port, by the settings of the pods."""
-    for manifest in manifests:
-        if "template" not in manifest.get("spec", {}):
-            continue
+    """Yields sender, Service and port of each connection in the settings of the pods."""
+    for manifest in workloads(manifests):
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         for variable in container["env"]:
             found = re.fullmatch(r"tcp://([a-z-]+):(\d+)", variable["value"])
@@ -134,8 +127,8 @@ def connections(manifests: list[Manifest]) -> Iterator[tuple[str, str, int]]:
 
 
 def target(manifests: list[Manifest], service: str, port: int) -> tuple[str, int]:
-    """The pod behind a Service, and the port that it gets there."""
-    (found,) = [m for m in manifests if m["kind"] == "Service" and m["metadata"]["name"] == service]
+    """Returns the pod behind a Service, and the port there."""
+    (found,) = of(manifests, "Service", service)
     behind = [
         peer
         for peer in peers(manifests).values()
@@ -146,7 +139,7 @@ def target(manifests: list[Manifest], service: str, port: int) -> tuple[str, int
     return behind[0].name, behind[0].ports[entry["targetPort"]]
 
 
-def test_policies_allow_exactly_what_is_used(renders: Renders) -> None:
+def test_policies_allow_exactly_the_connections_in_use(renders: Renders) -> None:
     for name, manifests in renders.items():
         if "network-policies" not in name:
             continue
@@ -158,7 +151,7 @@ def test_policies_allow_exactly_what_is_used(renders: Renders) -> None:
         for peer in peers(manifests).values():
             used.add(("prometheus", peer.name, "TCP", peer.ports["metrics"]))
         assert allowed(manifests, *BOTH) == used, name
-        # Each side holds by itself: neither relies on what the other's policies forbid.
+        # Each direction alone forbids everything else.
         ours = peers(manifests)
         assert allowed(manifests, "Egress") == {flow for flow in used if flow[0] in ours}, name
         assert allowed(manifests, "Ingress") == {flow for flow in used if flow[1] in ours}, name
@@ -178,13 +171,13 @@ def test_actors_use_relays_where_there_are_any(renders: Renders) -> None:
 
 def test_without_the_component_there_are_no_policies(renders: Renders) -> None:
     for name, manifests in renders.items():
-        policies = [m for m in manifests if m["kind"] == "NetworkPolicy"]
+        policies = of(manifests, "NetworkPolicy")
         assert bool(policies) == ("network-policies" in name)
 
 
-def test_services_lead_to_ports_of_their_pods_under_the_same_name(renders: Renders) -> None:
+def test_services_lead_to_the_same_ports_of_their_pods(renders: Renders) -> None:
     for name, manifests in renders.items():
-        services = {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == "Service"}
+        services = {m["metadata"]["name"]: m["spec"] for m in of(manifests, "Service")}
         relay = {"relay"} if "relay" in name else set()
         assert services.keys() == {"learner", "learner-metrics"} | relay
         for service, spec in services.items():
@@ -199,14 +192,13 @@ def test_services_lead_to_ports_of_their_pods_under_the_same_name(renders: Rende
             assert spec["internalTrafficPolicy"] == "Local"
 
 
-def test_the_learner_is_found_by_the_service_of_its_stateful_set(renders: Renders) -> None:
+def test_the_stateful_set_names_the_learners_service(renders: Renders) -> None:
     for manifests in renders.values():
-        for manifest in manifests:
-            if manifest["kind"] == "StatefulSet":
-                assert manifest["spec"]["serviceName"] == "learner"
+        for manifest in of(manifests, "StatefulSet"):
+            assert manifest["spec"]["serviceName"] == "learner"
 
 
-def test_every_selector_of_a_workload_selects_its_own_pods_and_no_others(renders: Renders) -> None:
+def test_selectors_of_workloads_select_their_own_pods_only(renders: Renders) -> None:
     for name, manifests in renders.items():
         pods = peers(manifests)
         for manifest in manifests:
@@ -221,14 +213,14 @@ def test_every_selector_of_a_workload_selects_its_own_pods_and_no_others(renders
                 continue
             chosen = [pod.name for pod in pods.values() if selects(spec["selector"], pod.labels)]
             assert chosen == [own], name
-        budgets = [m for m in manifests if m["kind"] == "PodDisruptionBudget"]
+        budgets = of(manifests, "PodDisruptionBudget")
         assert [m["metadata"]["name"] for m in budgets] == ["actor"]
 
 
-def test_every_pod_is_scraped_under_the_names_of_the_rules(renders: Renders) -> None:
+def test_every_pod_is_scraped_under_a_job_of_the_rules(renders: Renders) -> None:
     jobs = {job["job_name"] for job in PROMETHEUS["scrape_configs"]}
     for name, manifests in renders.items():
-        monitors = [m for m in manifests if m["kind"] == "PodMonitor"]
+        monitors = of(manifests, "PodMonitor")
         assert len(monitors) == ("monitoring" in name)
         for monitor in monitors:
             (endpoint,) = monitor["spec"]["podMetricsEndpoints"]

@@ -1,39 +1,31 @@
-"""Pods of k8s/ against the code and the images: settings, ports, probes, keys; locked down."""
+"""Pods of k8s/ against code and images: settings, ports, probes, keys, security."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.settings import ActorSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_proto import ports
+from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health, serve_http
 from asyncade_runtime.settings import Settings, load
 from asyncade_runtime.transport.keys import load_actor_keys, load_learner_keys, make_keys
+from contract.manifests import ROOT, Manifest, Pods, Renders, of, workloads
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
-Manifest = dict[str, Any]
-Renders = Mapping[tuple[str, ...], list[Manifest]]
-Pods = list[tuple[str, Manifest]]
-
-RELAY_FIELDS = {
-    *("upstream_address", "weights_address", "learner_upstream_address"),
-    *("learner_weights_address", "metrics_host", "metrics_port", "keys", "learner_keys"),
-    "log_format",
+SETTINGS: dict[str, type[Settings]] = {
+    "learner": LearnerSettings,
+    "actor": ActorSettings,
+    "relay": RelaySettings,
 }
-SETTINGS: dict[str, type[Settings]] = {"learner": LearnerSettings, "actor": ActorSettings}
 PORTS = {
     "learner": {
         "upstream": ports.UPSTREAM,
@@ -41,14 +33,16 @@ PORTS = {
         "metrics": ports.LEARNER_HTTP,
     },
     "actor": {"metrics": ports.ACTOR_HTTP},
-    "relay": {"upstream": 5557, "weights": 5558, "metrics": 9103},
+    "relay": {
+        "upstream": ports.RELAY_UPSTREAM,
+        "weights": ports.RELAY_WEIGHTS,
+        "metrics": ports.RELAY_HTTP,
+    },
 }
-if importlib.util.find_spec("asyncade_relay"):
-    SETTINGS["relay"] = importlib.import_module("asyncade_relay.settings").RelaySettings
 
 
 def container(template: Manifest) -> Manifest:
-    """A pod's only container, which has the service's name."""
+    """Returns a pod's only container, which is named after the service."""
     (found,) = template["spec"]["containers"]
     assert found["name"] == template["metadata"]["labels"]["app.kubernetes.io/name"]
     assert isinstance(found, dict)
@@ -56,24 +50,21 @@ def container(template: Manifest) -> Manifest:
 
 
 def image_environment(service: str) -> dict[str, str]:
-    """What the image itself sets, of the service's own variables."""
-    file = ROOT / f"docker/{service}.Dockerfile"
-    text = file.read_text() if file.exists() else ""
+    """Returns the service's variables that the image sets."""
+    text = (ROOT / f"docker/{service}.Dockerfile").read_text()
     return dict(re.findall(rf"\b(ASYNCADE_{service.upper()}_\w+)=(\S+)", text))
 
 
 def environments(renders: Renders) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Of every container of every render: where it is, its service, its variables."""
+    """Yields origin, service and variables of every container of every render."""
     for name, manifests in renders.items():
-        maps = {m["metadata"]["name"]: m["data"] for m in manifests if m["kind"] == "ConfigMap"}
-        for manifest in manifests:
-            if "template" not in manifest.get("spec", {}):
-                continue
+        maps = {m["metadata"]["name"]: m["data"] for m in of(manifests, "ConfigMap")}
+        for manifest in workloads(manifests):
             found = container(manifest["spec"]["template"])
             variables = image_environment(found["name"])
             for source in found.get("envFrom", []):
                 if source["configMapRef"].get("optional"):
-                    continue  # what is in it is the user's
+                    continue  # its content is the user's
                 variables |= maps[source["configMapRef"]["name"]]
             variables |= {variable["name"]: variable["value"] for variable in found["env"]}
             yield " + ".join(name), found["name"], variables
@@ -85,7 +76,7 @@ def test_there_are_pods_of_all_three_services(pods: Pods) -> None:
     assert kinds == {"StatefulSet", "Job", "Deployment", "DaemonSet"}
 
 
-def test_pods_keep_the_restricted_pod_security_standard(pods: Pods) -> None:
+def test_pods_meet_the_restricted_pod_security_standard(pods: Pods) -> None:
     """kubernetes.io/docs/concepts/security/pod-security-standards, field by field."""
     volumes = {
         *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
@@ -110,7 +101,7 @@ def test_pods_keep_the_restricted_pod_security_standard(pods: Pods) -> None:
         assert not any("hostPort" in port for port in container(template)["ports"]), where
 
 
-def test_pods_go_beyond_the_standard(pods: Pods) -> None:
+def test_pods_have_limits_and_no_service_account(pods: Pods) -> None:
     for where, template in pods:
         spec = template["spec"]
         assert spec["automountServiceAccountToken"] is False, where
@@ -123,12 +114,12 @@ def test_pods_go_beyond_the_standard(pods: Pods) -> None:
         assert tmp["emptyDir"]["sizeLimit"], where
 
 
-def test_the_reason_of_an_end_is_in_the_pods_status(pods: Pods) -> None:
+def test_a_failed_pods_status_has_the_end_of_its_log(pods: Pods) -> None:
     for where, template in pods:
         assert container(template).get("terminationMessagePolicy") == "FallbackToLogsOnError", where
 
 
-def test_the_user_is_that_of_the_images(pods: Pods) -> None:
+def test_pods_run_as_the_user_of_the_images(pods: Pods) -> None:
     for service in ("learner", "actor"):
         text = (ROOT / f"docker/{service}.Dockerfile").read_text()
         (user,) = re.findall(r"^USER (.*)$", text, re.MULTILINE)
@@ -160,15 +151,14 @@ def test_variables_are_settings_of_the_service(renders: Renders) -> None:
     for where, service, variables in environments(renders):
         seen.add(service)
         names = {name.removeprefix(f"ASYNCADE_{service.upper()}_").lower() for name in variables}
-        known = RELAY_FIELDS if service == "relay" else SETTINGS[service].model_fields.keys()
+        known = SETTINGS[service].model_fields.keys()
         assert names <= known, f"{where}: {service} has no {names - known}"
-        if service in SETTINGS:
-            load(SETTINGS[service], [], variables)  # the values too
+        load(SETTINGS[service], [], variables)  # checks the values too
     assert seen == PORTS.keys()
 
 
 def test_a_learner_on_shared_cores_has_one_thread(renders: Renders, pods: Pods) -> None:
-    """Threads that wait for each other stand still whenever a neighbour takes one core."""
+    """Threads that wait for each other all stop when a neighbour takes one core."""
     shares = {
         where.partition(" of ")[2].split(" + ")[0]
         for where, template in pods
@@ -183,7 +173,7 @@ def test_a_learner_on_shared_cores_has_one_thread(renders: Renders, pods: Pods) 
             assert threads == (1 if where.split(" + ")[0] in shares else None), where
 
 
-def test_a_service_listens_where_its_ports_say(renders: Renders, pods: Pods) -> None:
+def test_a_service_listens_on_its_ports(renders: Renders, pods: Pods) -> None:
     for where, template in pods:
         service = container(template)["name"]
         found = {port["name"]: port["containerPort"] for port in container(template)["ports"]}
@@ -195,37 +185,27 @@ def test_a_service_listens_where_its_ports_say(renders: Renders, pods: Pods) -> 
                 address = variables[f"{prefix}{side.upper()}_ADDRESS"]
                 assert address == f"tcp://*:{PORTS[service][side]}", where
         assert variables[f"{prefix}METRICS_HOST"] == "::", where
-        assert variables.get(f"{prefix}METRICS_PORT") is None, where  # the default, above
+        assert variables.get(f"{prefix}METRICS_PORT") is None, where  # the default
 
 
-def test_the_relay_has_the_ports_of_its_code() -> None:
-    if "relay" not in SETTINGS:
-        pytest.skip("the relay's code is not there yet: its ports are as agreed")
-    relay = load(SETTINGS["relay"], [], {}).model_dump()
-    assert relay.keys() >= RELAY_FIELDS
-    assert relay["metrics_port"] == PORTS["relay"]["metrics"]
-    for side in ("upstream", "weights"):
-        assert relay[f"{side}_address"].endswith(f":{PORTS['relay'][side]}")
-
-
-def test_probes_ask_pages_that_the_health_server_has(pods: Pods) -> None:
+def test_probes_request_existing_pages(pods: Pods) -> None:
     health = Health(stall_seconds=60)
     health.ready = True
-    asked = set()
+    requested = set()
     with serve_http("127.0.0.1", 0, CollectorRegistry(), health) as http:
         for where, template in pods:
             for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
                 page = container(template)[kind]["httpGet"]
                 assert page["port"] == "metrics", where
-                asked.add(page["path"])
+                requested.add(page["path"])
                 url = f"http://127.0.0.1:{http.port}{page['path']}"
                 with urllib.request.urlopen(url, timeout=10) as answer:
                     assert answer.status == 200, where
-    assert asked == {"/healthz", "/readyz"}
+    assert requested == {"/healthz", "/readyz"}
 
 
-def test_liveness_is_about_the_process_alone(pods: Pods) -> None:
-    """/readyz says no while a service waits for another, and a restart would not help then."""
+def test_liveness_does_not_depend_on_other_services(pods: Pods) -> None:
+    """/readyz fails while a service waits for another, when a restart would not help."""
     for where, template in pods:
         for kind in ("startupProbe", "livenessProbe"):
             assert container(template)[kind]["httpGet"]["path"] == "/healthz", where
@@ -233,7 +213,7 @@ def test_liveness_is_about_the_process_alone(pods: Pods) -> None:
         assert startup["periodSeconds"] * startup["failureThreshold"] >= 60, where
 
 
-def test_a_service_has_time_to_end(pods: Pods) -> None:
+def test_a_service_has_a_grace_period(pods: Pods) -> None:
     grace = {"60s": 60, "15s": 15}
     for where, template in pods:
         service = container(template)["name"]
@@ -245,8 +225,8 @@ def test_a_service_has_time_to_end(pods: Pods) -> None:
         assert service != "actor" or seconds < 25, "spot machines give 25 seconds"
 
 
-def test_each_side_gets_its_own_keys_and_no_other(renders: Renders, tmp_path: Path) -> None:
-    """The learner and the relay's outer side are servers; folders are as asyncade keys makes."""
+def test_each_side_has_only_its_own_keys(renders: Renders, tmp_path: Path) -> None:
+    """Servers are the learner and the relay towards actors; `asyncade keys` makes the folders."""
     make_keys(tmp_path)
     load_learner_keys(tmp_path / "learner")
     load_actor_keys(tmp_path / "actor")
@@ -268,9 +248,7 @@ def test_each_side_gets_its_own_keys_and_no_other(renders: Renders, tmp_path: Pa
         assert re.search(rf"generic {secret} --from-file=\S+/{side}\b", readme), secret
     for name, manifests in renders.items():
         found = {}
-        for manifest in manifests:
-            if "template" not in manifest.get("spec", {}):
-                continue
+        for manifest in workloads(manifests):
             spec = manifest["spec"]["template"]["spec"]
             secrets = {v["name"]: v["secret"] for v in spec["volumes"] if "secret" in v}
             assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())
@@ -285,9 +263,9 @@ def test_each_side_gets_its_own_keys_and_no_other(renders: Renders, tmp_path: Pa
         assert found == expected["relay" in name], name
 
 
-def test_the_learner_comes_before_relays_and_these_before_actors(renders: Renders) -> None:
+def test_priorities_fall_from_learner_to_relay_to_actor(renders: Renders) -> None:
     for manifests in renders.values():
-        classes = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "PriorityClass"}
+        classes = {m["metadata"]["name"]: m for m in of(manifests, "PriorityClass")}
         value = {name: content["value"] for name, content in classes.items()}
         order = ["asyncade-learner", "asyncade-relay", "asyncade-actor"]
         values = [value[name] for name in order if name in value]
@@ -295,19 +273,14 @@ def test_the_learner_comes_before_relays_and_these_before_actors(renders: Render
         assert len(set(values)) == len(values) >= 2
         assert value["asyncade-actor"] >= -10  # less, and cluster-autoscaler adds no nodes
         assert classes["asyncade-actor"]["preemptionPolicy"] == "Never"
-        for manifest in manifests:
-            if "template" in manifest.get("spec", {}):
-                spec = manifest["spec"]["template"]["spec"]
-                assert spec["priorityClassName"] == f"asyncade-{spec['containers'][0]['name']}"
+        for manifest in workloads(manifests):
+            spec = manifest["spec"]["template"]["spec"]
+            assert spec["priorityClassName"] == f"asyncade-{spec['containers'][0]['name']}"
 
 
-def test_a_relay_can_be_wherever_an_actor_can(renders: Renders) -> None:
+def test_a_relay_runs_on_every_node_that_an_actor_can(renders: Renders) -> None:
     for name, manifests in renders.items():
-        pods = {
-            m["kind"]: m["spec"]["template"]["spec"]
-            for m in manifests
-            if m["kind"] != "Job" and "template" in m.get("spec", {})
-        }
+        pods = {m["kind"]: m["spec"]["template"]["spec"] for m in workloads(manifests)}
         if "relay" not in name:
             continue
         relay, actor = pods["DaemonSet"], pods["Deployment"]
@@ -316,9 +289,9 @@ def test_a_relay_can_be_wherever_an_actor_can(renders: Renders) -> None:
         assert not {"nodeSelector", "affinity"} & relay.keys(), name
 
 
-def test_actors_are_spread(renders: Renders) -> None:
+def test_actors_are_spread_over_nodes_and_zones(renders: Renders) -> None:
     for manifests in renders.values():
-        (actor,) = [m for m in manifests if m["kind"] == "Deployment"]
+        (actor,) = of(manifests, "Deployment")
         spread = actor["spec"]["template"]["spec"]["topologySpreadConstraints"]
         assert {constraint["topologyKey"] for constraint in spread} == {
             "kubernetes.io/hostname",

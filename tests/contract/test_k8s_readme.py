@@ -1,41 +1,29 @@
-"""k8s/README.md: its commands fit the manifests, and its figures are theirs."""
+"""k8s/README.md: its commands and figures match the manifests."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
+from contract.manifests import K8S, ROOT, Manifest, Pods, Renders, of, rendered
 
-ROOT = Path(__file__).parents[2]
-K8S = ROOT / "k8s"
 README = (K8S / "README.md").read_text()
 
 NODE_OF_KUBERNETES_MILLICORES = 950
 """CPU that a kind node's own pods request: control plane, etcd, kindnet, two of DNS."""
 
-Manifest = dict[str, Any]
-Renders = Mapping[tuple[str, ...], list[Manifest]]
-Pods = list[tuple[str, Manifest]]
-
 
 def commands() -> Iterator[list[str]]:
-    """The words of every command line of the README, in blocks and in the text."""
+    """Yields the words of every command line of the README, in blocks and in the text."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     lines = [line for language, text in blocks if not language for line in text.splitlines()]
     lines += re.findall(r"`((?:kubectl|kind|docker|make) [^`]+)`", README)
     for line in lines:
         for command in line.partition(" #")[0].split("&&"):
             yield command.split()
-
-
-def of(manifests: list[Manifest], kind: str) -> list[Manifest]:
-    return [m for m in manifests if m["kind"] == kind]
 
 
 def test_commands_name_folders_and_files_that_exist() -> None:
@@ -92,8 +80,8 @@ def test_every_image_is_built_and_loaded(pods: Pods) -> None:
     assert built == used
 
 
-def test_a_learner_is_gone_before_the_other_kind_starts() -> None:
-    """Without --cascade=foreground its pod, and the lock on the run folder, outlive the command."""
+def test_a_learner_is_deleted_with_its_pod() -> None:
+    """Without --cascade=foreground its pod and its lock on the run folder outlive the command."""
     deleted = {
         word: words
         for words in commands()
@@ -113,7 +101,7 @@ def test_the_table_says_what_is_deleted(storage: list[Manifest]) -> None:
     assert "run and the keys stay" in overlay
 
 
-def test_old_config_maps_are_found_by_a_label_that_all_have(renders: Renders) -> None:
+def test_the_label_for_old_config_maps_is_on_all(renders: Renders) -> None:
     (selector,) = [
         words[words.index("-l") + 1]
         for words in commands()
@@ -131,8 +119,8 @@ def millicores(manifest: Manifest) -> int:
     return int(cpu[:-1]) if cpu.endswith("m") else 1000 * int(cpu)
 
 
-def test_the_actors_that_fit_a_small_node(renders: Renders) -> None:
-    """Arithmetic of requests, as the scheduler does it: no cluster is asked."""
+def test_the_number_of_actors_that_fit_a_small_node(renders: Renders) -> None:
+    """Computed from requests, as the scheduler does."""
     (learner,), (actor,) = (of(renders[("local",)], k) for k in ("StatefulSet", "Deployment"))
     left = 2000 - NODE_OF_KUBERNETES_MILLICORES - millicores(learner)
     fit = left // millicores(actor)
@@ -141,13 +129,10 @@ def test_the_actors_that_fit_a_small_node(renders: Renders) -> None:
 
 
 def kustomized(kubectl: str, folder: Path, kustomization: str) -> list[Manifest]:
-    """The render of a user's own kustomization, in a folder beside k8s/."""
+    """Renders a user's kustomization, in a folder beside k8s/."""
     text = kustomization.replace("../k8s", os.path.relpath(K8S, folder))
     (folder / "kustomization.yaml").write_text(text)
-    command = [kubectl, "kustomize", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return rendered(kubectl, folder)
 
 
 def test_the_kustomization_of_the_readme_is_rendered(kubectl: str, tmp_path: Path) -> None:
@@ -185,7 +170,7 @@ def test_relays_have_the_settings_of_a_kustomization(kubectl: str, tmp_path: Pat
     assert container["envFrom"] == [{"configMapRef": {"name": name, "optional": True}}]
 
 
-def test_the_readme_says_what_each_component_needs() -> None:
+def test_the_readme_mentions_every_overlay_and_component() -> None:
     for folder in ("overlays", "components"):
         for path in (K8S / folder).iterdir():
-            assert f"`{path.name}`" in README, f"k8s/README.md says nothing of {path.name}"
+            assert f"`{path.name}`" in README, f"k8s/README.md does not mention {path.name}"

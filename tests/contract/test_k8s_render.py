@@ -1,24 +1,20 @@
-"""Overlays and components of k8s/ in every combination: valid, complete, and as they are meant."""
+"""Overlays and components of k8s/ in every combination are valid and complete."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-K8S = ROOT / "k8s"
-README = (K8S / "README.md").read_text()
+from contract.manifests import K8S, ROOT, Documents, Manifest, Renders, of, workloads
 
-Manifest = dict[str, Any]
-Renders = Mapping[tuple[str, ...], list[Manifest]]
-Documents = list[tuple[tuple[str, ...], Manifest]]
+README = (K8S / "README.md").read_text()
 
 CLUSTER_WIDE = {"Namespace", "PriorityClass"}
 IRREPLACEABLE = {"Namespace", "PersistentVolumeClaim", "PersistentVolume", "Secret"}
@@ -27,14 +23,6 @@ MUTABLE = {  # of a StatefulSet's spec: ValidateStatefulSetUpdate in kubernetes/
     *("persistentVolumeClaimRetentionPolicy", "minReadySeconds"),
 }
 OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # kinds that a cluster may lack
-
-
-def of(manifests: list[Manifest], kind: str, name: str | None = None) -> list[Manifest]:
-    return [
-        m
-        for m in manifests
-        if m["kind"] == kind and (name is None or m["metadata"]["name"] == name)
-    ]
 
 
 def kubernetes_validate() -> Any:
@@ -51,7 +39,7 @@ def newest_versions() -> list[str]:
 
 
 @pytest.mark.parametrize("age", range(3), ids=["newest", "before", "before that"])
-def test_every_document_fits_the_schemas_of_kubernetes(documents: Documents, age: int) -> None:
+def test_every_document_matches_the_schemas_of_kubernetes(documents: Documents, age: int) -> None:
     validator = kubernetes_validate()
     version = newest_versions()[-1 - age]
     unknown = set()
@@ -72,9 +60,7 @@ def test_every_overlay_and_component_is_rendered(renders: Renders) -> None:
     assert len(renders) == 3 * (2**6 + 1)
 
 
-def test_no_object_is_there_twice_or_outside_the_namespace(
-    renders: Renders, storage: list[Manifest]
-) -> None:
+def test_objects_are_unique_and_in_the_namespace(renders: Renders, storage: list[Manifest]) -> None:
     for name, manifests in [*renders.items(), (("storage",), storage)]:
         counts = Counter((m["kind"], m["metadata"]["name"]) for m in manifests)
         assert max(counts.values()) == 1, (name, counts.most_common(1))
@@ -84,17 +70,15 @@ def test_no_object_is_there_twice_or_outside_the_namespace(
             assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "asyncade"
 
 
-def test_the_namespace_asks_for_restricted_pods(storage: list[Manifest]) -> None:
+def test_the_namespace_enforces_restricted_pods(storage: list[Manifest]) -> None:
     (namespace,) = of(storage, "Namespace")
     labels = namespace["metadata"]["labels"]
     for mode in ("enforce", "audit", "warn"):
         assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
 
 
-def test_deleting_an_overlay_deletes_no_run_and_no_keys(
-    renders: Renders, storage: list[Manifest]
-) -> None:
-    """`kubectl delete -k` deletes what is rendered, and a namespace with all that is in it."""
+def test_deleting_an_overlay_keeps_runs_and_keys(renders: Renders, storage: list[Manifest]) -> None:
+    """`kubectl delete -k` deletes all rendered objects, and a namespace with its contents."""
     for name, manifests in renders.items():
         assert not {m["kind"] for m in manifests} & IRREPLACEABLE, name
         for workload in of(manifests, "StatefulSet"):
@@ -104,7 +88,7 @@ def test_deleting_an_overlay_deletes_no_run_and_no_keys(
 
 
 def test_an_overlay_can_be_changed_in_place(renders: Renders) -> None:
-    """Rendered manifests alone: no API server compares them here."""
+    """Compares immutable fields between renders, without an API server."""
     fixed: dict[tuple[str, str], Manifest] = {}
     for name, manifests in renders.items():
         for manifest in manifests:
@@ -124,7 +108,7 @@ def test_an_overlay_can_be_changed_in_place(renders: Renders) -> None:
 
 
 def references(template: Manifest) -> Iterator[tuple[str, str]]:
-    """Kind and name of what a pod needs."""
+    """Yields kind and name of every object that a pod needs."""
     spec = template["spec"]
     yield "ServiceAccount", spec["serviceAccountName"]
     yield "PriorityClass", spec["priorityClassName"]
@@ -139,14 +123,12 @@ def references(template: Manifest) -> Iterator[tuple[str, str]]:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
 
 
-def test_whatever_a_pod_needs_is_there_or_made_by_the_documented_commands(
+def test_every_object_that_a_pod_needs_is_rendered_or_documented(
     renders: Renders, storage: list[Manifest]
 ) -> None:
     for name, manifests in renders.items():
         there = {(m["kind"], m["metadata"]["name"]) for m in [*manifests, *storage]}
-        for workload in manifests:
-            if "template" not in workload.get("spec", {}):
-                continue
+        for workload in workloads(manifests):
             for kind, needed in references(workload["spec"]["template"]):
                 if kind == "Secret":
                     made = f"create secret generic {needed} --from-file="
@@ -159,7 +141,7 @@ def test_no_secret_is_rendered(documents: Documents) -> None:
     assert not [name for name, manifest in documents if manifest["kind"] == "Secret"]
 
 
-def test_a_claim_is_mounted_wherever_the_learner_writes(renders: Renders) -> None:
+def test_the_learner_writes_to_a_claim(renders: Renders) -> None:
     for manifests in renders.values():
         (learner,) = [*of(manifests, "StatefulSet"), *of(manifests, "Job")]
         spec = learner["spec"]["template"]["spec"]
@@ -184,7 +166,7 @@ def test_there_is_one_learner_and_a_job_is_the_same_pod(renders: Renders) -> Non
         assert (len(sets), len(jobs)) == (0, 1)
         without = tuple(word for word in name if word != "job")
         if without not in renders:
-            continue  # the components the other way round
+            continue  # components in reverse order
         (stateful,) = of(renders[without], "StatefulSet")
         pod = jobs[0]["spec"]["template"]["spec"]
         other = stateful["spec"]["template"]["spec"]
@@ -194,7 +176,7 @@ def test_there_is_one_learner_and_a_job_is_the_same_pod(renders: Renders) -> Non
 
 
 def test_components_leave_settings_to_the_user(renders: Renders) -> None:
-    """kustomize merges literals of components last: they would beat those of a kustomization."""
+    """kustomize merges literals of components last: they would override a kustomization's."""
 
     def settings(manifests: list[Manifest]) -> list[Manifest]:
         found = [m for m in of(manifests, "ConfigMap") if "-settings" in m["metadata"]["name"]]
@@ -222,7 +204,7 @@ def test_the_order_of_components_does_not_matter(renders: Renders) -> None:
         ]
 
 
-def test_the_dashboard_is_the_file_that_compose_mounts(renders: Renders) -> None:
+def test_the_dashboard_is_the_one_of_compose(renders: Renders) -> None:
     file = ROOT / "docker/grafana/dashboards/asyncade.json"
     for name, manifests in renders.items():
         boards = of(manifests, "ConfigMap", "asyncade-dashboard")
@@ -232,7 +214,7 @@ def test_the_dashboard_is_the_file_that_compose_mounts(renders: Renders) -> None
             assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_the_rules_are_those_that_compose_mounts(renders: Renders) -> None:
+def test_the_rules_are_those_of_compose(renders: Renders) -> None:
     files = sorted((ROOT / "docker/prometheus/rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
     assert len(groups) == len(files)
@@ -242,7 +224,7 @@ def test_the_rules_are_those_that_compose_mounts(renders: Renders) -> None:
         assert all(rule["spec"] == {"groups": groups} for rule in rules)
 
 
-def test_the_made_file_is_up_to_date() -> None:
+def test_the_generated_rule_file_is_up_to_date() -> None:
     command = [sys.executable, str(K8S / "prometheus_rule.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

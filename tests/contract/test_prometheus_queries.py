@@ -1,4 +1,4 @@
-"""Every metric, label and label's value that rules and dashboard name exists in the code."""
+"""Metrics, labels and label values in rules and dashboard exist in the code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SERVICES: tuple[Callable[[CollectorRegistry], object], ...] = (
 
 
 class RecordingRegistry(CollectorRegistry):
-    """Remembers what was registered: `collect` tells nothing of labels without a first value."""
+    """Remembers its collectors: `collect` omits labels without a value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class RecordingRegistry(CollectorRegistry):
 
 
 def series_of_the_code() -> dict[str, set[str]]:
-    """Name of each time series that the services expose to its labels."""
+    """Returns the labels of each time series of the services, by name."""
     registries = [RecordingRegistry() for _ in SERVICES]
     for service, registry in zip(SERVICES, registries, strict=True):
         service(registry)
@@ -93,14 +93,14 @@ def dashboard_targets() -> list[dict[str, str]]:
 
 
 def parts(query: str) -> list[promql_parser.Expr]:
-    """All expressions within a query, itself first."""
+    """Returns all expressions within a query, itself first."""
     found: list[promql_parser.Expr] = []
     promql_parser.walk(promql_parser.parse(query), found.append)
     return found
 
 
 def selectors(query: str) -> list[promql_parser.VectorSelector]:
-    """All that name a metric, with a range or without."""
+    """Returns all selectors of a metric, with and without a range."""
     every = parts(query)
     ranges = [part for part in every if isinstance(part, promql_parser.MatrixSelector)]
     plain = [part for part in every if isinstance(part, promql_parser.VectorSelector)]
@@ -108,7 +108,7 @@ def selectors(query: str) -> list[promql_parser.VectorSelector]:
 
 
 def grouped_by(query: str) -> Iterator[str]:
-    """Labels that aggregations and matchings name."""
+    """Yields the labels in aggregations and matchings."""
     for part in parts(query):
         if isinstance(part, promql_parser.AggregateExpr) and part.modifier:
             yield from part.modifier.labels
@@ -120,7 +120,7 @@ CODE = series_of_the_code() | OF_PROMETHEUS
 
 
 def labels_of(name: str) -> set[str]:
-    """A series' labels; a recorded one has those that its expression keeps."""
+    """Returns a series' labels; for a recorded series, those that its expression keeps."""
     if name in CODE:
         return CODE[name]
     recorded = [rule["expr"] for rule in rules() if rule.get("record") == name]
@@ -132,7 +132,7 @@ QUERIES = [rule["expr"] for rule in rules()] + [target["expr"] for target in das
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_names_only_what_exists(query: str) -> None:
+def test_a_query_names_only_existing_metrics_and_labels(query: str) -> None:
     found = selectors(query)
     assert found or "vector(" in query
     known: set[str] = set()
@@ -156,17 +156,17 @@ def test_a_legend_names_only_labels_that_its_query_keeps(target: dict[str, str])
     assert shown <= kept
 
 
-def test_the_dashboard_leaves_out_hardly_any_metric() -> None:
-    """What is measured and never shown is forgotten. The list says what is left out on purpose."""
+def test_the_dashboard_shows_all_other_metrics() -> None:
+    """The list has the metrics left out on purpose."""
     text = " ".join(QUERIES)
     shown = {name for name in CODE if re.search(rf"\b{name}\b", text)}
     ours = {name for name in CODE if name.startswith("asyncade_")}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in ours - shown}
     families -= {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
     assert families == {
-        "asyncade_actor_episodes_total",  # the learner counts all of them
+        "asyncade_actor_episodes_total",  # counted by the learner
         "asyncade_actor_weights_received_total",  # their age is shown
-        "asyncade_evaluator_connection_events_total",  # the actors' tell the same
+        "asyncade_evaluator_connection_events_total",  # same as the actors'
         "asyncade_evaluator_env_steps_total",  # its returns are shown
         "asyncade_evaluator_episodes_total",
         "asyncade_evaluator_policy_version",
@@ -179,7 +179,7 @@ def test_the_dashboard_leaves_out_hardly_any_metric() -> None:
         "asyncade_learner_last_update_timestamp_seconds",  # the rate of updates is shown
         "asyncade_learner_learning_rate",  # a setting and a schedule
         "asyncade_learner_weights_published_bytes_total",  # a constant size each
-        "asyncade_relay_actor_joins_total",  # how many actors there are is shown
-        "asyncade_relay_connection_events_total",  # the learner's and the actors' tell the same
+        "asyncade_relay_actor_joins_total",  # the number of actors is shown
+        "asyncade_relay_connection_events_total",  # same as the learner's and the actors'
         "asyncade_relay_weights_last_received_timestamp_seconds",  # versions behind are shown
     }

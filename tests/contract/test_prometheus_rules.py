@@ -1,4 +1,4 @@
-"""Prometheus's configuration against the code, its alerts against faults, its manual against both.
+"""Prometheus's configuration against the code, alerts against faults, the manual against both.
 
 `promtool` comes with Prometheus: the Debian package ``prometheus`` has it.
 """
@@ -56,13 +56,13 @@ def test_alerts_fire_on_their_faults_and_on_nothing_else() -> None:
     promtool("test", "rules", *(FOLDER / "tests").glob("*.yml"))
 
 
-def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
-    shown: dict[str, set[bool]] = defaultdict(set)
+def test_every_alert_is_tested_firing_and_not_firing() -> None:
+    tested: dict[str, set[bool]] = defaultdict(set)
     for file in (FOLDER / "tests").glob("*.yml"):
         for test in content(file)["tests"]:
             for case in test.get("alert_rule_test", []):
-                shown[case["alertname"]].add(bool(case["exp_alerts"]))
-    assert shown == {name: {True, False} for name in ALERTS}
+                tested[case["alertname"]].add(bool(case["exp_alerts"]))
+    assert tested == {name: {True, False} for name in ALERTS}
 
 
 def test_all_replicas_are_scraped_on_the_ports_of_the_code() -> None:
@@ -99,11 +99,11 @@ def test_recording_rules_are_named_by_level_metric_and_operation() -> None:
 
 
 def anchor(heading: str) -> str:
-    """The part of a link that leads to a heading."""
+    """Returns the anchor of a heading."""
     return heading.lower().replace(" ", "-")
 
 
-def test_every_alert_is_explained() -> None:
+def test_every_alert_is_documented() -> None:
     headings = re.findall(r"^### (.*)$", PAGE, re.MULTILINE)
     assert [heading for heading in headings if heading.startswith("Asyncade")] == [*ALERTS]
     for name, alert in ALERTS.items():
@@ -114,11 +114,13 @@ def test_every_alert_is_explained() -> None:
         assert alert["labels"]["severity"] in ("critical", "warning", "info")
 
 
-def test_the_manual_has_every_port() -> None:
+def test_the_manual_lists_every_port() -> None:
     table = PAGE.partition("### Ports\n")[2].partition("\n#")[0]
     rows = re.findall(r"^\| ([a-z]+) \|(.*)\|$", table, re.MULTILINE)
-    told = {service: {int(port) for port in re.findall(r"\b\d{4}\b", row)} for service, row in rows}
-    assert told == {
+    documented = {
+        service: {int(port) for port in re.findall(r"\b\d{4}\b", row)} for service, row in rows
+    }
+    assert ports_in == {
         "learner": {ports.UPSTREAM, ports.WEIGHTS, ports.LEARNER_HTTP},
         "relay": {ports.RELAY_UPSTREAM, ports.RELAY_WEIGHTS, ports.RELAY_HTTP},
         "actor": {ports.ACTOR_HTTP},
@@ -126,7 +128,7 @@ def test_the_manual_has_every_port() -> None:
     }
 
 
-def test_thresholds_suit_the_defaults_of_the_settings() -> None:
+def test_thresholds_of_alerts_match_default_settings() -> None:
     settings = load(LearnerSettings, [], {})
     (lag,) = re.findall(r"p95_rate5m > (\d+)", ALERTS["AsyncadePolicyLagHigh"]["expr"])
     assert settings.messages_in_flight < int(lag) < settings.max_policy_lag

@@ -1,6 +1,6 @@
-"""A second reader of the wire, written from proto/SPEC.md alone: nothing of asyncade_proto in it.
+"""A second reader of the wire, written from proto/SPEC.md without asyncade_proto.
 
-That it reads the golden vectors shows that the page says all there is to know.
+It reads the golden vectors, so the specification is complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BYTES_PER_ELEMENT = {"|u1": 1, "<i4": 4, "<f4": 4, "bfloat16": 2}
 
 
 def read_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The frame: magic, version, header size, header, buffers."""
+    """Reads magic, version, header size, header, buffers."""
     magic, version, header_bytes = struct.unpack("<3sBI", frame[:8])
     assert magic == b"\x41\x33\x43"
     assert version == 1
@@ -40,7 +40,7 @@ def read_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def read_array(description: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """One array, as vectors.json writes it."""
+    """Reads one array into the form of vectors.json."""
     dtype, shape = description["dtype"], description["shape"]
     count = math.prod(shape)
     if description.get("compression") == "zstd":
@@ -55,7 +55,7 @@ def read_array(description: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def read_message(frame: bytes) -> tuple[str, dict[str, Any]]:
-    """The three messages: which buffer is which field."""
+    """Reads a message: assigns buffers to fields."""
     fields, arrays = read_frame(frame)
     kind = fields.pop("type")
     if kind == "weights":
@@ -73,7 +73,7 @@ def read_message(frame: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def check_trajectory(arrays: dict[str, Any]) -> None:
-    """What the tables say of dtypes and shapes."""
+    """Checks dtypes and shapes against the tables."""
     envs, frames, height, width = arrays["frames"]["shape"]
     steps = frames - 4
     ends = arrays["ends"]["values"]
@@ -89,18 +89,18 @@ def check_trajectory(arrays: dict[str, Any]) -> None:
 
 
 def as_text(value: Any) -> str:
-    """JSON tells -0.0 from 0.0 and 1 from 1.0, which == does not."""
+    """Distinguishes -0.0 from 0.0 and 1 from 1.0, unlike ==."""
     return json.dumps(value, sort_keys=True)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_page_is_enough_to_read_a_vector(name: str) -> None:
+def test_the_specification_is_enough_to_read_a_vector(name: str) -> None:
     kind, fields = read_message((VECTORS / f"{name}.a3c").read_bytes())
     assert kind == EXPECTED[name]["type"]
     assert as_text(fields) == as_text(EXPECTED[name]["decodes_to"])
 
 
-def test_this_reader_is_independent() -> None:
+def test_this_reader_does_not_import_asyncade() -> None:
     program = f"import runpy, sys; runpy.run_path({__file__!r}); print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120

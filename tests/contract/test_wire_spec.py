@@ -1,11 +1,10 @@
-"""proto/SPEC.md against the code: its tables are read, and every row is tried."""
+"""proto/SPEC.md against the code: every row of its tables is tested."""
 
 from __future__ import annotations
 
 import ast
 import math
 import re
-import struct
 import types
 import typing
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ import pytest
 
 from asyncade_proto import limits, messages, ports
 from asyncade_proto.arrays import DTYPES
-from asyncade_proto.codec import MAGIC, PROTOCOL_VERSION, decode
-from asyncade_proto.errors import DECODE_REASONS, DecodeError
+from asyncade_proto.codec import MAGIC, PROTOCOL_VERSION
+from asyncade_proto.errors import DECODE_REASONS
 from asyncade_proto.messages import REQUESTS, Assignment, Gradients, Objective, Trajectory, Weights
+from rigs.wire import FRAMES, reason_of, split, with_header
 
 PROTO = Path(__file__).parents[2] / "proto"
 SPEC = (PROTO / "SPEC.md").read_text()
@@ -28,14 +28,14 @@ Rows = dict[str, dict[str, str]]
 
 
 def section(title: str) -> str:
-    """The text under a heading, down to the next one."""
+    """Returns the text under a heading."""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", SPEC, re.M | re.S)
     assert found, f"SPEC.md has no section {title}"
     return found[1]
 
 
 def table(title: str, first_column: str) -> Rows:
-    """A table of that section, by its first column, without the backquotes."""
+    """Returns a table of that section by its first column, without backquotes."""
     lines = iter(section(title).splitlines())
     for line in lines:
         columns = cells(line)
@@ -71,7 +71,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert written == {n: v for n, v in vars(limits).items() if n.startswith("MAX_")}
 
 
-def test_every_limit_that_is_named_exists() -> None:
+def test_every_named_limit_exists() -> None:
     for name in re.findall(r"`(MAX_[A-Z_]+)`", SPEC):
         assert hasattr(limits, name)
 
@@ -95,8 +95,8 @@ def test_the_ports_are_those_of_the_code() -> None:
 
 def test_the_description_of_a_buffer_has_these_keys() -> None:
     used: set[str] = set()
-    for path in (PROTO / "vectors").glob("*.a3c"):
-        for description in split(path.read_bytes())[0]["buffers"]:
+    for frame in FRAMES.values():
+        for description in split(frame)[0]["buffers"]:
             used |= description.keys()
     assert used == set(table("The frame", "Key"))
 
@@ -113,7 +113,7 @@ def test_the_version_is_that_of_the_code() -> None:
 
 
 def written_type(annotation: Any) -> str:
-    """How the tables write a Python type."""
+    """Returns a Python type in the words of the tables."""
     if annotation == messages.Request:
         return " or ".join(REQUESTS)
     if isinstance(annotation, types.UnionType):
@@ -147,7 +147,7 @@ def test_the_fields_are_those_of_the_record(kind: str) -> None:
 def test_the_example_is_a_golden_vector() -> None:
     literal = re.search(r"```python\n(.*?)```", section("Example"), re.S)
     assert literal
-    header, body = split((PROTO / "vectors" / "gradients-float32.a3c").read_bytes())
+    header, body = split(FRAMES["gradients-float32"])
     example = ast.literal_eval(literal[1])
     assert example == header
     sizes = [buffer["bytes"] for buffer in example["buffers"]]
@@ -155,20 +155,15 @@ def test_the_example_is_a_golden_vector() -> None:
     assert sum(sizes) == len(body)
 
 
-# --- every row, tried ------------------------------------------------------------------------
-
-
-def split(frame: bytes) -> tuple[dict[str, Any], bytes]:
-    end = 8 + struct.unpack_from("<I", frame, 4)[0]
-    return msgpack.unpackb(frame[8:end]), frame[end:]
+# --- every row of the tables of fields -------------------------------------------------------
 
 
 ABSENT: Any = object()
 
 
 def outcome(kind: str, field: str, value: Any) -> str:
-    """Why a message is refused once that field of a golden vector is this; "taken" if it is not."""
-    header, body = split((PROTO / "vectors" / f"{VECTOR.get(kind, 'weights')}.a3c").read_bytes())
+    """Returns why a golden vector with this field is refused; "taken" if it is not."""
+    header, body = split(FRAMES[VECTOR.get(kind, "weights")])
     places = {"assignment": ["assignment"], "objective": ["assignment", "objective"]}
     place = header
     for key in places.get(kind, []):
@@ -176,12 +171,7 @@ def outcome(kind: str, field: str, value: Any) -> str:
     place[field] = value
     if value is ABSENT:
         del place[field]
-    packed = msgpack.packb(header)
-    try:
-        decode(b"A3C\x01" + struct.pack("<I", len(packed)) + packed + body)
-    except DecodeError as error:
-        return error.reason
-    return "taken"
+    return reason_of(with_header(msgpack.packb(header), body)) or "taken"
 
 
 def number(text: str) -> float:
@@ -194,7 +184,7 @@ def number(text: str) -> float:
 
 
 def bounds(row: dict[str, str]) -> Iterator[tuple[float, float]]:
-    """Of both ends of the range: the last number inside and the first one outside."""
+    """Yields the last number inside and the first one outside, at both ends of the range."""
     for column, sign, outwards in (("From", ">", -math.inf), ("To", "<", math.inf)):
         end = number(row[column].removeprefix(sign).strip())
         if row["Type"] == "integer":
@@ -208,7 +198,7 @@ def bounds(row: dict[str, str]) -> Iterator[tuple[float, float]]:
 @pytest.mark.parametrize(
     ("kind", "row"), [pytest.param(k, r, id=f"{k}.{r['Field']}") for k, r in FIELDS]
 )
-def test_a_field_is_checked_as_written(kind: str, row: dict[str, str]) -> None:
+def test_a_field_is_checked_as_specified(kind: str, row: dict[str, str]) -> None:
     field, written = row["Field"], row["Type"].replace("`", "")
     or_nil = written.endswith(" or nil")
     for nothing in (None, ABSENT):
@@ -222,7 +212,7 @@ def test_a_field_is_checked_as_written(kind: str, row: dict[str, str]) -> None:
         case "integer" | "number" as type_:
             for inside, outside in bounds(row):
                 good.append(inside)
-                if outside < 2**64:  # what msgpack can say
+                if outside < 2**64:  # the limit of msgpack
                     bad.append(outside)
             bad += [True, False, "1"]
             bad += [1.0] if type_ == "integer" else []

@@ -1,4 +1,4 @@
-"""The frame of every service: exit codes, the format of errors, limits."""
+"""Services report bad settings in the format of their log."""
 
 from __future__ import annotations
 
