@@ -117,9 +117,7 @@ def test_every_alert_is_documented() -> None:
 def test_the_manual_lists_every_port() -> None:
     table = PAGE.partition("### Ports\n")[2].partition("\n#")[0]
     rows = re.findall(r"^\| ([a-z]+) \|(.*)\|$", table, re.MULTILINE)
-    documented = {
-        service: {int(port) for port in re.findall(r"\b\d{4}\b", row)} for service, row in rows
-    }
+    ports_in = {name: {*map(int, re.findall(r"\b\d{4}\b", row))} for name, row in rows}
     assert ports_in == {
         "learner": {ports.UPSTREAM, ports.WEIGHTS, ports.LEARNER_HTTP},
         "relay": {ports.RELAY_UPSTREAM, ports.RELAY_WEIGHTS, ports.RELAY_HTTP},
