@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from asyncade_actor import actor as actor_module
+from asyncade_proto.errors import TooLargeError
 from asyncade_proto.messages import Trajectory
 from asyncade_rl.batch import stack_frames
 from asyncade_rl.envs.catch import CELLS
@@ -309,3 +310,16 @@ def test_closing_closes_the_environments(rig: Rig) -> None:
     rig.steps()
     rig.actor.close()
     assert rig.arcade.closed() == [True]
+
+
+def test_an_unroll_that_no_message_can_hold_ends_the_actor() -> None:
+    """Retrying would fail for ever."""
+    rig = Rig(envs=600)
+    large = replace(ASSIGNMENT, unroll_length=64)
+    rig.publish(1, assignment=large)
+    with pytest.raises(TooLargeError, match="557 environments"):
+        rig.actor.step()
+    assert rig.arcade.made == []
+    rig = Rig(envs=600)
+    rig.publish(1, assignment=replace(large, request="gradients"))
+    rig.actor.advance().send(None)

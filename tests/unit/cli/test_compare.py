@@ -276,9 +276,18 @@ def test_a_folder_keeps_its_settings(here: Path, trainings: Trainings, other: li
 
 
 def test_a_folder_keeps_its_environment_variables(trainings: Trainings) -> None:
-    assert run(*CATCH, environ={"ASYNCADE_LEARNER_LEARNING_RATE": "1e-4", "HOME": "/x"}) == 0
-    with pytest.raises(RunFolderError, match="environment"):
-        run("--out=out")
+    first = {"ASYNCADE_LEARNER_LEARNING_RATE": "1e-4", "ASYNCADE_TRAIN_ENVS": "4"}
+    assert run(*CATCH, environ={**first, "HOME": "/x"}) == 0
+    assert run("--out=out", environ=first) == 0
+    added = {**first, "ASYNCADE_ACTOR_PRECISION": "float32"}
+    changed = {**first, "ASYNCADE_TRAIN_ENVS": "5"}
+    for environ, cure in (
+        ({}, "set ASYNCADE_LEARNER_LEARNING_RATE=1e-4, ASYNCADE_TRAIN_ENVS=4 to"),
+        (added, "unset ASYNCADE_ACTOR_PRECISION to"),
+        (changed, "set ASYNCADE_TRAIN_ENVS=4 to"),
+    ):
+        with pytest.raises(RunFolderError, match=cure):
+            run("--out=out", environ=environ)
 
 
 def test_a_wrong_environment_variable_leaves_no_folder(here: Path, trainings: Trainings) -> None:

@@ -123,7 +123,10 @@ def test_the_table_shows_progress_and_the_last_events() -> None:
         ("live", True, "xterm", 10, LiveDisplay),
     ],
 )
-def test_the_display_follows_the_setting(kind: str, terminal: bool, expected: type) -> None:
-    made = make_display(kind, console(terminal), "title")
+def test_output_that_cannot_be_redrawn_gets_lines(
+    kind: str, terminal: bool, term: str, width: int, expected: type
+) -> None:
+    out = Console(file=io.StringIO(), width=width, force_terminal=terminal, _environ={"TERM": term})
+    made = make_display(kind, out, "title")
     made.close()
     assert isinstance(made, expected)

@@ -117,3 +117,14 @@ def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:
     flag = arguments[0].partition("=")[0]
     with pytest.raises(SettingsError, match=f"^{flag} "):
         load(LearnerSettings, arguments, {})
+
+
+@pytest.mark.parametrize("name", ["entropy_cost", "value_cost", "rho_clip", "clip"])
+def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
+    """Actors refuse weights beyond it, for ever."""
+    largest = LearnerSettings(**{name: 1e6}).assignment("gradients", 1.0)
+    weights = builders.weights(objective=dataclasses.asdict(largest.objective))
+    assert decode(encode(weights)) == weights
+    for beyond in ("1.1e6", "inf"):
+        with pytest.raises(SettingsError, match=name.upper()):
+            load(LearnerSettings, [], {f"ASYNCADE_LEARNER_{name.upper()}": beyond})

@@ -15,8 +15,9 @@ import zstandard
 
 from asyncade_proto import buffers, codec, limits
 from asyncade_proto.codec import encode
-from asyncade_proto.messages import Episodes
-from builders import trajectory
+from asyncade_proto.errors import TooLargeError
+from asyncade_proto.messages import TRUNCATED, Episodes, Trajectory, check_unroll
+from builders import episodes, trajectory
 from rigs.wire import (
     FRAMES,
     GRADIENTS,
@@ -298,7 +299,7 @@ def test_sizes_in_the_preamble_allocate_nothing() -> None:
 
 
 def test_an_unroll_is_checked_at_its_exact_worst_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step may be an episode that the time limit cuts off."""
+    """Every step may be a truncated episode."""
     steps, envs, side = 5, 3, 2
     worst = trajectory(
         steps,

@@ -156,7 +156,7 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_handlers")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_sets_stop(number: signal.Signals) -> None:
     stop = stop_on_signals()
     assert not stop.is_set()

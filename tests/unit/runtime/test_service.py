@@ -1,4 +1,4 @@
-"""Services report bad settings in the format of their log."""
+"""The skeleton of every service: exit codes, the format of errors, limits."""
 
 from __future__ import annotations
 
