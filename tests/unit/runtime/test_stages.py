@@ -47,14 +47,6 @@ def test_the_first_stage_runs_from_the_start() -> None:
     assert rig.stages.seconds()["wait"] == 2.0
 
 
-def test_stages_sum_to_the_time_passed() -> None:
-    rig = Timed()
-    for number in range(100):
-        rig.spend(NAMES[number % 3], 0.25 * (number % 7))
-    rig.stages.enter("wait")
-    assert sum(rig.stages.seconds().values()) == rig.clock.now - 100.0
-
-
 def test_entering_the_same_stage_again_loses_nothing() -> None:
     rig = Timed()
     rig.spend("rest", 1.0)
