@@ -114,6 +114,7 @@ def test_another_mode_continues_the_games(rig: Rig) -> None:
     assert len(rig.arcade.made) == 1
     assert not rig.arcade.made[0].closed
     assert not follows(last, first)  # two unrolls were played between them
+    assert first.frames[:, :3].any()  # not padded: the games were not reset
     assert rig.metric("messages_sent_total", kind="trajectory") == 4
     assert rig.metric("messages_sent_total", kind="gradients") == 5
 

@@ -259,6 +259,14 @@ def test_the_mean_is_weighted_by_samples_and_starts_again() -> None:
     assert again.losses == pytest.approx(messages[0].losses)
 
 
+def test_the_mean_has_the_oldest_version() -> None:
+    relay, _ = gathering()
+    relay.renew(weights(9))
+    for actor, version in [("a", 8), ("b", 6), ("c", 9)]:
+        relay.offer(gradients(actor, 0, version), 0.0)
+    assert relay.take().policy_version == 6
+
+
 def test_an_overflowing_mean_is_clipped_to_what_the_wire_allows() -> None:
     """The learner skips such an update, but counts its env steps."""
     largest = np.finfo(np.float32).max
