@@ -70,7 +70,7 @@ def environments(renders: Renders) -> Iterator[tuple[str, str, dict[str, str]]]:
             yield " + ".join(name), found["name"], variables
 
 
-def test_there_are_pods_of_all_three_services(pods: Pods) -> None:
+def test_all_three_services_have_pods(pods: Pods) -> None:
     assert {container(template)["name"] for _, template in pods} == PORTS.keys()
     kinds = {where.split()[0] for where, _ in pods}
     assert kinds == {"StatefulSet", "Job", "Deployment", "DaemonSet"}

@@ -156,7 +156,7 @@ def without_keys(content: Manifest, *keys: str) -> Manifest:
     return {key: value for key, value in content.items() if key not in keys}
 
 
-def test_there_is_one_learner_and_a_job_is_the_same_pod(renders: Renders) -> None:
+def test_the_job_is_the_pod_of_the_only_learner(renders: Renders) -> None:
     for name, manifests in renders.items():
         sets, jobs = of(manifests, "StatefulSet", "learner"), of(manifests, "Job", "learner")
         if "job" not in name:

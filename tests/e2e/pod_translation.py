@@ -25,7 +25,7 @@ IGNORED: Final[Mapping[str, Mapping[str, str]]] = {
     "StatefulSet": {
         "podManagementPolicy": _CONTROLLER,
         "replicas": _CONTROLLER,
-        "serviceName": "gives each pod a name of its own, which nobody uses",
+        "serviceName": "gives each pod a DNS name, which is not used",
     },
     "Deployment": {"replicas": _CONTROLLER},
     "DaemonSet": {"updateStrategy": _CONTROLLER},

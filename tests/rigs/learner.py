@@ -88,8 +88,8 @@ class Rig:
 
     Args:
         run_dir: of the learner.
-        settings: of the learner, overridden by `changes`.
-        changes: likewise.
+        settings: of the learner.
+        changes: override the settings.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Rig:
         self.learner.step()
 
     def wait(self, seconds: float) -> None:
-        """Steps the learner once, so many seconds later."""
+        """Advances the clock and steps the learner once."""
         self.clock.now += seconds
         self.learner.step()
 

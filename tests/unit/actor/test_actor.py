@@ -39,7 +39,9 @@ def test_without_weights_it_is_alive_but_not_ready(rig: Rig) -> None:
     assert rig.arcade.made == []  # the game is not known yet
 
 
-def test_it_waits_only_for_weights_or_credit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_waits_only_for_weights_or_credit(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Waiting too little, the loop would spin; too much, it would delay its messages."""
     waits: list[float] = []
     latest = rig.subscriber.latest
@@ -53,7 +55,7 @@ def test_it_waits_only_for_weights_or_credit(rig: Rig, monkeypatch: pytest.Monke
     assert waits == [7.0, 7.0, *unroll, 0.0, *unroll, 7.0, 7.0]
 
 
-def test_it_plays_with_the_weights_it_received(rig: Rig) -> None:
+def test_the_actor_plays_with_the_received_weights(rig: Rig) -> None:
     rig.publish(7)
     message, _ = rig.steps()
     assert rig.health.ready
@@ -161,7 +163,7 @@ def test_a_new_run_may_begin_at_a_lower_version(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("request_", ["trajectories", "gradients"])
-def test_it_can_be_suspended_before_every_env_step(rig: Rig, request_: Any) -> None:
+def test_the_actor_can_be_suspended_before_every_env_step(rig: Rig, request_: Any) -> None:
     """Within an unroll, and while playing ahead."""
     rig.publish(1, assignment=replace(ASSIGNMENT, request=request_))
     turn = rig.actor.advance()
@@ -313,7 +315,7 @@ def test_closing_closes_the_environments(rig: Rig) -> None:
 
 
 def test_an_unroll_that_no_message_can_hold_ends_the_actor() -> None:
-    """Retrying would fail for ever."""
+    """Retrying would never succeed."""
     rig = Rig(envs=600)
     large = replace(ASSIGNMENT, unroll_length=64)
     rig.publish(1, assignment=large)

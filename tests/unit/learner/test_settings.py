@@ -121,7 +121,7 @@ def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["entropy_cost", "value_cost", "rho_clip", "clip"])
 def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
-    """Actors refuse weights beyond it, for ever."""
+    """Actors refuse all weights beyond it."""
     largest = LearnerSettings(**{name: 1e6}).assignment("gradients", 1.0)
     weights = builders.weights(objective=dataclasses.asdict(largest.objective))
     assert decode(encode(weights)) == weights
