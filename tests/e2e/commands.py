@@ -42,7 +42,9 @@ class Witness(Protocol):
 class Command:
     """An ``asyncade`` process and its output."""
 
-    def __init__(self, output: Path, *arguments: object, **environ: str) -> None:
+    def __init__(
+        self, output: Path, *arguments: object, environ: Mapping[str, str] | None = None
+    ) -> None:
         own = {name: value for name, value in os.environ.items() if "ASYNCADE" not in name}
         self.output = output
         with output.open("wb") as file:
@@ -51,7 +53,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=own | QUICK | environ,
+                env={**own, **QUICK, **(environ or {})},
                 cwd=output.parent,
             )
 
@@ -70,9 +72,11 @@ class Command:
 
 
 @contextmanager
-def running(output: Path, *arguments: object, **environ: str) -> Iterator[Command]:
+def running(
+    output: Path, *arguments: object, environ: Mapping[str, str] | None = None
+) -> Iterator[Command]:
     """Runs a command, and kills it at the end; its services do not outlive it."""
-    command = Command(output, *arguments, **environ)
+    command = Command(output, *arguments, environ=environ)
     try:
         yield command
     finally:
@@ -129,12 +133,12 @@ def env_steps(folder: RunFolder) -> int:
 
 def saved(folder: RunFolder) -> Progress:
     """Returns the counters of the newest checkpoint."""
-    return checkpoint.load(checkpoint.found(folder.checkpoints)[0]).progress
+    return checkpoint.load(folder.checkpoint_files()[0]).progress
 
 
 def saved_updates(folder: RunFolder) -> int:
     """Returns the updates of the newest checkpoint, 0 without one."""
-    return saved(folder).updates if checkpoint.found(folder.checkpoints) else 0
+    return saved(folder).updates if folder.checkpoint_files() else 0
 
 
 def assert_rows_continue(rows: Sequence[dict[str, Any]]) -> None:
@@ -152,15 +156,17 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def finished(output: Path, *arguments: object, **environ: str) -> tuple[int, str]:
+def finished(
+    output: Path, *arguments: object, environ: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Runs a command to its end; returns exit code and output."""
-    with running(output, *arguments, **environ) as command:
+    with running(output, *arguments, environ=environ) as command:
         return command.exit_code(), command.text()
 
 
-def refused(output: Path, *arguments: object) -> str:
-    """Returns the output of a command, which has to refuse its arguments."""
-    code, text = finished(output, *arguments)
-    assert code == 2, text
+def refused(output: Path, *arguments: object, code: int = EXIT_BAD_INPUT) -> str:
+    """Returns the output of a command, which has to end with this exit code."""
+    found, text = finished(output, *arguments)
+    assert found == code, text
     assert "Traceback" not in text
     return text

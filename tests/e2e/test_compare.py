@@ -17,7 +17,9 @@ BUDGET = ("--game=catch", "--seeds=1", "--actors=1", "--max-env-steps=4000", "--
 
 def compare(home: Path, *arguments: str) -> str:
     """Runs the command; returns its output."""
-    code, text = finished(home / "output", "compare", *arguments, ASYNCADE_TRAIN_ENVS="4")
+    code, text = finished(
+        home / "output", "compare", *arguments, environ={"ASYNCADE_TRAIN_ENVS": "4"}
+    )
     assert code == 0, text
     return text
 

@@ -134,7 +134,7 @@ def crash(one: Stack, facts: SimpleNamespace) -> None:
     facts.actors_before = {id_: started_at(id_) for id_ in one.containers("actor")}
     one.compose("kill", "--signal=SIGKILL", "learner")
     folder = one.runs("at-the-crash") / "pong-data"
-    facts.saved = checkpoint.load(checkpoint.found(folder / "checkpoints")[0]).progress
+    facts.saved = checkpoint.load(RunFolder(folder).checkpoint_files()[0]).progress
     # Until then Prometheus returns the dead learner's counters.
     one.eventually(lambda: not one.query(f"{ENV_STEPS} or up{{job='learner'}} == 1"), "it is gone")
     one.compose("up", "--detach", "--no-recreate", "--no-deps", "learner")

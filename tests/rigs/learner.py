@@ -15,7 +15,6 @@ from torch import Tensor
 
 from asyncade_actor.modes import make_mode, next_message
 from asyncade_actor.player import Player
-from asyncade_learner import checkpoint
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
@@ -150,7 +149,7 @@ class Rig:
 
     def checkpoints(self) -> list[str]:
         """Returns the names of the checkpoint files, newest first."""
-        return [path.name for path in checkpoint.found(self.folder.checkpoints)]
+        return [path.name for path in self.folder.checkpoint_files()]
 
 
 def begun(run_dir: Path, **changes: Any) -> Rig:

@@ -39,9 +39,7 @@ def test_without_weights_it_is_alive_but_not_ready(rig: Rig) -> None:
     assert rig.arcade.made == []  # the game is not known yet
 
 
-def test_the_actor_waits_only_for_weights_or_credit(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_actor_waits_for_weights_or_credit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting too little, the loop would spin; too much, it would delay its messages."""
     waits: list[float] = []
     latest = rig.subscriber.latest

@@ -72,7 +72,10 @@ def test_a_run_without_updates_has_no_rate() -> None:
 
 
 def test_increases_are_summed_across_restarts() -> None:
-    assert increase([2, 5, 1, 4]) == 5 + 1 + 3
+    growth = Growth()
+    for count in [2, 5, 1, 4]:
+        growth.add(count)
+    assert growth.value == 5 + 1 + 3
 
 
 def lost(**changes: Any) -> FinishedRun:

@@ -57,12 +57,47 @@ def test_a_target_stays_reached_without_a_full_cooldown(tmp_path: Path) -> None:
     assert "380,000 env steps, 6.0 minutes" in "\n".join(lines)
 
 
+def test_a_target_reached_before_is_not_the_present_one(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW | PASSED | {"target": 15.0})
+    lines = complete(TrainSettings(), folder, "learner_died")
+    summary = folder.read_summary() or {}
+    assert (summary["target"], summary["reached_target"]) == (18.0, False)
+    assert (summary["target_env_steps"], summary["target_seconds"]) == (None, None)
+    assert "target 18 not reached" in "\n".join(lines)
+
+
+def test_skipped_updates_are_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW | {"updates_skipped": 1234})
+    assert any("1,234 updates" in line for line in complete(TrainSettings(), folder, "unknown"))
+
+
+def test_suggested_commands_are_quoted(tmp_path: Path) -> None:
+    root = tmp_path / "my run; rm"
+    lines = complete(TrainSettings(), folder_with(root, ROW), "unknown")
+    assert f"asyncade eval '{root}'" in lines[-1]
+    with pytest.raises(RunFolderError) as error:
+        read_finished(tmp_path / "no run")
+    assert f"--run-dir '{tmp_path / 'no run'}'" in str(error.value)
+
+
 def test_a_learner_that_died_without_a_row_has_a_summary(tmp_path: Path) -> None:
     folder = folder_with(tmp_path)
     assert complete(TrainSettings(), folder, "learner_died")
     summary = folder.read_summary()
     assert summary is not None
     assert summary.items() >= {"ended_by": "learner_died", "env_steps": 0, "episodes": 0}.items()
+
+
+def test_the_rows_of_a_run_are_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week of training has 300,000 rows, 1.7 GB."""
+    monkeypatch.setattr(RunFolder, "read_metrics", None)
+    folder = folder_with(tmp_path, {**ROW, "env_steps": 1}, ROW)
+    complete(TrainSettings(), folder, "learner_died")
+    assert folder.curve.exists()
+    run = read_finished(tmp_path)
+    assert [row["env_steps"] for row in run.rows] == [row["env_steps"] for row in run.rows] != []
 
 
 def test_the_learners_summary_is_kept(tmp_path: Path) -> None:

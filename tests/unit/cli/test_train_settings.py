@@ -28,7 +28,9 @@ def given(*arguments: str) -> TrainSettings:
     return load(TrainSettings, arguments, {})
 
 
-def a_run(root: Path, *, checkpoint: bool = True, **settings: object) -> RunFolder:
+def a_run(
+    root: Path, *, checkpoint: bool = True, actors: int = 2, envs: int = 8, **learner: object
+) -> RunFolder:
     """Makes the folder of a run."""
     folder = RunFolder.create(root)
     written = TrainSettings(actors=actors, envs=envs, run_dir=root).model_dump(mode="json")
@@ -168,9 +170,11 @@ def test_given_settings_override_those_of_the_run(here: Path) -> None:
 
 
 def test_variables_override_settings_of_the_run(here: Path) -> None:
-    folder = a_run(here / "one", actors=5)
-    now = load(TrainSettings, ["--resume"], {"ASYNCADE_TRAIN_ACTORS": "3"})
-    assert resumed_settings(now, folder).actors == 3
+    folder = a_run(here / "one", actors=5, learning_rate=0.5)
+    environ = {"ASYNCADE_TRAIN_ACTORS": "3", "ASYNCADE_LEARNER_LEARNING_RATE": "0.25"}
+    settings, changed = resumed(folder, **environ)
+    assert settings.actors == 3
+    assert changed == "actors 5 -> 3, learning_rate 0.5 -> 0.25"
 
 
 def test_no_target_stays_no_target(here: Path) -> None:
@@ -194,7 +198,8 @@ def test_settings_of_another_release_are_ignored(here: Path) -> None:
 
 
 def test_a_run_of_asyncade_learner_can_be_resumed(here: Path) -> None:
-    folder = RunFolder.create(here / "bare")
+    folder = a_run(here / "bare")
+    (folder.root / "config.json").unlink()
     folder.write_config("learner", {"game": "catch"})
     assert resumed(folder)[0].game == "catch"
 

@@ -38,7 +38,7 @@ def checkpoint(version: int = 7, games: int = 130) -> Checkpoint:
     return Checkpoint(progress, tensors, moments, random.get_state(), ABOUT)
 
 
-def test_a_checkpoint_is_restored_exactly(tmp_path: Path) -> None:
+def test_a_checkpoint_is_restored_exactly(folder: RunFolder) -> None:
     written = checkpoint()
     path = save(folder, written, keep=3)
     read = load(path)
@@ -59,14 +59,14 @@ def test_a_checkpoint_is_restored_exactly(tmp_path: Path) -> None:
     assert torch.equal(torch.randperm(9, generator=go_on), torch.randperm(9, generator=expected))
 
 
-def test_a_passed_target_is_restored(tmp_path: Path) -> None:
+def test_a_passed_target_is_restored(folder: RunFolder) -> None:
     written = checkpoint()
     written.progress.milestone = Milestone(18.0, env_steps=4000, seconds=12.0)
     assert load(save(folder, written, keep=1)).progress.milestone == written.progress.milestone
 
 
-def test_a_checkpoint_without_a_milestone_is_read(tmp_path: Path) -> None:
-    path = save(tmp_path, checkpoint(), keep=1)
+def test_a_checkpoint_without_a_milestone_is_read(folder: RunFolder) -> None:
+    path = save(folder, checkpoint(), keep=1)
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = {n: v for n, v in file.metadata().items() if n != "milestone"}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -74,29 +74,54 @@ def test_a_checkpoint_without_a_milestone_is_read(tmp_path: Path) -> None:
     assert load(path).progress == checkpoint().progress
 
 
-def test_a_run_without_games_is_restored(tmp_path: Path) -> None:
-    read = load(save(tmp_path, checkpoint(games=0), keep=1))
+def test_a_run_without_games_is_restored(folder: RunFolder) -> None:
+    read = load(save(folder, checkpoint(games=0), keep=1))
     assert read.progress.mean_return() is None
     read.progress.count_episodes([1.0])
     assert read.progress.mean_return() == 1.0
 
 
-def test_tensors_in_another_memory_order_are_restored(tmp_path: Path) -> None:
+def test_tensors_in_another_memory_order_are_restored(folder: RunFolder) -> None:
     weight = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     whole = checkpoint()
     written = Checkpoint(whole.progress, {"w": weight}, {}, whole.generator, ABOUT)
     assert torch.equal(load(save(folder, written, keep=1)).model["w"], weight)
 
 
-def test_the_newest_are_kept(tmp_path: Path) -> None:
-    for version in (8, 9, 10, 100, 11):  # 11: written by a learner that fell back to 10
-        save(tmp_path, checkpoint(version), keep=3)
-    assert [load(path).progress.policy_version for path in found(tmp_path)] == [100, 11, 10]
+def versions(folder: RunFolder) -> list[int]:
+    return [load(path).progress.policy_version for path in folder.checkpoint_files()]
+
+
+def test_the_newest_are_kept(folder: RunFolder) -> None:
+    for version in (7, 8, 9, 10, 100):
+        save(folder, checkpoint(version), keep=3)
+    assert versions(folder) == [100, 10, 9]
+
+
+def test_the_newest_file_is_never_pruned(folder: RunFolder) -> None:
+    """A learner with damaged checkpoints falls back, and writes lower version numbers."""
+    for version in (100, 101, 102):
+        save(folder, checkpoint(version), keep=3)
+    for version in (10, 11, 12, 13):
+        assert save(folder, checkpoint(version), keep=2) in folder.checkpoint_files()
+    assert versions(folder) == [102, 101, 100, 13, 12]
+
+
+@pytest.mark.parametrize(
+    "name", ["best.safetensors", "000000000009-copy.safetensors", "9.safetensors", "backup"]
+)
+def test_other_files_are_not_removed(folder: RunFolder, name: str) -> None:
+    theirs = folder.checkpoints / name
+    theirs.write_bytes(b"theirs")
+    for version in (1, 2, 3):
+        newest = save(folder, checkpoint(version), keep=1)
+        assert folder.checkpoint_files() == [newest]
+    assert theirs.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize("step", ["replace", "open"])
 def test_a_failed_write_keeps_the_older_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     older = save(folder, checkpoint(1), keep=1)
 
@@ -109,13 +134,13 @@ def test_a_failed_write_keeps_the_older_checkpoints(
             save(folder, checkpoint(2), keep=1)
     assert folder.checkpoint_files() == [older]
     assert load(older).progress.policy_version == 1
-    save(tmp_path, checkpoint(2), keep=1)  # remains of the failed write are no obstacle
-    assert [path.name for path in tmp_path.iterdir()] == ["000000000002.safetensors"]
+    save(folder, checkpoint(2), keep=1)  # remains of the failed write are no obstacle
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["000000000002.safetensors"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "header", "absent"])
-def test_a_damaged_file_is_refused_and_named(tmp_path: Path, damage: str) -> None:
-    path = save(tmp_path, checkpoint(), keep=1)
+def test_a_damaged_file_is_refused_and_named(folder: RunFolder, damage: str) -> None:
+    path = save(folder, checkpoint(), keep=1)
     whole = path.read_bytes()
     match damage:
         case "cut":
@@ -143,8 +168,8 @@ def rewritten(path: Path, change: dict[str, str | None], drop: str = "") -> Path
 
 
 @pytest.mark.parametrize("name", ["asyncade-checkpoint-2", None])
-def test_another_format_is_refused(tmp_path: Path, name: str | None) -> None:
-    path = rewritten(save(tmp_path, checkpoint(), keep=1), {"format": name})
+def test_another_format_is_refused(folder: RunFolder, name: str | None) -> None:
+    path = rewritten(save(folder, checkpoint(), keep=1), {"format": name})
     with pytest.raises(CheckpointError, match=re.escape(str(path))):
         load(path)
 
@@ -163,7 +188,7 @@ def test_another_format_is_refused(tmp_path: Path, name: str | None) -> None:
 def test_an_incomplete_file_is_refused(
     folder: RunFolder, change: dict[str, str | None], drop: str
 ) -> None:
-    path = rewritten(save(tmp_path, checkpoint(), keep=1), change, drop)
+    path = rewritten(save(folder, checkpoint(), keep=1), change, drop)
     with pytest.raises(CheckpointError, match=re.escape(str(path))):
         load(path)
 

@@ -127,5 +127,5 @@ def test_a_stop_within_a_batch_discards_its_rest(
     monkeypatch.setattr(Optimiser, "step", step_and_stop)
     rig.send(played()[0])
     assert rig.learner.run(stop) == "signal"
-    saved = checkpoint.load(rig.folder.checkpoints / rig.checkpoints()[0])
+    saved = checkpoint.load(rig.folder.checkpoint_files()[0])
     assert (saved.progress.updates, saved.progress.env_steps) == (1, STEPS)

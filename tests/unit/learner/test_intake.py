@@ -145,6 +145,14 @@ def test_lost_messages_are_counted_whatever_the_outcome(tmp_path: Path) -> None:
     assert admission.metric("messages_accepted_total", kind="gradients") == 2
 
 
+def test_two_actors_with_one_id_are_logged_once(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    for sequence in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
+        admission.admit(gradients(actor_id="twin", sequence=sequence))
+    (call,) = admission.log.warning.call_args_list
+    assert call.kwargs == {"actor_id": "twin"}
+
+
 def test_undecodable_frames_are_counted_by_reason(tmp_path: Path) -> None:
     admission = Admission(tmp_path)
     assert admission.admit(DecodeError("malformed", "cut off")) is None

@@ -115,7 +115,7 @@ def test_resuming_removes_rows_newer_than_the_checkpoint(tmp_path: Path) -> None
         killed.clock.now += REPORT_S
         killed.step(message)
     assert [row["env_steps"] for row in killed.folder.read_metrics()] == [STEPS, 32, 48]
-    resumed = Rig(tmp_path)
+    resumed = begun(tmp_path)
     assert [row["env_steps"] for row in resumed.folder.read_metrics()] == [STEPS]
 
 
@@ -126,7 +126,7 @@ def two_checkpoints(run_dir: Path) -> list[Path]:
         rig.clock.now += CHECKPOINT_S
         rig.step(message)
     assert rig.checkpoints() == ["000000000003.safetensors", "000000000002.safetensors"]
-    return checkpoint.found(rig.folder.checkpoints)
+    return rig.folder.checkpoint_files()
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_folder_of_another_run_is_refused_untouched(
     before = two_checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match=named):
         Rig(tmp_path, **settings)
-    assert checkpoint.found(tmp_path / "checkpoints") == before
+    assert RunFolder(tmp_path).checkpoint_files() == before
 
 
 def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
@@ -166,4 +166,5 @@ def test_a_folder_without_a_checkpoint_is_a_new_run(tmp_path: Path, resume: str)
     RunFolder.create(tmp_path).append_metrics({"env_steps": 0})  # of a run without checkpoints
     rig = Rig(tmp_path, resume=resume)
     assert rig.progress.env_steps == 0
+    rig.learner.begin()
     assert rig.folder.read_metrics() == []

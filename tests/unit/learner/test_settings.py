@@ -128,3 +128,62 @@ def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
     for beyond in ("1.1e6", "inf"):
         with pytest.raises(SettingsError, match=name.upper()):
             load(LearnerSettings, [], {f"ASYNCADE_LEARNER_{name.upper()}": beyond})
+
+
+# --- what holds on resume ------------------------------------------------------------------------
+
+
+def test_the_document_lists_what_is_kept_on_resume_and_what_is_not() -> None:
+    """A new setting is kept unless it is named among the others."""
+    rows = re.findall(r"^\| (kept|of the sitting).*\| (.+) \|$", README.read_text(), re.MULTILINE)
+    listed = {
+        kind: {flag.strip("-").replace("-", "_") for flag in re.findall(r"`(.+?)`", flags)}
+        for kind, flags in rows
+    }
+    assert listed["of the sitting"] == OF_THE_SITTING
+    assert listed["kept"] == LearnerSettings.model_fields.keys() - OF_THE_SITTING
+    assert LearnerSettings.model_fields.keys() > OF_THE_SITTING
+    for name in ("learning_rate", "discount", "game", "network", "repeat_action_probability"):
+        assert name in listed["kept"]
+    for name in ("upstream_address", "keys", "torch_threads", "log_level", "max_minutes", "device"):
+        assert name in listed["of the sitting"]
+
+
+def stored_run(root: Path, **settings: Any) -> RunFolder:
+    folder = RunFolder.create(root)
+    folder.write_config("learner", LearnerSettings(**settings).model_dump(mode="json"))
+    folder.checkpoint_file(1).touch()
+    return folder
+
+
+def given(root: Path, *arguments: str, **environ: str) -> LearnerSettings:
+    return load(LearnerSettings, [f"--run-dir={root}", *arguments], environ)
+
+
+def test_a_resumed_learner_keeps_its_settings(tmp_path: Path) -> None:
+    stored_run(tmp_path, network="nature", clip=None, learning_rate=0.5, metrics_port=1, target=3)
+    settings = given(tmp_path, "--learning-rate=0.25", ASYNCADE_LEARNER_TARGET="null")
+    resumed = with_stored(settings)
+    assert (resumed.network, resumed.clip, resumed.learning_rate) == ("nature", None, 0.25)
+    assert (resumed.target, resumed.metrics_port) == (None, settings.metrics_port)
+    assert changed(resumed) == {"learning_rate": "0.5 -> 0.25", "target": "3.0 -> None"}
+
+
+@pytest.mark.parametrize("case", ["no config", "no checkpoint", "never"])
+def test_without_a_run_to_resume_the_defaults_hold(tmp_path: Path, case: str) -> None:
+    folder = stored_run(tmp_path, network="nature")
+    if case == "no config":
+        (tmp_path / "config.json").unlink()
+    if case == "no checkpoint":
+        folder.checkpoint_file(1).rename(folder.checkpoints / "mine.safetensors")
+    settings = given(tmp_path, *["--resume=never"] * (case == "never"))
+    assert with_stored(settings) == settings
+    assert changed(settings) == {}
+
+
+def test_a_stored_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path)
+    folder.write_config("learner", {"discount": 2})
+    with pytest.raises(SettingsError, match="stored --discount"):
+        with_stored(given(tmp_path))
+    assert with_stored(given(tmp_path, "--discount=0.9")).discount == 0.9

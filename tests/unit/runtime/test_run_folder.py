@@ -60,6 +60,29 @@ def test_only_one_learner_can_claim_a_folder(folder: RunFolder) -> None:
         pass
 
 
+def test_a_claim_that_writes_nothing_leaves_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "new")
+    with folder.claimed():
+        assert (folder.root / ".lock").exists()
+    assert not list(tmp_path.iterdir())
+    with folder.claimed():
+        folder.write_config("learner", {})
+    assert [path.name for path in folder.root.iterdir()] == ["config.json"]
+
+
+def test_a_removed_lock_is_no_claim(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removes it at its end, after another process has opened it."""
+    flock = fcntl.flock
+
+    def removed_before(file: IO[bytes], operation: int) -> None:
+        (folder.root / ".lock").unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", removed_before)
+    with pytest.raises(FolderBusyError), folder.claimed():
+        pytest.fail("another may have it too")
+
+
 def test_a_lock_that_fails_is_named(folder: RunFolder) -> None:
     (folder.root / ".lock").mkdir()
     with pytest.raises(RunFolderError, match=r"\.lock cannot be locked"), folder.claimed():
@@ -111,6 +134,44 @@ def test_rows_after_a_checkpoint_are_removed(folder: RunFolder) -> None:
     folder.forget_metrics_after(20, 1e9)
     folder.append_metrics({"env_steps": 25})
     assert [row["env_steps"] for row in folder.read_metrics()] == [0, 10, 20, 25]
+
+
+@pytest.mark.parametrize("cut", ['{"env_steps": 25', '{"env_steps": 20}'])
+def test_truncated_lines_are_removed_too(folder: RunFolder, cut: str) -> None:
+    path = folder.root / "metrics.jsonl"
+    path.write_text('{"env_steps": 1{"env_steps": 2}\n{"env_steps": 20}\n' + cut)
+    folder.forget_metrics_after(20, 1e9)
+    folder.append_metrics({"env_steps": 21})
+    assert [row["env_steps"] for row in folder.read_metrics()] == [20, 21]
+
+
+def test_without_later_rows_the_file_is_not_written(folder: RunFolder) -> None:
+    folder.forget_metrics_after(20, 1e9)
+    assert not (folder.root / "metrics.jsonl").exists()
+    folder.append_metrics({"env_steps": 20})
+    path = folder.root / "metrics.jsonl"
+    os.utime(path, (1, 1))
+    folder.forget_metrics_after(20, 1e9)
+    assert path.stat().st_mtime == 1
+    folder.forget_metrics_after(-1, -1)
+    assert path.read_bytes() == b""
+
+
+def test_reading_rows_takes_constant_memory(folder: RunFolder) -> None:
+    count, filling = 20_000, "x" * 300
+    with (folder.root / "metrics.jsonl").open("w") as file:
+        for n in range(count):
+            file.write(json.dumps({"env_steps": n, "seconds": n, "filling": filling}) + "\n")
+    tracemalloc.start()
+    try:
+        assert (folder.last_metrics() or {})["env_steps"] == count - 1
+        assert sum(1 for _ in folder.metrics) == count
+        folder.forget_metrics_after(count // 2, count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000  # of a file of 7 MB
+    assert [row["env_steps"] for row in folder.metrics] == list(range(count // 2 + 1))
 
 
 def test_a_summary_can_be_removed(folder: RunFolder) -> None:

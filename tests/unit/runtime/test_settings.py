@@ -140,6 +140,22 @@ def test_every_bad_value_gets_a_line_with_both_names() -> None:
     assert lines[2].endswith("'data' or 'gradients'")
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_are_finite(number: str) -> None:
+    (line,) = problems(f"--target={number}")
+    assert line.startswith("--target (EXAMPLE_TARGET) cannot be ")
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load(Example, ["--run-dir=~/runs"], {}).run_dir == Path("/home/me/runs")
+    assert load(Example, [], {"EXAMPLE_RUN_DIR": "~"}).run_dir == Path("/home/me")
+    assert load(Example, ["--run-dir=a/~/b"], {}).run_dir == Path("a/~/b")
+    assert load(Paths, ["--runs", '["~/a","b"]'], {}).runs == (Path("/home/me/a"), Path("b"))
+    (line,) = problems("--run-dir=~nobody-of-this-name/runs")
+    assert line.startswith("--run-dir")
+
+
 def test_a_rule_between_settings_gives_its_own_error() -> None:
     assert problems("--resume", "--mode=gradients") == ["--resume needs --mode data"]
 

@@ -86,7 +86,7 @@ def test_frames_other_than_weights_are_counted_and_logged() -> None:
     ],
 )
 def test_two_learners_in_turn_are_noticed(runs: tuple[int, ...], warnings: int) -> None:
-    rig = Rig()
+    rig = Fed()
     for version, run in enumerate(runs, 1):
         assert rig.after(weights(version, run)) is not None
     assert [call.method_name for call in rig.log.calls] == ["warning"] * warnings
