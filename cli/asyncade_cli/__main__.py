@@ -108,11 +108,15 @@ def _loadgen(arguments: list[str]) -> int:
     set_thread_environment(1, os.environ)  # leave the cores to the learner
     from asyncade_cli.loadgen import run  # imports torch
     from asyncade_cli.replay import LoadgenError
-    from asyncade_runtime.service import EXIT_CRASHED
+    from asyncade_runtime.service import EXIT_CRASHED, EXIT_REFUSED
     from asyncade_runtime.transport.keys import KeysError
+    from asyncade_runtime.transport.roles import AccessRefusedError
 
     try:
         printed = print_result(json.dumps(run(settings), indent=2))
+    except AccessRefusedError as error:
+        print(error, file=sys.stderr)
+        return EXIT_REFUSED
     except (LoadgenError, SocketAddressError, KeysError, TooLargeError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR

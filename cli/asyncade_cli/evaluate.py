@@ -134,6 +134,8 @@ def _named(folder: RunFolder, name: Path | None) -> tuple[Path, checkpoint.Check
     if name is None:
         return None
     path = name if name.exists() else folder.checkpoints / name
+    if not path.is_file():
+        raise RunFolderError(f"there is no checkpoint {name}, nor {path}; is the path right?")
     try:
         return path, checkpoint.load(path)
     except checkpoint.CheckpointError as error:

@@ -23,7 +23,7 @@ from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Assignment, Request, Weights
 from asyncade_runtime.lifecycle import WAIT_S, stop_on_signals
 from asyncade_runtime.transport.keys import load_actor_keys
-from asyncade_runtime.transport.roles import Outbox, Subscriber
+from asyncade_runtime.transport.roles import AccessRefusedError, Outbox, Subscriber
 from asyncade_runtime.transport.zmq_sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
 _RETRY_S: Final = 0.001
@@ -108,7 +108,7 @@ class LoadGenerator:
                 )
             return
         for actor in self._actors:
-            actor.outbox.events()  # reconnects where libzmq has given up
+            _check_access(actor.outbox)
         sent = True
         while sent:
             recording = self._recording(self._weights.assignment)
@@ -213,7 +213,7 @@ class LoadGenerator:
     # --- weights -----------------------------------------------------------------------------
 
     def _receive_weights(self, timeout_s: float) -> None:
-        self._subscriber.events()  # reconnects where libzmq has given up
+        _check_access(self._subscriber)
         frame = self._subscriber.latest(timeout_s)
         if frame is None:
             return
@@ -246,11 +246,25 @@ class LoadGenerator:
         return self._recordings[key]
 
 
+def _check_access(role: Outbox | Subscriber) -> None:
+    """Reconnects where libzmq has given up.
+
+    Raises:
+        AccessRefusedError: the keys do not match.
+    """
+    for event in role.events():
+        if event.kind == "refused":
+            raise AccessRefusedError(
+                f"{event.detail}: give both sides keys that were made together, with --keys"
+            )
+
+
 def run(settings: LoadgenSettings) -> dict[str, Any]:
     """Connects, replays until a limit, SIGTERM or SIGINT, and returns the report.
 
     Raises:
         LoadgenError: no learner answers, or it never requests messages of --mode.
+        AccessRefusedError: the keys do not match.
         SocketAddressError: an address is malformed.
         KeysError: the folder of keys cannot be used.
     """

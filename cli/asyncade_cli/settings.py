@@ -146,6 +146,8 @@ class CompareSettings(Settings):
 
     @model_validator(mode="after")
     def _trains_or_reports(self) -> CompareSettings:
+        if "runs" in self.model_fields_set and not self.runs:
+            raise ValueError("--runs needs the folders of finished runs")
         for_training = self.model_fields_set - {"runs", "out", "target", "display"}
         if self.runs and for_training:
             flags = ", ".join("--" + name.replace("_", "-") for name in sorted(for_training))

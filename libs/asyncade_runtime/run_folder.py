@@ -116,9 +116,12 @@ class RunFolder:
         Raises:
             RunFolderError: the folder holds no run.
         """
-        if not (root / "config.json").is_file():
-            raise RunFolderError(f"{root} holds no run (no config.json); is the path right?")
-        return RunFolder(root)
+        folder = RunFolder(root)
+        if not (root / "config.json").is_file() and not folder.checkpoint_files():
+            raise RunFolderError(
+                f"{root} holds no run (no config.json, no checkpoints); is the path right?"
+            )
+        return folder
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

@@ -185,9 +185,7 @@ def load(path: Path) -> Checkpoint:
             about=json.loads(metadata["about"]),
         )
     except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
-        raise CheckpointError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); remove it to use the one before"
-        ) from e
+        raise CheckpointError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -74,11 +74,16 @@ class Learner:
         self._settings = self.trainer.settings
         self._roster = self.intake.roster
         self._seconds_before = self.progress.seconds
+        self._resumed_env_steps = self.progress.env_steps
         self._waiting_since = self._last_report = self._last_checkpoint = self.clock()
 
     def run(self, stop: threading.Event) -> EndedBy:
         """Steps until the run is over or `stop` is set, and saves a checkpoint either way."""
         self.trainer.stop = stop
+        untouched = self.progress.env_steps == self._resumed_env_steps > 0
+        if untouched and (over := self.ended()) is not None:
+            self.receiver.close()  # resumed after its end: checkpoints and rows stay as they are
+            return over
         self.begin()
         try:
             while (ended := self.ended()) is None and not stop.is_set():

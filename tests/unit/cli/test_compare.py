@@ -112,6 +112,7 @@ def test_runs_may_be_separated_by_spaces(arguments: list[str], joined: list[str]
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
+        (["--runs"], "--runs"),
         (["--runs", "a", "b", "--seeds=1"], "--seeds"),
         (["--seeds=1,1"], "--seeds"),
         (["--seeds=x"], "--seeds"),

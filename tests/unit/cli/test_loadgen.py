@@ -14,7 +14,13 @@ from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Trajectory, Upstream
 from asyncade_runtime.settings import SettingsError, load
-from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryOutbox, MemoryQueue
+from asyncade_runtime.transport.memory import (
+    MemoryBroadcast,
+    MemoryOutbox,
+    MemoryQueue,
+    MemorySubscriber,
+)
+from asyncade_runtime.transport.roles import AccessRefusedError, ConnectionEvent
 from builders import Clock
 from rigs import learner as rigs
 
@@ -205,6 +211,19 @@ def test_errors_name_the_setting(tmp_path: Path) -> None:
     clock.now += 2
     with pytest.raises(LoadgenError, match="--weights-address"):
         silent.step()
+
+
+def test_a_refused_connection_ends_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = ConnectionEvent("refused", "tcp://x:1", "one side has keys and the other has none")
+    monkeypatch.setattr(MemorySubscriber, "events", lambda self: [refused])
+    generator = LoadGenerator(
+        LoadgenSettings(actors=1),
+        outboxes=[MemoryOutbox(MemoryQueue())],
+        subscriber=MemoryBroadcast().subscriber(),
+        clock=Clock(),
+    )
+    with pytest.raises(AccessRefusedError, match="--keys"):
+        generator.step()
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "inf", "nan", "fast"])

@@ -129,3 +129,19 @@ def test_a_stop_within_a_batch_discards_its_rest(
     assert rig.learner.run(stop) == "signal"
     saved = checkpoint.load(rig.folder.checkpoint_files()[0])
     assert (saved.progress.updates, saved.progress.env_steps) == (1, STEPS)
+
+
+def test_a_run_resumed_after_its_end_is_left_as_it_is(tmp_path: Path) -> None:
+    rig = begun(tmp_path, max_env_steps=STEPS)
+    rig.step(played()[0])
+    assert rig.end() == "max_env_steps"
+
+    def content() -> dict[str, bytes]:
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in files}
+
+    before = content()
+    again = Rig(tmp_path, max_env_steps=STEPS)
+    again.clock.now += 60.0
+    assert again.end() == "max_env_steps"
+    assert content() == before

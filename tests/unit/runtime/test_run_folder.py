@@ -30,9 +30,13 @@ def test_create_makes_the_folder_and_its_parts(folder: RunFolder) -> None:
     RunFolder.create(folder.root)  # may exist already
 
 
-def test_an_existing_run_has_a_config(folder: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match=r"one holds no run \(no config.json\)"):
+def test_an_existing_run_has_a_config_or_a_checkpoint(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"one .*config\.json"):
         RunFolder.existing(folder.root)
+    checkpoint = folder.checkpoints / "000000000001.safetensors"
+    checkpoint.touch()
+    assert RunFolder.existing(folder.root).root == folder.root
+    checkpoint.unlink()
     folder.write_config("train", {})
     assert RunFolder.existing(folder.root).root == folder.root
 
