@@ -117,13 +117,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-def metric(page: str, name: str) -> float:
-    """Returns one sample of a metrics page, such as ``learner_updates_total``."""
+def metrics(page: str, *names: str) -> list[float]:
+    """Returns samples of one scrape of a metrics page, such as ``learner_updates_total``."""
     with urllib.request.urlopen(page, timeout=DEADLINE_S) as answer:
         text = answer.read().decode()
-    found = re.search(rf"^asyncade_{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    assert found, f"no {name} in\n{text}"
-    return float(found[1])
+    found = [re.search(rf"^asyncade_{re.escape(n)} (\S+)$", text, re.MULTILINE) for n in names]
+    assert all(found), f"not all of {names} in\n{text}"
+    return [float(one[1]) for one in found if one]
 
 
 def env_steps(folder: RunFolder) -> int:

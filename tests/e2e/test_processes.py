@@ -23,7 +23,7 @@ from e2e.commands import (
     env_steps,
     eventually,
     free_ports,
-    metric,
+    metrics,
     refused,
     running,
     saved,
@@ -305,7 +305,7 @@ def counter(folder: RunFolder, name: str) -> float:
     """Returns a counter of the running learner."""
     endpoints = folder.read_endpoints()
     assert endpoints is not None
-    return metric(endpoints["metrics"], f"learner_{name}")
+    return metrics(endpoints["metrics"], f"learner_{name}")[0]
 
 
 def test_a_full_disk_does_not_stop_training(tmp_path: Path) -> None:

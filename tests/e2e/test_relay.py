@@ -12,7 +12,7 @@ import pytest
 
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.keys import make_keys
-from e2e.commands import Command, eventually, free_ports, metric, refused
+from e2e.commands import Command, eventually, free_ports, metrics, refused
 
 pytestmark = pytest.mark.processes
 
@@ -22,11 +22,11 @@ QUICK = [
 ]
 
 
-def metric_of(service: Command, name: str) -> float:
-    """Returns one sample of the metrics page that the service has logged."""
+def metrics_of(service: Command, *names: str) -> list[float]:
+    """Returns samples of the metrics page that the service has logged, of one scrape."""
     eventually(lambda: '"event": "up"' in service.text(), "the service is up", service)
     lines = [json.loads(line) for line in service.text().splitlines() if '"up"' in line]
-    return metric(f"http://127.0.0.1:{lines[-1]['metrics_port']}/metrics", name)
+    return metrics(f"http://127.0.0.1:{lines[-1]['metrics_port']}/metrics", *names)
 
 
 def end(service: Command) -> int:
@@ -120,16 +120,18 @@ def test_training_continues_after_a_killed_relay(tmp_path: Path, mode: str) -> N
         received = f'relay_messages_received_total{{kind="{kind}"}}'
         sent = f'relay_messages_sent_total{{kind="{kind}"}}'
         run.wait_for_updates(10)
-        assert metric_of(run.relay, "relay_active_actors") == 2
-        assert all(metric_of(actor, "actor_policy_version") > 5 for actor in run.actors)
-        # In gradient mode two messages of actors become one.
-        ratio = metric_of(run.relay, received) / metric_of(run.relay, sent)
-        assert 0.9 < ratio < 1.1 if mode == "data" else 1.5 < ratio < 2.5
+        assert metrics_of(run.relay, "relay_active_actors") == [2]
+        assert all(metrics_of(actor, "actor_policy_version")[0] > 5 for actor in run.actors)
+        taken, passed_on = metrics_of(run.relay, received, sent)
+        if mode == "data":
+            assert abs(taken - passed_on) <= 2  # the page may be of the moment between the two
+        else:
+            assert taken > 1.2 * passed_on  # two gradients become one, unless an actor is late
         run.relay.process.send_signal(signal.SIGKILL)
         run.relay.process.wait()
         run.relay = run.start_relay()
         run.wait_for_updates(20)
-        assert metric_of(run.relay, "relay_active_actors") == 2
+        assert metrics_of(run.relay, "relay_active_actors") == [2]
         assert end(run.relay) == 0
         assert [end(actor) for actor in run.actors] == [0, 0]
         assert end(run.learner) == 0
