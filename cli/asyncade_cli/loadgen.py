@@ -22,8 +22,9 @@ from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Assignment, Request, Weights
 from asyncade_runtime.lifecycle import WAIT_S, stop_on_signals
+from asyncade_runtime.transport.connection_log import check_access
 from asyncade_runtime.transport.keys import load_actor_keys
-from asyncade_runtime.transport.roles import AccessRefusedError, Outbox, Subscriber
+from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.transport.zmq_sockets import EVERY_VERSION_HWM, ZmqOutbox, ZmqSubscriber
 
 _RETRY_S: Final = 0.001
@@ -253,10 +254,7 @@ def _check_access(role: Outbox | Subscriber) -> None:
         AccessRefusedError: the keys do not match.
     """
     for event in role.events():
-        if event.kind == "refused":
-            raise AccessRefusedError(
-                f"{event.detail}: give both sides keys that were made together, with --keys"
-            )
+        check_access(event)
 
 
 def run(settings: LoadgenSettings) -> dict[str, Any]:

@@ -25,6 +25,19 @@ class _HasEvents(Protocol):
         ...
 
 
+def check_access(event: ConnectionEvent, keys_option: str = "--keys") -> None:
+    """Raises AccessRefusedError, with the cure, if the event says that the keys do not match.
+
+    Args:
+        event: of a socket that connects to a learner.
+        keys_option: command-line option that sets its keys.
+    """
+    if event.kind == "refused":
+        raise AccessRefusedError(
+            f"{event.detail}: give both sides keys that were made together, with {keys_option}"
+        )
+
+
 class _Outage:
     """The time since an outgoing connection was lost or could not be made."""
 
@@ -103,11 +116,7 @@ class ConnectionLog:
         outage = self._outages.setdefault(socket, _Outage(event.endpoint, now))
         if event.kind == "handshake_failed":
             outage.cause = event.detail
-        if event.kind == "refused":
-            raise AccessRefusedError(
-                f"{event.detail}: give both sides keys that were made together, with"
-                f" {self._keys_option}"
-            )
+        check_access(event, self._keys_option)
 
     def _warn_of_outages(self, now: float) -> None:
         for socket, outage in self._outages.items():
