@@ -30,7 +30,7 @@ PROMETHEUS_PORT: Final = "19090"
 QUERIES: Final = {
     "targets up": "count(up == 1)",
     "env steps/s, mean": "avg_over_time(job:asyncade_learner_env_steps:rate1m[{window}])",
-    "policy lag, 95%": "job:asyncade_learner_policy_lag_versions:p95_rate5m",
+    "policy lag, 95%": "job:asyncade_learner_policy_lag_updates:p95_rate5m",
     "weights latency, 95%, ms": "1000 * job:asyncade_actor_weights_latency_seconds:p95_rate5m",
     "bytes per env step": "job:asyncade_learner_bytes_per_env_step:ratio_rate1m",
     "messages dropped": "sum(asyncade_learner_messages_dropped_total)",

@@ -26,7 +26,7 @@ AHEAD: Final = {
 """Settings under which actors play the next unroll while the learner trains."""
 
 LATENCY: Final = "asyncade_actor_weights_latency_seconds"
-LAG: Final = "asyncade_learner_policy_lag_versions"
+LAG: Final = "asyncade_learner_policy_lag_updates"
 
 _SETTLE_S: Final = 5.0
 """Time after the first update that is not measured."""

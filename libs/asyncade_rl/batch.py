@@ -93,6 +93,14 @@ def batch_of(trajectories: Sequence[Trajectory], discount: float) -> Batch:
     return Batch(frames, actions, log_probs, rewards, discounts)
 
 
+def batches_of(trajectories: Sequence[Trajectory], discount: float) -> list[Batch]:
+    """Joins trajectories of any T into one batch for each T; see `batch_of`."""
+    by_length: dict[int, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        by_length.setdefault(len(trajectory.actions), []).append(trajectory)
+    return [batch_of(those, discount) for those in by_length.values()]
+
+
 def _frames_of(trajectories: Sequence[Trajectory]) -> UInt8:
     """Returns the stacks of all trajectories, uint8 [T+1, B, 4, H, W].
 

@@ -7,7 +7,7 @@ for minibatch in minibatches(samples, objective, ...):    `passes` times over th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,13 +59,36 @@ class Samples:
 
 
 def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples:
-    """Returns the batch's T x B samples with value targets and advantages.
+    """Returns `prepare_all` of one batch."""
+    return prepare_all(network, [batch], objective)
+
+
+def prepare_all(network: ActorCritic, batches: Sequence[Batch], objective: Objective) -> Samples:
+    """Returns the T x B samples of all batches with value targets and advantages.
 
     The network's current policy becomes the proximal policy of the clipped surrogate; V-trace
     corrects for the different behaviour policy (Hilton et al. 2021 decouple the two in the same
     way). With on-policy data and one pass this is A2C with GAE. With `objective.vtrace` off, all
     data are treated as on-policy.
+
+    Args:
+        network: the current policy.
+        batches: at least one; their T may differ.
+        objective: hyperparameters.
     """
+    parts = [_corrected(network, batch, objective) for batch in batches]
+    inputs, actions, log_probs, advantages, targets = (
+        one[0] if len(parts) == 1 else torch.cat(one) for one in zip(*parts, strict=True)
+    )
+    if objective.normalise_advantages:
+        # Over the batch: a minibatch without a point scored or lost holds only noise, which
+        # normalising over the minibatch would amplify.
+        advantages = normalise(advantages)
+    return Samples(inputs, actions, log_probs, advantages, targets)
+
+
+def _corrected(network: ActorCritic, batch: Batch, objective: Objective) -> tuple[Tensor, ...]:
+    """Returns the fields of `Samples`, advantages not normalised."""
     steps, envs = batch.actions.shape
     with torch.no_grad():
         inputs = network.inputs_of(batch.frames.flatten(0, 1))  # once, for all passes
@@ -84,17 +107,12 @@ def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples
         rho_clip=objective.rho_clip,
         c_clip=objective.rho_clip,
     )
-    advantages = corrected.pg_advantages.flatten()
-    if objective.normalise_advantages:
-        # Over the batch: a minibatch without a point scored or lost holds only noise, which
-        # normalising over the minibatch would amplify.
-        advantages = normalise(advantages)
-    return Samples(
-        inputs=inputs[: steps * envs],
-        actions=batch.actions.flatten(),
-        proximal_log_probs=log_probs.flatten(),
-        advantages=advantages,
-        value_targets=corrected.vs.flatten(),
+    return (
+        inputs[: steps * envs],
+        batch.actions.flatten(),
+        log_probs.flatten(),
+        corrected.pg_advantages.flatten(),
+        corrected.vs.flatten(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Schedules of step size, entropy cost and share of samples: functions of pure numbers."""
+"""Schedules of step size, entropy cost and shares of the play: functions of pure numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import Final
 REFERENCE_SAMPLES: Final = 128
 """Samples per update for which a learning rate is given."""
 
-SMALLEST_SHARE: Final = 32
-"""Samples in a gradient below which sending it costs more than computing it."""
+FEW_GAMES: Final = 4
+"""Games of an actor below which inference costs noticeably more per env step."""
+
+SHORTEST_UNROLL: Final = 32
+"""Env steps; from 8 and 16 Pong was learned far more slowly (docs/experiments.md)."""
+
+GROWN: Final = 1.5
+"""A batch this many times as large as it should be has grown, and is not just uneven."""
 
 
 def annealed(env_steps: int, over_env_steps: int, final_fraction: float) -> float:
@@ -48,6 +54,33 @@ def learning_rate_at(remaining: float, learning_rate: float, samples: int) -> fl
     return math.sqrt(samples / REFERENCE_SAMPLES) * learning_rate * remaining
 
 
-def share_of_samples(samples: int, sharers: int) -> int:
-    """Returns how many of an update's samples each sharer contributes; 0 sharers count as 1."""
-    return max(samples // max(1, sharers), min(SMALLEST_SHARE, samples))
+def shared_play(batch_samples: int, actors: int, unroll_length: int) -> tuple[int, int]:
+    """Returns games per actor and unroll length, so that the batch does not grow with the actors.
+
+    First fewer games, down to four: they cost an actor little speed, since inference takes four
+    nearly as fast as one by one would have it. Then shorter unrolls, down to 32: from shorter ones
+    Pong is learned clearly more slowly. Then fewer games, down to one. Only then the batch grows.
+
+    Args:
+        batch_samples: env steps of all actors together.
+        actors: active ones; 0 count as 1.
+        unroll_length: the longest.
+    """
+    share = batch_samples / max(1, actors)
+    steps = min(unroll_length, max(SHORTEST_UNROLL, round(share / FEW_GAMES / 8) * 8))
+    return max(1, round(share / steps)), steps
+
+
+def minibatch_of(samples: int, batch_samples: int, minibatch_size: int) -> int:
+    """Returns the size of a minibatch: larger in a batch that had to grow, as the step size is.
+
+    So a batch makes as many updates as before, each with `learning_rate_at` more samples (Hilton et
+    al. 2021, "Batch size-invariance for policy optimization").
+
+    Args:
+        samples: in the batch.
+        batch_samples: that it should have.
+        minibatch_size: for a batch of that size.
+    """
+    grown = samples / batch_samples
+    return minibatch_size if grown < GROWN else round(minibatch_size * grown)

@@ -6,7 +6,7 @@ Shared by learner and relay. No I/O and no clock: the caller passes the time in.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
@@ -28,7 +28,7 @@ DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", 
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 """Why a decoded message is dropped.
 
-stale: made with weights too many versions ago. future: with weights that this learner has not
+stale: made with weights that are too old. future: with weights that this learner has not
 published (an earlier one did, and died before its next checkpoint). unasked: a kind that is not
 requested now. model: of another network. shape: of frames, unroll or gradients. action: the game
 has no such action.
@@ -42,7 +42,7 @@ class Accepted:
     """The message is used.
 
     Attributes:
-        policy_lag: the receiver's policy version minus the message's.
+        policy_lag: of the message: updates since its weights for a learner, versions for a relay.
         foreign: False; as in `Dropped`.
     """
 
@@ -69,7 +69,12 @@ class Dropped:
 
 
 def check_policy(
-    message: Upstream, *, model: str, policy_version: int, max_policy_lag: int
+    message: Upstream,
+    *,
+    model: str,
+    policy_version: int,
+    max_policy_lag: int,
+    lag_of: Callable[[int], int] | None = None,
 ) -> Accepted | Dropped:
     """Decides by the network and the version that a message was made with.
 
@@ -77,15 +82,17 @@ def check_policy(
         message: decoded, of any sender.
         model: fingerprint of the present network.
         policy_version: the present one.
-        max_policy_lag: messages older than this many versions are dropped.
+        max_policy_lag: messages older than this are dropped.
+        lag_of: a version to its policy lag; by default the number of versions since.
     """
-    lag = policy_version - message.policy_version
+    versions = policy_version - message.policy_version
     if message.model != model:
         return Dropped("model", f"{message.actor_id} has network {message.model}, not {model}")
-    if lag < 0:
+    if versions < 0:
         return Dropped("future", f"version {message.policy_version} > {policy_version}")
+    lag = versions if lag_of is None else lag_of(message.policy_version)
     if lag > max_policy_lag:
-        return Dropped("stale", f"{lag} versions old, over {max_policy_lag}")
+        return Dropped("stale", f"{lag} old, over {max_policy_lag}")
     return Accepted(lag)
 
 
@@ -109,6 +116,16 @@ class Roster:
 
     def __len__(self) -> int:
         return len(self._heard_at)
+
+    @property
+    def active(self) -> Collection[str]:
+        """The active senders."""
+        return self._heard_at.keys()
+
+    @property
+    def absent(self) -> set[str]:
+        """The active senders with no part in the current batch."""
+        return self._heard_at.keys() - self._contributors
 
     def count_lost(self, actor_id: str, sequence: int) -> int:
         """Returns how many of the sender's messages are missing before this one.
@@ -154,6 +171,15 @@ class Roster:
         """
         self.owes_credit = False
         return dict(islice(reversed(self._received.items()), MAX_SENDERS))
+
+    def silent(self, now: float, seconds: float) -> set[str]:
+        """Returns the active senders that have not been heard of for longer than `seconds`."""
+        return {sender for sender, at in self._heard_at.items() if now - at > seconds}
+
+    def forgive(self, senders: Collection[str]) -> None:
+        """Treats what these senders have in flight as lost: unnamed, they have full credit."""
+        for sender in senders:
+            self._received.pop(sender, None)
 
     def forget_received(self) -> None:
         """Treats everything in flight as lost: no sender is named, so all have full credit."""

@@ -29,8 +29,13 @@ class Stages:
         self._current = names[0]
         self._since = clock()
 
-    def enter(self, name: str) -> None:
-        """Leaves the current stage and enters another."""
+    def enter(self, name: str, amount: int = 1) -> None:
+        """Leaves the current stage and enters another.
+
+        Args:
+            name: of the stage.
+            amount: of work in it (samples, games), for a subclass that charges its cost.
+        """
         now = self._clock()
         self._counters[self._current].inc(now - self._since)
         self._seconds[self._current] += now - self._since

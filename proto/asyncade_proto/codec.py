@@ -157,6 +157,8 @@ def _gradients_parts(
         "env_steps": message.env_steps,
         "losses": dict(message.losses),
     }
+    points = {"points_won": message.points_won, "points_lost": message.points_lost}
+    header |= {name: value for name, value in points.items() if value}
     tensors = {
         f"{TENSOR_PREFIX}{name}": arrays.pack(tensor, bfloat16=bfloat16)
         for name, tensor in message.tensors.items()

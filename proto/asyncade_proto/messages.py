@@ -8,7 +8,7 @@ receiver decides if it uses them (model, policy lag).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -96,6 +96,7 @@ class Assignment:
     messages_in_flight: int
     seed: int
     objective: Objective
+    games: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +151,16 @@ class Trajectory:
         """Env steps in this unroll: T x E."""
         return int(self.actions.size)
 
+    @property
+    def points_won(self) -> float:
+        """Sum of the positive rewards."""
+        return float(self.rewards.clip(min=0).sum())
+
+    @property
+    def points_lost(self) -> float:
+        """Sum of the negative rewards, without the sign."""
+        return float(-self.rewards.clip(max=0).sum())
+
 
 def check_unroll(unroll_length: int, envs: int, frame_side: int) -> None:
     """Checks that an unroll's `Trajectory` fits into a message, whatever is played.
@@ -186,6 +197,8 @@ class Gradients:
         tensors: parameter name to float32 array of that parameter's shape.
         losses: parts of the loss on this minibatch, by name, for monitoring.
         episodes: games that ended since the actor's last message.
+        points_won: sum of the positive rewards since the actor's last message.
+        points_lost: sum of the negative ones, without the sign.
     """
 
     actor_id: str
@@ -197,6 +210,8 @@ class Gradients:
     tensors: Mapping[str, Float32]
     losses: Mapping[str, float]
     episodes: Episodes
+    points_won: float = 0.0
+    points_lost: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,6 +236,7 @@ class Weights:
     assignment: Assignment
     received: Mapping[str, int]
     safetensors: bytes
+    unroll_lengths: Mapping[str, int] = field(default_factory=dict)
     published_at: float | None = None
 
 

@@ -93,7 +93,13 @@ def _gradients(fields: Fields, buffers: Buffers) -> Gradients:
         tensors={n.removeprefix(TENSOR_PREFIX): buffers.take(n, "<f4", None) for n in names},
         losses=fields.numbers("losses", at_most=MAX_LOSSES),
         episodes=_episodes(buffers),
+        points_won=_points(fields, "points_won"),
+        points_lost=_points(fields, "points_lost"),
     )
+
+
+def _points(fields: Fields, name: str) -> float:
+    return 0.0 if fields.absent(name) else fields.number(name, 0, MAX_STEPS)
 
 
 def _weights(fields: Fields, buffers: Buffers) -> Weights:

@@ -151,7 +151,7 @@ class Actor:
                 self._refresh_weights()
         message = work.mode.message(work.assignment, header)
         self._count(message)
-        self._metrics.stages.enter("encode")
+        self._metrics.stages.enter("encode", message.env_steps)
         self._send(message, encode(message))
         yield from work.mode.play_ahead(work.assignment)
 

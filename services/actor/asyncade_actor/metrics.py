@@ -8,7 +8,10 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_runtime.metrics import WeightsMetrics
 
-STAGES: Final = ("wait", "weights", "environment", "inference", "gradient", "encode", "send")
+STAGES: Final = (
+    *("wait", "weights", "environment", "inference"),
+    *("prepare", "gradient", "encode", "send"),
+)
 
 
 class ActorMetrics(WeightsMetrics):

@@ -75,7 +75,7 @@ class GradientParallel:
     Args:
         player: plays the unrolls.
         network: the policy, and where gradients are computed.
-        stages: entered at ``gradient``.
+        stages: entered at ``prepare`` and ``gradient``.
         seed: of the division into minibatches.
 
     Attributes:
@@ -100,17 +100,19 @@ class GradientParallel:
 
     def message(self, assignment: Assignment, header: Header) -> Gradients:
         """Returns the gradient of the next minibatch, of a new unroll if none is left."""
-        self._stages.enter("gradient")
         objective = assignment.objective
-        env_steps, episodes = 0, _NO_EPISODES
+        env_steps, won, lost, episodes = 0, 0.0, 0.0, _NO_EPISODES
         if not self._left:
             unroll = self._player.trajectory(header)
+            self._stages.enter("prepare", unroll.env_steps)
             env_steps, episodes = unroll.env_steps, unroll.episodes
+            won, lost = unroll.points_won, unroll.points_lost
             samples = prepare(self._network, batch_of([unroll], objective.discount), objective)
             self._left = minibatches_per_pass(len(samples), objective) * objective.passes
             self._minibatches = minibatches(samples, objective, self._generator)
         self._left -= 1
         minibatch = next(self._minibatches)
+        self._stages.enter("gradient", len(minibatch))
         losses = backpropagate(self._network, minibatch, objective)
         return Gradients(
             **asdict(header),
@@ -119,6 +121,8 @@ class GradientParallel:
             tensors=gradients_of(self._network),
             losses=losses.as_numbers(),
             episodes=episodes,
+            points_won=won,
+            points_lost=lost,
         )
 
     def play_ahead(self, assignment: Assignment) -> Iterator[None]:

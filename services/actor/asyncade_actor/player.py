@@ -122,9 +122,9 @@ class Player:
 
     def _step(self, network: ActorCritic, recording: _Recording) -> None:
         t = recording.done
-        self._stages.enter("inference")
+        self._stages.enter("inference", len(self._observations))
         actions, recording.log_probs[t] = self._choose(network)
-        self._stages.enter("environment")
+        self._stages.enter("environment", len(self._observations))
         step = self._environments.step(actions)
         self._observations = step.observations
         recording.frames[:, t + STACK] = step.observations[:, -1]

@@ -16,7 +16,7 @@ class Calibration:
         following: the phase after this one.
 
     Attributes:
-        gathered: trajectories since the last publication.
+        gathered: samples since the last publication.
     """
 
     request: Request = "trajectories"
@@ -27,15 +27,15 @@ class Calibration:
         self._statistics = FrameStatistics()
         self.gathered = 0
 
-    def enough(self, actors: int) -> bool:
-        """True if every actor sent a trajectory: publishing gives them credit for more."""
-        return self.gathered >= max(1, actors)
+    def wanted(self, actors: int) -> int | None:
+        """Returns None: a round ends when every actor sent a trajectory, and gets credit again."""
+        return None
 
     def add(self, message: Upstream) -> None:
         """Adds a trajectory's new frames (its first stack was in the one before, or is padded)."""
         assert isinstance(message, Trajectory)
         self._statistics.add(message.frames[:, STACK:])
-        self.gathered += 1
+        self.gathered += message.env_steps
 
     def improve(self, remaining: float) -> Improvement:
         """Writes the statistics into the network once they are complete."""

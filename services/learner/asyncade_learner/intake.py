@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asyncade_learner.receiving import Received
@@ -21,8 +21,8 @@ class Rules:
         parameter_shapes: shape of every parameter by name.
         num_actions: of the game.
         frame_shape: (H, W).
-        unroll_length: T.
-        max_policy_lag: in versions.
+        unroll_length: T at most.
+        max_policy_lag: in updates.
     """
 
     model: str
@@ -33,13 +33,19 @@ class Rules:
     max_policy_lag: int
 
     def judge(
-        self, message: Upstream, *, policy_version: int, request: Request
+        self,
+        message: Upstream,
+        *,
+        policy_version: int,
+        lag_of: Callable[[int], int],
+        request: Request,
     ) -> Accepted | Dropped:
         """Decides about one message.
 
         Args:
             message: decoded, from any actor.
             policy_version: the learner's present one.
+            lag_of: a version to its policy lag, in updates.
             request: the kind of message requested now.
         """
         outcome = check_policy(
@@ -47,6 +53,7 @@ class Rules:
             model=self.model,
             policy_version=policy_version,
             max_policy_lag=self.max_policy_lag,
+            lag_of=lag_of,
         )
         if isinstance(outcome, Dropped):
             return outcome
@@ -61,7 +68,7 @@ class Rules:
 
     def _problem_of_trajectory(self, message: Trajectory) -> Dropped | None:
         steps, shape, action = len(message.actions), message.frames.shape[2:], message.actions.max()
-        if shape != self.frame_shape or steps != self.unroll_length:
+        if shape != self.frame_shape or steps > self.unroll_length:
             return Dropped("shape", f"{steps} steps of frames {list(shape)}")
         if action >= self.num_actions:
             return Dropped("action", f"{action}, the game has {self.num_actions}")
@@ -90,7 +97,13 @@ class Intake:
     telemetry: Telemetry
 
     def admit(
-        self, received: Received, *, policy_version: int, request: Request, now: float
+        self,
+        received: Received,
+        *,
+        policy_version: int,
+        lag_of: Callable[[int], int],
+        request: Request,
+        now: float,
     ) -> Upstream | None:
         """Returns the message if it is to be used; None if it is dropped.
 
@@ -99,6 +112,7 @@ class Intake:
         Args:
             received: one frame, decoded.
             policy_version: the learner's present one.
+            lag_of: a version to its policy lag, in updates.
             request: the kind of message requested now.
             now: monotonic time in seconds.
         """
@@ -106,7 +120,9 @@ class Intake:
         if isinstance(message, DecodeError):
             self.telemetry.received(received, Dropped(message.reason, message.detail), 0)
             return None
-        outcome = self.rules.judge(message, policy_version=policy_version, request=request)
+        outcome = self.rules.judge(
+            message, policy_version=policy_version, lag_of=lag_of, request=request
+        )
         lost = self.roster.count_lost(message.actor_id, message.sequence)
         self.telemetry.received(received, outcome, lost)
         if (shared := self.roster.take_shared()) is not None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from asyncade_learner.calibration import Calibration
 from asyncade_learner.checkpoint import capture, save
@@ -16,6 +16,7 @@ from asyncade_learner.intake import Intake
 from asyncade_learner.modes import LearnerMode
 from asyncade_learner.progress import Progress
 from asyncade_learner.receiving import Receiver
+from asyncade_learner.rounds import Rounds
 from asyncade_learner.run_log import EndedBy
 from asyncade_learner.telemetry import Telemetry
 from asyncade_learner.trainer import Trainer
@@ -29,6 +30,9 @@ from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Publisher
 
 
+_VERSIONS_REMEMBERED: Final = 4096
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Learner:
     """Trains a network on what actors send, and publishes its weights to them.
@@ -38,6 +42,7 @@ class Learner:
         phase: the present one.
         receiver: messages from actors.
         intake: admits them, and keeps the roster of actors.
+        rounds: decide when a batch is complete.
         publisher: weights to actors.
         folder: of the run.
         about: game and network, in every checkpoint.
@@ -56,6 +61,7 @@ class Learner:
     phase: Calibration | LearnerMode
     receiver: Receiver
     intake: Intake
+    rounds: Rounds
     publisher: Publisher
     folder: RunFolder
     about: Mapping[str, Any]
@@ -71,6 +77,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.trainer.tick = self._tick
+        self._updates_at: dict[int, int] = {}  # version to updates before it, newest last
         self._settings = self.trainer.settings
         self._roster = self.intake.roster
         self._seconds_before = self.progress.seconds
@@ -144,6 +151,9 @@ class Learner:
         """Shows that the learner is alive, and sends joiners the weights published last."""
         self.health.tick()
         self.telemetry.joined(self.publisher.welcome_joiners())
+        every = self._settings.updates_per_version
+        if every is not None and self._updates_since_version() >= every:
+            self._publish()
 
     def _gather(self) -> None:
         """Receives messages until there are enough, or for `WAIT_S`: junk may come without end.
@@ -152,21 +162,37 @@ class Learner:
         """
         deadline = self.clock() + WAIT_S
         while not self._enough() and (left := deadline - self.clock()) > 0:
-            received = self.receiver.receive(left)
+            received = self.receiver.receive(min(left, self._seconds_until_enough()))
             if received is None:
                 return
             message = self.intake.admit(
                 received,
                 policy_version=self.progress.policy_version,
+                lag_of=self._lag_of,
                 request=self.phase.request,
                 now=self.clock(),
             )
             if message is not None:
                 self.phase.add(message)
+                self.rounds.arrived(message, self._settings.messages_in_flight, self.clock())
                 self._waiting_since = self.clock()
 
     def _enough(self) -> bool:
-        return self.phase.enough(len(self._roster))
+        wanted = self.phase.wanted(len(self._roster))
+        return self.rounds.complete(self.phase.gathered, wanted, self.clock())
+
+    def _seconds_until_enough(self) -> float:
+        return self.rounds.seconds_left(self.clock()) if self.phase.gathered else WAIT_S
+
+    def _updates_since_version(self) -> int:
+        """Returns the updates since the last version, whose lag this will be."""
+        return self.trainer.updates - self._updates_at.get(self.progress.policy_version, 0)
+
+    def _lag_of(self, version: int) -> int:
+        """Returns the updates since a version. Of an earlier process's, each counts as one."""
+        first = next(iter(self._updates_at), version)
+        at = self._updates_at.get(max(version, first), 0)
+        return self.trainer.updates - at + max(0, first - version)
 
     def _improve(self) -> None:
         """Trains on the gathered messages, and enters the next phase if this one is over."""
@@ -182,13 +208,22 @@ class Learner:
         """Publishes the present weights as a new version, with credit for all that arrived."""
         self.trainer.stages.enter("publish")
         self.progress.policy_version += 1
+        self._updates_at[self.progress.policy_version] = self.trainer.updates
+        if len(self._updates_at) > _VERSIONS_REMEMBERED:
+            del self._updates_at[next(iter(self._updates_at))]
+        self.rounds.published(self.clock())
+        assignment = self._settings.assignment(
+            self.phase.request, self._remaining(), len(self._roster)
+        )
+        if isinstance(self.phase, Calibration):
+            # No game has to be given up once it is known how many actors there are.
+            assignment = replace(assignment, games=1)
         weights = Weights(
             run=self.run_id,
             policy_version=self.progress.policy_version,
             model=self.intake.rules.model,
-            assignment=self._settings.assignment(
-                self.phase.request, self._remaining(), len(self._roster)
-            ),
+            assignment=assignment,
+            unroll_lengths=self.rounds.lengths_below(assignment.unroll_length),
             received=self._roster.credit(),
             safetensors=to_safetensors(self.trainer.network),
             published_at=self.wall_clock(),
@@ -228,7 +263,7 @@ class Learner:
         self.trainer.stages.enter("report")
         self._last_report = self.clock()
         self._roster.forget_silent(self._last_report)
-        self.telemetry.report(len(self._roster))
+        self.telemetry.report(len(self._roster), len(self.rounds.late(self._last_report)))
 
     def _save(self) -> None:
         """Saves a checkpoint. A full disk is counted and logged; training goes on."""

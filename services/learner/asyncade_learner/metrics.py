@@ -41,18 +41,28 @@ class LearnerMetrics(ServiceMetrics):
         self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
         self.received_bytes = counter("received_bytes_total", "Bytes of all frames received.")
         self.policy_lag = self.histogram(
-            "policy_lag_versions",
-            "Policy lag of used messages: the learner's version minus the message's.",
+            "policy_lag_updates",
+            "Policy lag of used messages: optimiser steps since the weights they were made with.",
             LAG_BUCKETS,
         )
         self.active_actors = gauge(
             "active_actors", "Actors heard of in the last 30 seconds and not late for a batch."
+        )
+        self.late_actors = gauge(
+            "late_actors", "Active actors that take over twice the median time for a message."
         )
         # Games
         self.env_steps = counter("env_steps_total", "Env steps reported by actors.")
         self.episodes = counter("episodes_total", "Episodes finished.")
         self.episode_return = gauge(
             "episode_return_mean", "Mean return of the last 100 training episodes."
+        )
+        self.point_share = gauge(
+            "point_share",
+            "(Points won - lost) / points played over the last 20,000 env steps; no lag.",
+        )
+        self.reward_per_env_step = gauge(
+            "reward_per_env_step", "Mean reward of the last 20,000 env steps, each clipped to 1."
         )
         # Learning
         self.updates = counter("updates_total", "Optimiser steps.")

@@ -7,13 +7,15 @@ enough, improves the policy with them, and names the phase that comes next.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
-from asyncade_rl.batch import batch_of
-from asyncade_rl.objective import backpropagate, minibatches, prepare
+from asyncade_rl.batch import batches_of
+from asyncade_rl.objective import backpropagate, minibatches, prepare_all
 from asyncade_rl.params import set_gradients
+from asyncade_rl.schedule import minibatch_of
 from asyncade_runtime.gradient_mean import GradientMean
 
 
@@ -28,12 +30,14 @@ class DataParallel:
 
     @property
     def gathered(self) -> int:
-        """Trajectories in the next batch."""
-        return len(self._trajectories)
+        """Samples in the next batch."""
+        return sum(one.env_steps for one in self._trajectories)
 
-    def enough(self, actors: int) -> bool:
-        """True if the batch is complete."""
-        return self.gathered >= self._trainer.settings.unrolls_in_batch(actors)
+    def wanted(self, actors: int) -> int:
+        """Returns the samples that a batch should have."""
+        settings = self._trainer.settings
+        games, steps = settings.play_of(actors)
+        return max(settings.batch_samples, actors * (games or 1) * steps)
 
     def add(self, message: Upstream) -> None:
         """Adds a trajectory to the batch."""
@@ -49,20 +53,22 @@ class DataParallel:
             remaining: fraction of step size and entropy cost that is left.
         """
         trainer, stages = self._trainer, self._trainer.stages
-        objective = trainer.settings.objective_at(remaining)
-        stages.enter("prepare")
+        settings = trainer.settings
+        size = minibatch_of(self.gathered, settings.batch_samples, settings.minibatch_size)
+        objective = replace(settings.objective_at(remaining), minibatch_size=size)
+        stages.enter("prepare", self.gathered)
         device = trainer.network.frame_mean.device
-        batch = batch_of(self._trajectories, objective.discount).to(device)
-        samples = prepare(trainer.network, batch, objective)
+        batches = [b.to(device) for b in batches_of(self._trajectories, objective.discount)]
+        samples = prepare_all(trainer.network, batches, objective)
         self._trajectories = []
         improvement = Improvement()
         for minibatch in minibatches(samples, objective, trainer.generator):
             if trainer.stop.is_set():
                 break
-            stages.enter("forward_backward")
+            stages.enter("forward_backward", len(minibatch))
             losses = backpropagate(trainer.network, minibatch, objective)
             improvement.count(losses.as_numbers(), len(minibatch))
-            trainer.step(remaining, improvement)
+            trainer.step(remaining, size, improvement)
         return improvement
 
     def next(self) -> DataParallel:
@@ -88,12 +94,13 @@ class GradientParallel:
 
     @property
     def gathered(self) -> int:
-        """Gradients in the next update."""
-        return self._mean.count
+        """Samples in the next update."""
+        return self._mean.samples
 
-    def enough(self, actors: int) -> bool:
-        """True if the update has all its gradients."""
-        return self.gathered >= self._trainer.settings.gradients_in_update(actors)
+    def wanted(self, actors: int) -> int:
+        """Returns the samples that an update should have."""
+        settings = self._trainer.settings
+        return settings.gradients_in_update(actors) * settings.minibatch_size
 
     def add(self, message: Upstream) -> None:
         """Adds a gradient to the mean."""
@@ -111,7 +118,7 @@ class GradientParallel:
         mean, improvement = self._mean, self._improvement
         self._mean, self._improvement = GradientMean(), Improvement()
         set_gradients(self._trainer.network, mean.tensors())
-        self._trainer.step(remaining, improvement)
+        self._trainer.step(remaining, mean.samples, improvement)
         return improvement
 
     def next(self) -> GradientParallel:

@@ -11,13 +11,13 @@ from asyncade_proto import ports
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
-from asyncade_rl.schedule import REFERENCE_SAMPLES, share_of_samples
+from asyncade_rl.schedule import REFERENCE_SAMPLES, shared_play
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
-DEFAULT_MINIBATCH: Final[dict[Mode, int]] = {"data": REFERENCE_SAMPLES, "gradients": 256}
-"""Samples per update."""
+MOST_GRADIENTS: Final = 4
+"""Gradients per update by default, however many actors: updates must stay frequent."""
 
 
 def _known_game(game: str) -> str:
@@ -94,15 +94,22 @@ class LearnerSettings(ServiceSettings):
 
     # Gathering messages
     unroll_length: int = Field(64, ge=1, le=1024)
-    """T, env steps per environment and unroll"""
+    """T, env steps per game and unroll, at most: with many actors it falls to 32"""
     messages_in_flight: int = Field(1, ge=1, le=1024)
     """messages an actor may have in flight; more hide network delay and add lag"""
-    max_policy_lag: int = Field(16, ge=0)
-    """drop messages made with weights more than this many versions old"""
-    batch_unrolls: int | None = Field(None, ge=1)
-    """unrolls per batch (data mode); default: one from each actor"""
+    max_policy_lag: int = Field(128, ge=0)
+    """drop messages made with weights more than this many updates old"""
+    batch_samples: int = Field(1024, ge=1, le=2**20)
+    """samples per batch (data mode). With more actors, each plays fewer games and shorter unrolls;
+    the batch grows once one game of 32 steps each is too much"""
     gradients_per_update: int | None = Field(None, ge=1)
-    """gradients per update (gradient mode); default: one from each actor"""
+    """gradients per update (gradient mode); default: one from each actor, at most 4"""
+    updates_per_version: int | None = Field(None, ge=1)
+    """publish weights after so many updates within a batch, and let actors go on with them (data
+    mode); default: after the whole batch, so that actors and learner take turns"""
+    quorum: float = Field(0.5, gt=0, le=1)
+    """share of the actors whose pace is the measure: who takes more than twice their median is late
+    and is not waited for"""
     patience_seconds: float = Field(2.0, gt=0)
     """after this long without enough messages, train on those that arrived, or publish again: lost
     messages must not stop the actors [seconds]"""
@@ -122,12 +129,11 @@ class LearnerSettings(ServiceSettings):
     """range of PPO's clipped surrogate; null: plain policy gradient"""
     passes: int = Field(4, ge=1, le=1024)
     """passes over each batch"""
-    minibatch_size: int | None = Field(None, ge=1, le=2**20)
-    """samples per update; default: 128, in gradient mode 256, where actors share them and each
-    update costs a round trip"""
+    minibatch_size: int = Field(REFERENCE_SAMPLES, ge=1, le=2**20)
+    """samples per gradient"""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size at the start, for updates of 128 samples; scales with the square root of
-    minibatch_size"""
+    their number"""
     entropy_cost: float = Field(0.01, ge=0, le=1e6)
     """weight of the entropy bonus at the start"""
     anneal_env_steps: int = Field(350_000, gt=0)
@@ -152,57 +158,60 @@ class LearnerSettings(ServiceSettings):
         """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""
         return device != "cpu" if self.decode_ahead is None else self.decode_ahead
 
-    def samples_per_update(self) -> int:
-        """Returns the samples per optimiser step."""
-        return self.minibatch_size or DEFAULT_MINIBATCH[self.mode]
-
     def threads(self, cores: int) -> int:
         """Returns the number of torch threads on a machine with `cores` cores."""
         return self.torch_threads or (1 if self.mode == "gradients" else learner_threads(cores))
 
-    def unrolls_in_batch(self, actors: int) -> int:
-        """Returns the unrolls per batch, given the number of active actors.
-
-        One from each, so that every batch was played with newer weights than the one before. Data
-        one version older learn much more slowly (docs/decisions/0007).
-        """
-        return self.batch_unrolls or max(1, actors)
-
     def gradients_in_update(self, actors: int) -> int:
         """Returns the gradients per update, given the number of active actors."""
-        return self.gradients_per_update or max(1, actors)
+        return self.gradients_per_update or min(max(1, actors), MOST_GRADIENTS)
 
-    def objective_at(self, remaining: float, actors: int = 1) -> Objective:
+    def objective_at(self, remaining: float) -> Objective:
         """Returns the objective.
 
         Args:
             remaining: fraction of the entropy cost that is left.
-            actors: number of active actors, which share an update's samples in gradient mode.
         """
-        gradients = self.gradients_in_update(actors) if self.mode == "gradients" else 1
-        samples = self.samples_per_update()
         return Objective(
             discount=self.discount,
             lambda_=self.gae_lambda,
             rho_clip=self.rho_clip,
             clip=self.clip,
             passes=self.passes,
-            minibatch_size=share_of_samples(samples, gradients),
+            minibatch_size=self.minibatch_size,
             entropy_cost=self.entropy_cost * remaining,
             value_cost=self.value_cost,
             normalise_advantages=self.normalise_advantages,
             vtrace=self.vtrace,
         )
 
+    def play_of(self, actors: int) -> tuple[int | None, int]:
+        """Returns the games of each actor (None: all it has) and the unroll length.
+
+        Args:
+            actors: number of active actors, which share the play of a batch in data mode.
+        """
+        if self.mode == "gradients":
+            return None, self.unroll_length
+        return shared_play(self.batch_samples, actors, self.unroll_length)
+
     def assignment(self, request: Request, remaining: float, actors: int = 1) -> Assignment:
-        """Returns the work for actors; arguments as of `objective_at`."""
+        """Returns the work for actors.
+
+        Args:
+            request: kind of message.
+            remaining: fraction of the entropy cost that is left.
+            actors: number of active actors, which share the play of a batch.
+        """
+        games, steps = self.play_of(actors)
         return Assignment(
             request=request,
             game=self.game,
             repeat_action_probability=self.repeat_action_probability,
             network=self.network,
-            unroll_length=self.unroll_length,
+            unroll_length=steps,
+            games=games,
             messages_in_flight=self.messages_in_flight,
             seed=self.seed,
-            objective=self.objective_at(remaining, actors),
+            objective=self.objective_at(remaining),
         )

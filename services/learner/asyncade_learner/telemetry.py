@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
-from asyncade_learner.progress import Progress
+from asyncade_learner.progress import Progress, RecentPoints
 from asyncade_learner.receiving import Received
 from asyncade_learner.run_log import RunLog, counters, rounded
 from asyncade_learner.trainer import Improvement
@@ -21,6 +21,7 @@ class Telemetry:
     """The counts of this process and their reports.
 
     Attributes:
+        points: rewards of the last env steps.
         metrics: of this process.
         progress: counters of the run.
         run_log: gets a row at every report.
@@ -41,6 +42,7 @@ class Telemetry:
         self._lags: list[int] = []
         self._losses: dict[str, float] = {}
         self._dropped = self._lost = self._skipped = 0
+        self.points = RecentPoints()
 
     def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
         """A frame arrived; before it, messages of its sender were lost.
@@ -66,6 +68,7 @@ class Telemetry:
             returns = message.episodes.returns
             progress.env_steps += message.env_steps
             progress.count_episodes(returns)
+            self.points.count(message.env_steps, message.points_won, message.points_lost)
             metrics.env_steps.inc(message.env_steps)
             metrics.episodes.inc(len(returns))
 
@@ -111,13 +114,18 @@ class Telemetry:
             self.metrics.checkpoint_failures.inc()
             self.log.error("checkpoint not written", detail=str(error))
 
-    def report(self, active_actors: int) -> None:
+    def report(self, active_actors: int, late_actors: int) -> None:
         """Writes a row. One that cannot be written is logged and left out."""
         self.metrics.active_actors.set(active_actors)
+        self.metrics.late_actors.set(late_actors)
         mean = self.progress.mean_return()
         if mean is not None:
             self.metrics.episode_return.set(mean)
-        row = self._row(active_actors)
+        if (share := self.points.share()) is not None:
+            self.metrics.point_share.set(share)
+        if (reward := self.points.reward_per_env_step()) is not None:
+            self.metrics.reward_per_env_step.set(reward)
+        row = self._row(active_actors, late_actors)
         try:
             self.run_log.append(row)
         except OSError as error:
@@ -125,7 +133,7 @@ class Telemetry:
         else:
             self.log.debug("progress", **row)
 
-    def _row(self, active_actors: int) -> dict[str, Any]:
+    def _row(self, active_actors: int, late_actors: int) -> dict[str, Any]:
         """Returns the row of what happened since the last one."""
         progress, lags = self.progress, self._lags
         seconds, env_steps = self._reported
@@ -135,10 +143,13 @@ class Telemetry:
         self._reported, self._lags = (progress.seconds, progress.env_steps), []
         return {
             **counters(progress, self.target),
+            "point_share": rounded(self.points.share(), 4),
+            "reward_per_env_step": rounded(self.points.reward_per_env_step(), 6),
             "policy_version": progress.policy_version,
             "env_steps_per_second": round(played / elapsed, 1) if elapsed > 0 else 0.0,
             "policy_lag_mean": rounded(sum(lags) / len(lags), 3) if lags else None,
             "active_actors": active_actors,
+            "late_actors": late_actors,
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
             "updates_skipped": self._skipped,

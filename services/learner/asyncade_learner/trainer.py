@@ -54,6 +54,7 @@ class Trainer:
     Attributes:
         tick: called before every optimiser step, since a batch of many actors takes minutes; set by
             the learner.
+        updates: optimiser steps of this process.
         stop: once set, the rest of a batch is discarded; set by the learner.
     """
 
@@ -63,6 +64,7 @@ class Trainer:
         self.stages = stages
         self.tick: Callable[[], None] = lambda: None
         self.stop = threading.Event()
+        self.updates = 0
         self.optimiser = Optimiser(
             network,
             max_gradient_norm=settings.max_gradient_norm,
@@ -70,22 +72,24 @@ class Trainer:
         )
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def step(self, remaining: float, improvement: Improvement) -> None:
+    def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
         """Moves the parameters along the gradients they hold, and counts the step.
 
         Args:
             remaining: fraction of the step size that is left.
+            samples: that the gradient is the mean of; the step size follows.
             improvement: updated.
         """
         self.tick()
         self.stages.enter("optimise")
         settings = self.settings
         improvement.learning_rate = learning_rate_at(
-            remaining, settings.learning_rate, settings.samples_per_update()
+            remaining, settings.learning_rate, samples
         )
         norm = self.optimiser.step(improvement.learning_rate)
         if norm is None:
             improvement.non_finite += 1
         else:
+            self.updates += 1
             improvement.updates += 1
             improvement.gradient_norm = norm

@@ -16,6 +16,7 @@ from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.modes import make_mode
 from asyncade_learner.receiving import Receiver, ThreadedReceiver
+from asyncade_learner.rounds import Rounds
 from asyncade_learner.run_log import RunLog
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.telemetry import Telemetry
@@ -74,6 +75,7 @@ def make_learner(
         unroll_length=settings.unroll_length,
         max_policy_lag=settings.max_policy_lag,
     )
+    roster = Roster()
     run_log = RunLog(folder, progress.env_steps)
     telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock)
     threaded = settings.decodes_ahead(device.type)
@@ -83,7 +85,8 @@ def make_learner(
         trainer=trainer,
         phase=mode if calibrated else Calibration(trainer, mode),
         receiver=receiver,
-        intake=Intake(rules, Roster(), telemetry),
+        intake=Intake(rules, roster, telemetry),
+        rounds=Rounds(roster, settings.quorum, settings.patience_seconds, log),
         publisher=publisher,
         folder=folder,
         about=about,

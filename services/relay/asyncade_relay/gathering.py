@@ -8,7 +8,7 @@ one gradient from each, but for none longer than its patience.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -110,17 +110,16 @@ class Gathering:
         if not self.complete():
             self._roster.forget_absent()
         self._roster.next_batch()
-        env_steps, episodes = self._play.take()
+        played = self._play.take()
         message = Gradients(
             actor_id=self._relay_id,
             sequence=self._sequence,
             policy_version=self._oldest_version,
             model=self._weights.model,
             samples=min(self._mean.samples, MAX_STEPS),
-            env_steps=env_steps,
             tensors={name: _finite(tensor) for name, tensor in self._mean.tensors().items()},
             losses={name: mean for name, (mean, _) in self._losses.items() if math.isfinite(mean)},
-            episodes=episodes,
+            **played,
         )
         self._sequence += 1
         self._begin()
@@ -158,19 +157,29 @@ class Play:
 
     def __init__(self) -> None:
         self._env_steps = 0
+        self._points = [0.0, 0.0]  # won, lost
         self._returns = np.zeros(0, np.float32)
         self._lengths = np.zeros(0, np.int32)
 
     def add(self, message: Gradients) -> None:
         """Adds what a message reports."""
         self._env_steps += message.env_steps
+        self._points[0] += message.points_won
+        self._points[1] += message.points_lost
         self._returns = np.concatenate([self._returns, message.episodes.returns])
         self._lengths = np.concatenate([self._lengths, message.episodes.lengths])
 
-    def take(self) -> tuple[int, Episodes]:
-        """Returns what fits into one message, and keeps the rest for the next."""
+    def take(self) -> dict[str, Any]:
+        """Returns what fits into one message, by field, and keeps the rest for the next."""
         env_steps = min(self._env_steps, MAX_STEPS)
         episodes = Episodes(returns=self._returns[:MAX_STEPS], lengths=self._lengths[:MAX_STEPS])
         self._env_steps -= env_steps
         self._returns, self._lengths = self._returns[MAX_STEPS:], self._lengths[MAX_STEPS:]
-        return env_steps, episodes
+        won, lost = (min(points, float(MAX_STEPS)) for points in self._points)
+        self._points = [self._points[0] - won, self._points[1] - lost]
+        return {
+            "env_steps": env_steps,
+            "episodes": episodes,
+            "points_won": won,
+            "points_lost": lost,
+        }
