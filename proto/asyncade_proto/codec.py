@@ -167,16 +167,21 @@ def _gradients_parts(
 
 
 def _weights_parts(message: Weights) -> tuple[dict[str, Any], dict[str, Packed]]:
+    assignment = asdict(message.assignment)
+    if message.assignment.games is None:
+        del assignment["games"]
     header = {
         "type": "weights",
         "run": message.run,
         "policy_version": message.policy_version,
         "model": message.model,
-        "assignment": asdict(message.assignment),
+        "assignment": assignment,
         "received": dict(message.received),
     }
     if message.published_at is not None:
         header["published_at"] = message.published_at
+    if message.unroll_lengths:
+        header["unroll_lengths"] = dict(message.unroll_lengths)
     blob = np.frombuffer(message.safetensors, dtype=np.uint8)
     return header, {"safetensors": arrays.pack(blob)}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.limits import MAX_COUNT, MAX_TEXT_LENGTH
+from asyncade_proto.limits import MAX_TEXT_LENGTH
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -66,13 +66,13 @@ class Fields:
             for key, value in inner._values.items()
         }
 
-    def counts(self, name: str, *, at_most: int) -> dict[str, int]:
-        """Returns a map of text to integers in [0, `MAX_COUNT`]."""
+    def integers(self, name: str, low: int, high: int, *, at_most: int) -> dict[str, int]:
+        """Returns a map of text to integers in [low, high]."""
         inner = self.map(name)
         if len(inner._values) > at_most:
             raise DecodeError("limit", f"{self._where}{name} has {len(inner._values)} entries")
         return {
-            Fields({"key": key}, inner._where).text("key"): inner.integer(key, 0, MAX_COUNT)
+            Fields({"key": key}, inner._where).text("key"): inner.integer(key, low, high)
             for key in inner._values
         }
 

@@ -27,6 +27,10 @@ MAX_TEXT_LENGTH: Final = 128
 MAX_SENDERS: Final = 1024
 """Actors in the `received` map of one weights message."""
 
+MAX_UNROLL_LENGTHS: Final = 256
+"""Actors in the `unroll_lengths` map of one weights message: of the longest names, as many as fit
+into a header beside a full `received`."""
+
 MAX_LOSSES: Final = 16
 """Losses in one gradients message."""
 

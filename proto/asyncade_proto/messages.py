@@ -82,10 +82,11 @@ class Assignment:
         game: id of the environment: an ALE game (``pong``) or ``catch``.
         repeat_action_probability: sticky actions, in [0, 1); 0 is the published protocol.
         network: name of the network's architecture.
-        unroll_length: T.
+        unroll_length: T, except for actors named in `Weights.unroll_lengths`.
         messages_in_flight: messages that an actor may have sent and the learner not yet received.
         seed: of the run; each actor mixes in its id.
         objective: the loss, for actors that compute gradients.
+        games: games that an actor plays at most; None: all that it has.
     """
 
     request: Request
@@ -228,6 +229,7 @@ class Weights:
         safetensors: parameters and normalisation statistics, in the checkpoints' format.
         published_at: Unix time of publication by the learner's clock, in seconds, so that actors
             with synchronised clocks can measure the latency; None if unknown.
+        unroll_lengths: actor id to the T asked of this actor instead of the assignment's.
     """
 
     run: int
@@ -238,6 +240,7 @@ class Weights:
     safetensors: bytes
     unroll_lengths: Mapping[str, int] = field(default_factory=dict)
     published_at: float | None = None
+    unroll_lengths: Mapping[str, int] = field(default_factory=dict)
 
 
 Upstream: TypeAlias = Trajectory | Gradients

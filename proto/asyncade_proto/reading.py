@@ -15,6 +15,7 @@ from asyncade_proto.limits import (
     MAX_SENDERS,
     MAX_STEPS,
     MAX_UNROLL_LENGTH,
+    MAX_UNROLL_LENGTHS,
 )
 from asyncade_proto.messages import (
     REQUESTS,
@@ -108,11 +109,14 @@ def _weights(fields: Fields, buffers: Buffers) -> Weights:
         policy_version=fields.integer("policy_version", 0, MAX_COUNT),
         model=fields.text("model"),
         assignment=_assignment(fields.map("assignment")),
-        received=fields.counts("received", at_most=MAX_SENDERS),
+        received=fields.integers("received", 0, MAX_COUNT, at_most=MAX_SENDERS),
         safetensors=buffers.take("safetensors", "|u1", (ANY,)).tobytes(),
         published_at=None
         if fields.absent("published_at")
         else fields.number("published_at", 0, _END_OF_TIME),
+        unroll_lengths={}
+        if fields.absent("unroll_lengths")
+        else fields.integers("unroll_lengths", 1, MAX_UNROLL_LENGTH, at_most=MAX_UNROLL_LENGTHS),
     )
 
 
@@ -145,6 +149,7 @@ def _assignment(fields: Fields) -> Assignment:
         messages_in_flight=fields.integer("messages_in_flight", 1, 1024),
         seed=fields.integer("seed", 0, 2**63 - 1),
         objective=_objective(fields.map("objective")),
+        games=None if fields.absent("games") else fields.integer("games", 1, MAX_ENVIRONMENTS),
     )
 
 

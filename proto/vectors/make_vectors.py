@@ -147,12 +147,18 @@ def vectors() -> dict[str, tuple[Message, Message, dict[str, bool]]]:
     lossy_tensors = dict(lossy.tensors) | {"policy.bias": rounded_bias}
     lossy = replace(lossy, tensors=lossy_tensors)
     dated = replace(weights(), published_at=1_700_000_000.25)
+    fewer = replace(
+        weights(),
+        assignment=replace(weights().assignment, games=2),
+        unroll_lengths={"actor-7": 16, "actor-8": 1024},
+    )
     return {
         "trajectory": (trajectory(), trajectory(), {}),
         "gradients-float32": (float32, float32, {}),
         "gradients-bfloat16": (gradients(exact), lossy, {"bfloat16": True}),
         "weights": (weights(), weights(), {}),
         "weights-published-at": (dated, dated, {}),
+        "weights-games": (fewer, fewer, {}),
     }
 
 

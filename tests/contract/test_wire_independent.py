@@ -62,6 +62,8 @@ def read_message(frame: bytes) -> tuple[str, dict[str, Any]]:
         blob = arrays.pop("safetensors")
         assert (blob["dtype"], len(blob["shape"])) == ("|u1", 1)
         fields.setdefault("published_at", None)  # a nil field may also be left out
+        fields.setdefault("unroll_lengths", {})
+        fields["assignment"].setdefault("games", None)
         return kind, fields | {"safetensors": {"hex": bytes(blob["values"]).hex()}}
     episodes = {name: arrays.pop(f"episode_{name}") for name in ("returns", "lengths")}
     assert episodes["returns"]["shape"] == episodes["lengths"]["shape"]

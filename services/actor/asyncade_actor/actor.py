@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from asyncade_proto.codec import encode
 from asyncade_proto.messages import Assignment, Upstream, Weights, check_unroll
 from asyncade_rl.choices import Precision
 from asyncade_rl.envs import Environments, make_environments
+from asyncade_rl.envs.groups import in_groups
 from asyncade_rl.games import FRAME_SIDE, UnknownGameError
 from asyncade_rl.params import ModelMismatchError
 from asyncade_rl.session import Session
@@ -34,7 +35,7 @@ from asyncade_runtime.weights_feed import WeightsFeed
 
 @dataclass(slots=True)
 class _Work:
-    """An assignment, and what the actor set up for it."""
+    """An assignment, as it applies to this actor, and what the actor set up for it."""
 
     assignment: Assignment
     session: Session
@@ -51,7 +52,7 @@ class Actor:
 
     Args:
         actor_id: unique among the running actors.
-        envs: E, games played in parallel.
+        envs: games played in parallel, unless the learner assigns fewer.
         env_threads: threads that step the games.
         precision: floating-point format of the network's matrix products.
         outbox: to the learner.
@@ -93,7 +94,7 @@ class Actor:
             envs=envs,
             env_threads=env_threads,
             precision=precision,
-            make_environments=make_environments,
+            make_environments=in_groups(make_environments),
         )
         self._work: _Work | None = None
         self._run: int | None = None
@@ -215,16 +216,26 @@ class Actor:
             self._deferred = weights
 
     def _apply_or_refuse(self, weights: Weights) -> None:
-        if weights.assignment.request == "trajectories":
-            check_unroll(weights.assignment.unroll_length, self._envs, FRAME_SIDE)
+        assignment = self._own(weights)
+        if assignment.request == "trajectories":
+            check_unroll(assignment.unroll_length, assignment.games or self._envs, FRAME_SIDE)
         try:
-            self._apply(weights)
+            self._apply(weights, assignment)
         except (ModelMismatchError, UnknownGameError, ValueError) as error:
             self._feed.refuse("model", str(error))
 
-    def _apply(self, weights: Weights) -> None:
+    def _own(self, weights: Weights) -> Assignment:
+        """Returns the assignment with this actor's number of games and unroll length."""
+        shared = weights.assignment
+        return replace(
+            shared,
+            unroll_length=weights.unroll_lengths.get(self._actor_id, shared.unroll_length),
+            games=min(self._envs, shared.games or self._envs),
+        )
+
+    def _apply(self, weights: Weights, assignment: Assignment) -> None:
         """Uses the weights, or raises and leaves everything as it was."""
-        assignment, work = weights.assignment, self._work
+        work = self._work
         if work is not None and work.session.plays(assignment):
             session = work.session
         else:
@@ -234,9 +245,12 @@ class Actor:
                 repeat_action_probability=assignment.repeat_action_probability,
             )
         session.load(weights)
+        before = None if work is None else _summary(work.assignment)
         if work is None or not work.continues_with(assignment):
-            work = self._begin(session, weights)
+            work = self._begin(session, assignment, weights.policy_version)
         work.assignment = assignment
+        if _summary(assignment) != before:
+            self._log.info("assignment", **_summary(assignment))
         if weights.run != self._run:
             self._log.info(
                 "new learner run", run=f"{weights.run:016x}", version=weights.policy_version
@@ -251,20 +265,28 @@ class Actor:
         self._health.ready = True
         self._metrics.count_weights(weights)
 
-    def _begin(self, session: Session, weights: Weights) -> _Work:
+    def _begin(self, session: Session, assignment: Assignment, version: int) -> _Work:
         """Sets up for an assignment; the player continues if only the mode has changed."""
-        assignment, old = weights.assignment, self._work
+        old = self._work
         # A restarted actor has its old name: the version keeps it from repeating its old games.
         name = zlib.crc32(self._actor_id.encode())
-        entropy = np.random.SeedSequence([assignment.seed, name, weights.policy_version])
+        entropy = np.random.SeedSequence([assignment.seed, name, version])
         seed = int(entropy.generate_state(1)[0])
         if old is not None and old.session is session:
             player = old.player
         else:
-            player = Player(session.environments, seed, self._metrics.stages)
+            player = Player(session.environments, seed, self._metrics.stages, assignment.games)
             protocol = session.environments.protocol()
             self._log.info("environment protocol", envs=self._envs, **protocol)
             self.close()
-        self._log.info("assignment", request=assignment.request, T=assignment.unroll_length)
         mode = make_mode(assignment.request, player, session.network, self._metrics.stages, seed)
         return _Work(assignment, session, player, mode)
+
+
+def _summary(assignment: Assignment) -> dict[str, Any]:
+    """Returns what the log says of an assignment."""
+    return {
+        "request": assignment.request,
+        "games": assignment.games,
+        "T": assignment.unroll_length,
+    }

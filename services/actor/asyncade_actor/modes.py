@@ -51,7 +51,7 @@ class DataParallel:
 
     def play(self, assignment: Assignment) -> Iterator[None]:
         """Plays an unroll; yields before each step."""
-        return self._player.play(self._network, assignment.unroll_length)
+        return self._player.play(self._network, assignment.unroll_length, games=assignment.games)
 
     def message(self, assignment: Assignment, header: Header) -> Trajectory:
         """Returns the unroll that `play` completed."""
@@ -96,7 +96,7 @@ class GradientParallel:
         """Plays what is missing of an unroll if no minibatch is left; yields before each step."""
         if self._left:
             return iter(())
-        return self._player.play(self._network, assignment.unroll_length)
+        return self._player.play(self._network, assignment.unroll_length, games=assignment.games)
 
     def message(self, assignment: Assignment, header: Header) -> Gradients:
         """Returns the gradient of the next minibatch, of a new unroll if none is left."""
@@ -128,8 +128,8 @@ class GradientParallel:
     def play_ahead(self, assignment: Assignment) -> Iterator[None]:
         """Plays a share of the next unroll, complete when this one's last minibatch is used."""
         steps = assignment.unroll_length
-        share = math.ceil((steps - self._player.steps_ahead) / (self._left + 1))
-        return self._player.play(self._network, steps, share)
+        share = math.ceil(self._player.missing(steps) / (self._left + 1))
+        return self._player.play(self._network, steps, share, assignment.games)
 
 
 ActorMode: TypeAlias = DataParallel | GradientParallel

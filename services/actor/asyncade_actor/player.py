@@ -1,9 +1,10 @@
-"""Plays E environments step by step and records each unroll as a `Trajectory`."""
+"""Plays E games step by step and records each unroll as a `Trajectory`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from asyncade_proto.messages import (
     UInt8,
 )
 from asyncade_rl.envs import Environments, Step
+from asyncade_rl.envs.groups import GameGroups
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic
 from asyncade_runtime.stages import Stages
@@ -66,12 +68,16 @@ class Player:
     """Plays unroll after unroll; episodes continue from one to the next, under any policy.
 
     Args:
-        environments: E games; the player resets them.
+        environments: E games; the player resets them. With `GameGroups` E may change between two
+            unrolls.
         seed: of the games and of the choice of actions.
         stages: entered at ``inference`` and ``environment`` in every step.
+        games: number of games to begin with, as in `play`.
     """
 
-    def __init__(self, environments: Environments, seed: int, stages: Stages) -> None:
+    def __init__(
+        self, environments: Environments, seed: int, stages: Stages, games: int | None = None
+    ) -> None:
         self._environments = environments
         self._stages = stages
         self._generator = torch.Generator().manual_seed(seed)
@@ -81,29 +87,38 @@ class Player:
         self._running_lengths = np.zeros(environments.num_envs, dtype=np.int32)
         self._returns: list[float] = []
         self._lengths: list[int] = []
+        self._steps = 0  # of the unroll before the current one
+        self._resize(games)
 
-    @property
-    def steps_ahead(self) -> int:
-        """Steps of the current unroll that are already played, in [0, T]."""
-        return 0 if self._recording is None else self._recording.done
+    def missing(self, unroll_length: int) -> int:
+        """Returns how many steps the current unroll lacks: all of `unroll_length` if none began."""
+        if self._recording is None:
+            return unroll_length
+        return self._recording.steps - self._recording.done
 
     def play(
-        self, network: ActorCritic, unroll_length: int, at_most: int | None = None
+        self,
+        network: ActorCritic,
+        unroll_length: int,
+        at_most: int | None = None,
+        games: int | None = None,
     ) -> Iterator[None]:
         """Plays the missing steps of the current unroll; yields before each.
 
         Newer weights may be loaded into the network at every yield. Rewards are clipped to [-1, 1].
-        An unroll that was begun with another length is discarded.
 
         Args:
             network: the policy.
-            unroll_length: T.
+            unroll_length: T of the next unroll; one that was begun keeps its own.
             at_most: steps to play; None plays the unroll to its end.
+            games: number of games from the next unroll on; None: all. A game that is no longer
+                wanted ends first. Plain environments keep their number.
         """
-        if self._recording is None or self._recording.steps != unroll_length:
+        if self._recording is None:
+            self._resize(games)
             self._recording = _Recording(self._observations, unroll_length)
         recording = self._recording
-        missing = unroll_length - recording.done
+        missing = recording.steps - recording.done
         for _ in range(missing if at_most is None else min(at_most, missing)):
             yield
             self._step(network, recording)
@@ -118,7 +133,21 @@ class Player:
             lengths=np.array(self._lengths, dtype=np.int32),
         )
         self._returns, self._lengths = [], []
+        self._steps = recording.steps
         return recording.trajectory(header, episodes)
+
+    def _resize(self, games: int | None) -> None:
+        """Approaches this number of games, between two unrolls.
+
+        A game may stop where its present episode lies wholly in the last unroll: those steps were
+        reported, and no other message has anything of an episode whose return will be missing.
+        """
+        if not isinstance(self._environments, GameGroups):
+            return
+        may_stop = self._running_lengths <= self._steps
+        rows, self._observations = self._environments.resize(games, may_stop)
+        self._running_returns = _moved(self._running_returns, rows)
+        self._running_lengths = _moved(self._running_lengths, rows)
 
     def _step(self, network: ActorCritic, recording: _Recording) -> None:
         t = recording.done
@@ -153,6 +182,13 @@ class Player:
             # Rounding may leave a certain action's log-probability a hair above 0.
             log_probs = action_log_probs(logits, actions).clamp(max=0.0)
         return actions.numpy(), log_probs.numpy()
+
+
+def _moved(values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Returns the values of each game's former row, 0 where the row is -1."""
+    moved = np.zeros(len(rows), dtype=values.dtype)
+    moved[rows >= 0] = values[rows[rows >= 0]]
+    return moved
 
 
 def _truncated_values(network: ActorCritic, step: Step) -> list[float]:

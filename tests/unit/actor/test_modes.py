@@ -143,7 +143,7 @@ def test_the_next_unroll_is_played_in_equal_shares_while_gradients_travel(
         message = next_message(mode, ASSIGNMENT, header())
         assert message.env_steps == (E * T if number == 0 else 0)
         assert len(list(mode.play_ahead(ASSIGNMENT))) == T // MESSAGES
-        ahead.append(player.steps_ahead)
+        ahead.append(T - player.missing(T))
     assert ahead == [T * (number + 1) // MESSAGES for number in range(MESSAGES)]
     _, second = unrolls(network, 2)
     entered: list[str] = []
@@ -158,4 +158,4 @@ def test_data_mode_does_not_play_ahead(player: Player, network: ActorCritic) -> 
     mode = DataParallel(player, network)
     next_message(mode, ASSIGNMENT, header())
     assert list(mode.play_ahead(ASSIGNMENT)) == []
-    assert player.steps_ahead == 0
+    assert player.missing(T) == T

@@ -110,6 +110,7 @@ ASSIGNMENTS = st.builds(
     messages_in_flight=st.integers(1, 1024),
     seed=st.integers(0, 2**63 - 1),
     objective=OBJECTIVES,
+    games=st.none() | st.integers(1, 1024),
 )
 WEIGHTS = st.builds(
     Weights,
@@ -117,6 +118,7 @@ WEIGHTS = st.builds(
     assignment=ASSIGNMENTS,
     received=st.dictionaries(TEXT, st.integers(0, 2**53), max_size=3),
     safetensors=st.binary(),
+    unroll_lengths=st.dictionaries(TEXT, st.integers(1, 1024), max_size=3),
     **MODEL_AND_VERSION,
 )
 

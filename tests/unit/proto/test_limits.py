@@ -146,13 +146,26 @@ def test_senders_have_a_limit(
     assert reason_of(frame) == reason
 
 
+@pytest.mark.parametrize(("count", "reason"), [(256, None), (257, "limit")])
+def test_unroll_lengths_have_a_limit(count: int, reason: str | None) -> None:
+    lengths = {str(i): 1 + i for i in range(count)}
+    assert reason_of(encode(replace(WEIGHTS, unroll_lengths=lengths))) == reason
+
+
 def test_the_longest_names_of_senders_fit_a_header() -> None:
     longest = limits.MAX_TEXT_LENGTH
     names = [f"{i:04}".rjust(longest, "x") for i in range(limits.MAX_SENDERS)]
     assert all(len(name.encode()) == longest for name in names)
     assignment = replace(WEIGHTS.assignment, game="x" * longest, network="x" * longest)
     received = dict.fromkeys(names, limits.MAX_COUNT)
-    full = replace(WEIGHTS, model="x" * longest, assignment=assignment, received=received)
+    lengths = dict.fromkeys(names[: limits.MAX_UNROLL_LENGTHS], limits.MAX_UNROLL_LENGTH)
+    full = replace(
+        WEIGHTS,
+        model="x" * longest,
+        assignment=replace(assignment, games=limits.MAX_ENVIRONMENTS),
+        received=received,
+        unroll_lengths=lengths,
+    )
     assert reason_of(encode(full)) is None
 
 

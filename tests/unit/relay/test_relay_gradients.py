@@ -31,7 +31,7 @@ def test_two_actors_share_the_samples_and_send_one_mean() -> None:
     assert (mean.actor_id, mean.sequence, mean.policy_version) == (ME, 1, 2)
     assert (mean.samples, mean.env_steps) == (40, 16)
     assert mean.episodes.returns.tolist() == [-3.0, 1.0]
-    published = weights(3, received={ME: 2})
+    published = weights(3, received={ME: 2}, games=2, unroll_lengths={"a": 1})
     rig.publish(published)
     newest = decode(rig.newest() or b"")
     assert isinstance(newest, Weights)
