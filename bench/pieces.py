@@ -157,7 +157,7 @@ class Pieces:
         mode = make_mode(Trainer(self._network(), self.settings, stages))
         turn = itertools.cycle(self.messages)
         taken = 0
-        while not mode.enough(self.actors):
+        while mode.gathered < mode.wanted(self.actors):
             mode.add(next(turn))
             taken += 1
 

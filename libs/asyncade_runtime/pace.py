@@ -74,7 +74,9 @@ class Pace:
             or now - self._since.get(sender, now) > patience
         }
 
-    def seconds_until_late(self, awaited: Collection[str], active: Collection[str], now: float) -> float:
+    def seconds_until_late(
+        self, awaited: Collection[str], active: Collection[str], now: float
+    ) -> float:
         """Returns how long the first of the awaited senders has left before it is late."""
         patience = self.patience(active)
         return min((self._since.get(s, now) + patience - now for s in awaited), default=math.inf)

@@ -238,7 +238,6 @@ class Weights:
     assignment: Assignment
     received: Mapping[str, int]
     safetensors: bytes
-    unroll_lengths: Mapping[str, int] = field(default_factory=dict)
     published_at: float | None = None
     unroll_lengths: Mapping[str, int] = field(default_factory=dict)
 

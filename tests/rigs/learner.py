@@ -43,7 +43,7 @@ SMALL: Mapping[str, Any] = {
     "precision": "float32",
     "unroll_length": T,
     "calibration_env_steps": 0,
-    "batch_unrolls": 1,
+    "batch_samples": STEPS,
     "gradients_per_update": 1,
     "passes": PASSES,
     "minibatch_size": STEPS // 2,

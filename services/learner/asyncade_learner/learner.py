@@ -29,7 +29,6 @@ from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Publisher
 
-
 _VERSIONS_REMEMBERED: Final = 4096
 
 

@@ -89,4 +89,3 @@ class Rounds:
     def _awaited(self, now: float) -> set[str]:
         absent = self._roster.absent
         return absent - self._pace.late(self._roster.active, now) if absent else absent
-

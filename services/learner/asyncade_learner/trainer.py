@@ -83,9 +83,7 @@ class Trainer:
         self.tick()
         self.stages.enter("optimise")
         settings = self.settings
-        improvement.learning_rate = learning_rate_at(
-            remaining, settings.learning_rate, samples
-        )
+        improvement.learning_rate = learning_rate_at(remaining, settings.learning_rate, samples)
         norm = self.optimiser.step(improvement.learning_rate)
         if norm is None:
             improvement.non_finite += 1

@@ -22,7 +22,6 @@ from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.gathering import Gathering
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.settings import RelaySettings
-from asyncade_rl.schedule import share_of_samples
 from asyncade_runtime.admission import Dropped, Roster
 from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
@@ -159,7 +158,7 @@ class Relay:
         self._metrics.weights_published_bytes.inc(len(frame))
 
     def _for_actors(self, frame: bytes) -> bytes:
-        """Returns the frame with the relay's own `received` and its actors' share of the samples.
+        """Returns the frame with the relay's own `received`.
 
         Header fields of a later release, unknown here, stay in it.
 
@@ -167,13 +166,7 @@ class Relay:
             ValueError: the frame would be larger than the wire allows.
         """
         header, arrays = split(frame)
-        assignment = header["assignment"]
-        objective = assignment["objective"]
-        share = share_of_samples(objective["minibatch_size"], len(self._roster))
-        objective = objective | {"minibatch_size": share}
-        assignment = assignment | {"objective": objective}
-        changes = {"received": self._roster.credit(), "assignment": assignment}
-        return join(header | changes, [arrays])
+        return join(header | {"received": self._roster.credit()}, [arrays])
 
     # --- up ----------------------------------------------------------------------------------
 

@@ -1,0 +1,208 @@
+"""A cluster on a virtual clock: how soon N actors are at the target.
+
+python -m bench.cluster measure                       what the stages cost on this machine
+python -m bench.cluster run --arm NAME --actors 16    eight seeds of one arm, two at a time
+python -m bench.cluster table                         all arms beside the first one
+
+An arm is a set of learner settings (``--set name=value``) and a cluster. Its runs are kept in
+results/MACHINE/cluster.json as they end, and are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from asyncade_cli.markdown import table as markdown
+from asyncade_rl.choices import MODES, Mode
+from bench.cluster import arms
+from bench.cluster.cluster import Cluster, Faults, Plan, temporary_folder
+from bench.result_files import about, options, read_result, write_result
+
+COSTS: Final = "cluster-costs"
+RESULT: Final = "cluster"
+
+_MEASURED: Final[dict[Mode, tuple[dict[str, Any], ...]]] = {
+    "data": (
+        {"actors": 2, "envs": 8},
+        {"actors": 4, "envs": 4},
+        {"actors": 4, "envs": 2, "batch_samples": 256},
+    ),
+    "gradients": (
+        {"actors": 2, "envs": 8},
+        {"actors": 2, "envs": 4, "minibatch_size": 256},
+        {"actors": 2, "envs": 4, "minibatch_size": 64},
+        {"actors": 2, "envs": 2, "minibatch_size": 32, "unroll_length": 32},
+    ),
+}
+"""Clusters whose stages are measured: every amount of work that an arm needs, or ones around it."""
+
+
+def main() -> int:
+    """Runs a subcommand; returns the exit code."""
+    parser = options("cluster", __doc__, one_run=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("measure").add_argument("--env-steps", type=int, default=12_000)
+    run = commands.add_parser("run")
+    run.add_argument("--arm", required=True, help="name of the arm in the result")
+    run.add_argument("--mode", choices=MODES, default="data")
+    run.add_argument("--actors", type=int, required=True)
+    run.add_argument("--envs", type=int, default=8, help="games that an actor has")
+    run.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 9)))
+    run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="learner settings")
+    run.add_argument("--update-ms", type=float, help="assumed time of an optimiser step, instead")
+    run.add_argument("--slow", type=float, help="actor 0 takes this many times as long")
+    run.add_argument("--kill", type=int, default=0, help="actors killed and replaced, one a while")
+    run.add_argument("--max-env-steps", type=int, default=400_000)
+    run.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    commands.add_parser("table")
+    asked = parser.parse_args()
+    if asked.command == "measure":
+        return _measure(asked)
+    if asked.command == "run":
+        return _run(asked)
+    print(table(read_result(RESULT, asked.machine) or {"arms": {}}))
+    return 0
+
+
+def _measure(asked: argparse.Namespace) -> int:
+    _one_thread()
+    costs: dict[str, dict[str, dict[str, dict[str, float]]]] = {mode: {} for mode in MODES}
+    for mode, plans in _MEASURED.items():
+        for one in plans:
+            settings = {"mode": mode, **one, "checkpoint_seconds": 1e9, "seed": 1}
+            actors, envs = settings.pop("actors"), settings.pop("envs")
+            with temporary_folder() as folder:
+                plan = Plan(actors=actors, envs=envs, settings={**settings, "run_dir": folder})
+                cluster = Cluster(plan, Path(folder))
+                cluster.run(lambda learner: learner.progress.env_steps >= asked.env_steps)
+            for name, seconds in cluster.record.table().items():
+                role, stage = name.split("/")
+                if stage != "wait":
+                    costs[mode].setdefault(role, {}).setdefault(stage, {}).update(seconds)
+    write_result(
+        COSTS, asked.machine, {**about("cluster", seed=1, torch_threads=1), "costs": costs}
+    )
+    print(json.dumps(costs, indent=1))
+    return 0
+
+
+def _run(asked: argparse.Namespace) -> int:
+    measured = read_result(COSTS, asked.machine)
+    if measured is None:
+        print(f"no costs for {asked.machine}: run `python -m bench.cluster measure`")
+        return 2
+    arm = {
+        "mode": asked.mode,
+        "actors": asked.actors,
+        "envs": asked.envs,
+        "settings": dict(_settings(asked.set)),
+        "update_ms": asked.update_ms,
+        "slow": asked.slow,
+        "kill": asked.kill,
+        "max_env_steps": asked.max_env_steps,
+    }
+    result = read_result(RESULT, asked.machine) or {"arms": {}}
+    kept = result["arms"].get(asked.arm, {"runs": []})
+    runs = kept["runs"] if kept.get("arm") == arm else []
+    missing = [seed for seed in asked.seeds if seed not in {one["seed"] for one in runs}]
+    tasks = [(arm, measured["costs"][asked.mode], seed) for seed in missing]
+    with multiprocessing.get_context("spawn").Pool(asked.jobs, maxtasksperchild=1) as pool:
+        for outcome in pool.imap_unordered(_outcome, tasks):
+            runs.append(outcome)
+            # Read again: another arm may have been run meanwhile.
+            result = read_result(RESULT, asked.machine) or {"arms": {}}
+            entry = {**about("cluster", seed=runs[0]["seed"], torch_threads=1), "arm": arm}
+            result["arms"][asked.arm] = {**entry, "runs": sorted(runs, key=lambda one: one["seed"])}
+            write_result(RESULT, asked.machine, result)
+            print({name: value for name, value in outcome.items() if name != "marks"}, flush=True)
+    print(table(result))
+    return 0
+
+
+def _outcome(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> Mapping[str, Any]:
+    _one_thread()
+    arm, costs, seed = task
+    if arm["update_ms"] is not None:
+        costs = {**costs, "learner": _assumed(costs["learner"], arm["update_ms"] / 1e3)}
+    plan = Plan(
+        actors=arm["actors"],
+        envs=arm["envs"],
+        settings={"mode": arm["mode"], **arm["settings"]},
+        costs=costs,
+        faults=Faults(
+            slow={} if arm["slow"] is None else {0: arm["slow"]},
+            killed=tuple((1 + n, 5.0 + 3.0 * n, 2.0) for n in range(arm["kill"])),
+        ),
+    )
+    return arms.as_json(arms.run(plan, seed, arm["max_env_steps"]))
+
+
+def _assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
+    """Returns costs of a learner that nobody measured: one number for an optimiser step.
+
+    It decodes ahead in another thread, as learners with a GPU do, and prepares a batch in the time
+    of four steps.
+    """
+    return {
+        "publish": learner["publish"],
+        "prepare": {"1": 4 * update_s},
+        "forward_backward": {"1": update_s},
+    }
+
+
+def _settings(given: list[str]) -> Iterator[tuple[str, Any]]:
+    for one in given:
+        name, _, value = one.partition("=")
+        yield name, json.loads(value)
+
+
+def _one_thread() -> None:
+    """Uses one core: a run is repeated bit for bit, and two run side by side."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from asyncade_rl.devices import prepare_processor
+
+    prepare_processor(1)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Returns all arms as a Markdown table; ratios are to the first arm of the same mode."""
+    header = ["arm", "seeds", "reached", "env steps to 0.75", "ratio", "virtual s", "speed-up"]
+    header += ["env steps/s", "bytes up, down per env step"]
+    rows, first = list[list[object]](), dict[str, Any]()
+    for name, entry in result["arms"].items():
+        runs = entry["runs"]
+        base = first.setdefault(entry["arm"]["mode"], runs)
+        env_steps, seconds = ([one[key] for one in runs] for key in ("env_steps", "seconds"))
+        many = min(len(runs), len(base)) > 1
+        rows.append(
+            [
+                name,
+                len(runs),
+                sum(one["reached"] for one in runs),
+                round(arms.geometric_mean(env_steps)),
+                _interval(arms.ratio(env_steps, [o["env_steps"] for o in base])) if many else "",
+                round(arms.geometric_mean(seconds), 1),
+                _interval(arms.ratio([o["seconds"] for o in base], seconds)) if many else "",
+                round(sum(env_steps) / sum(seconds)),
+                ", ".join(
+                    str(round(sum(one[key] for one in runs) / sum(env_steps)))
+                    for key in ("bytes_up", "bytes_down")
+                ),
+            ]
+        )
+    return markdown(header, rows)
+
+
+def _interval(found: tuple[float, float, float]) -> str:
+    return "{:.2f} ({:.2f} to {:.2f})".format(*found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

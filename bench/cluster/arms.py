@@ -1,0 +1,121 @@
+"""Runs of one setting (an arm) over several seeds, and what they say beside another arm's.
+
+Two trainings differ by luck more than most settings do: no claim rests on fewer than eight seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from asyncade_learner.learner import Learner
+from bench.cluster.cluster import Cluster, Plan, temporary_folder
+
+TARGET_SHARE: Final = 0.75
+"""Of the points; on Pong a mean return of 18."""
+
+MARK_ENV_STEPS: Final = 25_000
+
+
+@dataclass
+class Outcome:
+    """One run.
+
+    Attributes:
+        env_steps: to the target, or played without reaching it.
+        seconds: virtual ones, until then.
+        reached: whether it reached the target.
+        updates: optimiser steps.
+        versions: of the weights.
+        bytes_up: of all messages; bytes_down: of the weights, each subscriber's counted.
+        marks: env steps, virtual seconds and point share along the way.
+        stage_shares: of the learner's time.
+    """
+
+    seed: int
+    env_steps: int
+    seconds: float
+    reached: bool
+    updates: int
+    versions: int
+    bytes_up: int
+    bytes_down: int
+    marks: list[tuple[int, float, float | None]] = field(default_factory=list)
+    stage_shares: dict[str, float] = field(default_factory=dict)
+
+
+class _Goal:
+    """Ends a run at the target or at its limit, and notes the way there."""
+
+    def __init__(self, max_env_steps: int, now: Callable[[], float]) -> None:
+        self.marks: list[tuple[int, float, float | None]] = []
+        self.reached = False
+        self._max_env_steps = max_env_steps
+        self._now = now
+
+    def over(self, learner: Learner) -> bool:
+        env_steps, points = learner.progress.env_steps, learner.telemetry.points
+        share = points.share()
+        if env_steps >= (len(self.marks) + 1) * MARK_ENV_STEPS:
+            self.marks.append((env_steps, round(self._now(), 2), share and round(share, 3)))
+        self.reached = points.full and share is not None and share > TARGET_SHARE
+        return self.reached or env_steps >= self._max_env_steps
+
+
+def run(plan: Plan, seed: int, max_env_steps: int) -> Outcome:
+    """Runs a cluster with one seed to the target."""
+    with temporary_folder() as folder:
+        settings = {"checkpoint_seconds": 1e9, **plan.settings, "seed": seed, "run_dir": folder}
+        cluster = Cluster(Plan(**{**vars(plan), "settings": settings}), Path(folder))
+        goal = _Goal(max_env_steps, cluster.simulation.clock)
+        cluster.run(goal.over)
+    progress, network = cluster.learner.progress, cluster.network
+    stages = cluster.learner.telemetry.metrics.stages.seconds()
+    total = sum(stages.values()) or 1.0
+    return Outcome(
+        seed=seed,
+        env_steps=progress.env_steps,
+        seconds=round(cluster.simulation.now, 3),
+        reached=goal.reached,
+        updates=progress.updates,
+        versions=progress.policy_version,
+        bytes_up=network.sent_up,
+        bytes_down=network.sent_down,
+        marks=goal.marks,
+        stage_shares={name: round(spent / total, 3) for name, spent in stages.items()},
+    )
+
+
+def ratio(arm: Sequence[float], base: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the ratio of geometric means, and its 90% interval (Welch's t on the logarithms)."""
+    logs = [[math.log(value) for value in values] for values in (arm, base)]
+    difference = statistics.fmean(logs[0]) - statistics.fmean(logs[1])
+    parts = [statistics.variance(one) / len(one) for one in logs]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return math.exp(difference), math.exp(difference), math.exp(difference)
+    freedom = error**4 / sum(p**2 / (len(one) - 1) for p, one in zip(parts, logs, strict=True))
+    half = _t_95(freedom) * error
+    return math.exp(difference), math.exp(difference - half), math.exp(difference + half)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Returns the geometric mean of positive values."""
+    return math.exp(statistics.fmean(math.log(value) for value in values))
+
+
+def _t_95(freedom: float) -> float:
+    """Returns the 95% quantile of Student's t (Abramowitz and Stegun 1964, 26.7.5)."""
+    z = statistics.NormalDist().inv_cdf(0.95)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
+
+def as_json(outcome: Outcome) -> Mapping[str, Any]:
+    """Returns the outcome for a result file."""
+    return asdict(outcome)
