@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,15 +56,19 @@ class Subscribers:
         for one in self._sockets:
             one.close()
 
-    def join(self, publisher: ZmqPublisher) -> None:
-        """Waits until every subscriber has received a frame and no more frames arrive."""
+    def join(self, welcome: Callable[[], object]) -> None:
+        """Waits until every subscriber has received a frame and no more frames arrive.
+
+        Args:
+            welcome: called repeatedly, to make the publisher send to those who have joined.
+        """
         joined: set[zmq.SyncSocket] = set()
         give_up = time.monotonic() + _DEADLINE_S
         last_frame = time.monotonic()
         while len(joined) < len(self._sockets) or time.monotonic() - last_frame < _QUIET_S:
             if time.monotonic() > give_up:
                 raise TimeoutError(f"{len(joined)} of {len(self._sockets)} subscribers joined")
-            publisher.welcome_joiners()
+            welcome()
             for one, _ in self._poller.poll(10):
                 one.recv()
                 joined.add(one)
@@ -116,7 +120,7 @@ def measure(weights: Weights, relays: int, subscribers: int, versions: int) -> d
             for number in range(relays)
         ]
         receivers = Subscribers(context, subscribers, addresses or [publisher.endpoint])
-        stack.enter_context(closing(receivers)).join(publisher)
+        stack.enter_context(closing(receivers)).join(publisher.welcome_joiners)
         medians, lasts = [], []
         for version in range(2, 2 + versions):
             frame = encode(replace(weights, policy_version=version))

@@ -21,6 +21,7 @@ from asyncade_rl.choices import MODES
 from bench import (
     containers,
     encryption,
+    fanout,
     games,
     intake,
     pipeline,
@@ -71,6 +72,7 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "Wire": ("wire", wire.table),
     "Intake": ("intake", intake.table),
     "Encryption": ("encryption", encryption.table),
+    "Fan-out": ("fanout", fanout.table),
     "Relays": ("relay", relay.table),
     "Containers": ("containers", containers.table),
     "Other games": ("games", games.table),

@@ -141,6 +141,16 @@ class ActorCritic(nn.Module):
         with torch.inference_mode():
             self._held = (self._mean(), self._weights())
 
+    def multiplied(self) -> frozenset[str]:
+        """Returns the names of the parameters that forward passes round to `precision` unchanged.
+
+        Rounding them to bfloat16 beforehand changes no pass in bfloat16. The first convolution's
+        weight is not among them: it is divided by `frame_scale` before it is rounded.
+        """
+        layers = ("convolutions.", "fully_connected.")
+        names = {name for name, _ in self.named_parameters() if name.startswith(layers)}
+        return frozenset(names - {"convolutions.0.weight"})
+
     @property
     def _dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32

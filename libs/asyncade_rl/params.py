@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from asyncade_rl.network import ActorCritic
+
 NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -24,13 +26,23 @@ def fingerprint(network: nn.Module) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def to_safetensors(network: nn.Module) -> bytes:
-    """Returns parameters and buffers in the safetensors format."""
-    return safetensors.torch.save({n: t.contiguous() for n, t in network.state_dict().items()})
+def to_safetensors(network: ActorCritic) -> bytes:
+    """Returns parameters and buffers in the safetensors format, for whoever only plays.
+
+    In bfloat16, half the bytes, what a pass in bfloat16 rounds anyway: `ActorCritic.multiplied`.
+    The rest, and the network's own tensors, stay float32.
+    """
+    rounded = network.multiplied()
+    return safetensors.torch.save(
+        {
+            name: tensor.to(torch.bfloat16 if name in rounded else tensor.dtype).contiguous()
+            for name, tensor in network.state_dict().items()
+        }
+    )
 
 
 def load_safetensors(network: nn.Module, blob: bytes) -> None:
-    """Copies parameters and buffers into the network's tensors in place.
+    """Copies parameters and buffers into the network's tensors in place, whatever their precision.
 
     Raises:
         ModelMismatchError: the bytes are no safetensors, or of another network; nothing is written.

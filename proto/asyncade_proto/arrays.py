@@ -162,12 +162,16 @@ def _decompress(data: Buffer, expected: int) -> bytes:
 
 
 def _to_bfloat16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    bits = array.view("<u4")
-    rounding = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    # Rounding up can turn a NaN into 0, so NaNs become one fixed NaN.
-    rounded = np.where(np.isnan(array), np.uint32(0x7FC00000), bits + rounding)
-    halves: npt.NDArray[np.uint16] = (rounded >> np.uint32(16)).astype("<u2")
-    return halves
+    bits = array.reshape(-1).view("<u4")
+    rounded = bits >> np.uint32(16)  # the only temporary: allocating several took half the time
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    nan = np.isnan(array).reshape(-1)
+    if nan.any():  # rounding up can turn a NaN into 0, so NaNs become one fixed NaN
+        rounded[nan] = 0x7FC00000
+    rounded >>= np.uint32(16)
+    return rounded.astype("<u2")
 
 
 def _from_bfloat16(halves: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

@@ -43,12 +43,12 @@ _PREAMBLE: Final = struct.Struct("<3sBI")
 _IDENTITY: Final = struct.Struct("<3sB")  # common to all protocol versions
 
 
-def encode(message: Message, *, bfloat16: bool = False) -> bytes:
+def encode(message: Message, *, bfloat16: bool = True) -> bytes:
     """Encodes a message as a frame.
 
     Args:
         message: numbers are not checked; the receiver refuses and counts NaNs.
-        bfloat16: send gradients in half the bytes.
+        bfloat16: of gradients, send the tensors in half the bytes; no other array is rounded.
 
     Raises:
         TooLargeError: the message is over a limit of the wire.

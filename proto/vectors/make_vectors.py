@@ -154,8 +154,8 @@ def vectors() -> dict[str, tuple[Message, Message, dict[str, bool]]]:
     )
     return {
         "trajectory": (trajectory(), trajectory(), {}),
-        "gradients-float32": (float32, float32, {}),
-        "gradients-bfloat16": (gradients(exact), lossy, {"bfloat16": True}),
+        "gradients-float32": (float32, float32, {"bfloat16": False}),
+        "gradients-bfloat16": (gradients(exact), lossy, {}),
         "weights": (weights(), weights(), {}),
         "weights-published-at": (dated, dated, {}),
         "weights-games": (fewer, fewer, {}),

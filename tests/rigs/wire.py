@@ -22,7 +22,7 @@ FRAMES = {path.stem: path.read_bytes() for path in sorted(VECTORS.glob("*.a3c"))
 MESSAGES: dict[str, Message] = {name: decode(frame) for name, frame in FRAMES.items()}
 
 TRAJECTORY, GRADIENTS, WEIGHTS = (
-    MESSAGES[name] for name in ("trajectory", "gradients-float32", "weights")
+    MESSAGES[name] for name in ("trajectory", "gradients-bfloat16", "weights")
 )
 assert isinstance(TRAJECTORY, Trajectory)
 assert isinstance(GRADIENTS, Gradients)

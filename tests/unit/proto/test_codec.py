@@ -126,7 +126,7 @@ WEIGHTS = st.builds(
 @FIXED
 @given(message=trajectories() | gradients() | WEIGHTS)
 def test_a_message_comes_back_bit_for_bit(message: Message) -> None:
-    assert same(decode(encode(message)), message)
+    assert same(decode(encode(message, bfloat16=False)), message)
 
 
 @FIXED
@@ -134,7 +134,7 @@ def test_a_message_comes_back_bit_for_bit(message: Message) -> None:
 def test_bfloat16_changes_only_the_tensors(message: Gradients) -> None:
     largest = np.float32(3.38e38)
     tensors = {name: np.clip(t, -largest, largest) for name, t in message.tensors.items()}
-    back = decode(encode(replace(message, tensors=tensors), bfloat16=True))
+    back = decode(encode(replace(message, tensors=tensors)))
     assert isinstance(back, Gradients)
     assert same(replace(back, tensors={}), replace(message, tensors={}))
     assert list(back.tensors) == list(tensors)

@@ -229,7 +229,7 @@ def test_an_unroll_without_steps_or_environments_is_refused() -> None:
         assert reason_of(encode(replace(TRAJECTORY, **changed))) == "malformed"
 
 
-@pytest.mark.parametrize("kind", ["trajectory", "gradients-float32"])
+@pytest.mark.parametrize("kind", ["trajectory", "gradients-bfloat16"])
 @pytest.mark.parametrize(
     ("returns", "lengths", "reason"),
     [
@@ -269,7 +269,7 @@ def test_wrong_gradients_are_refused(changed: dict[str, Any], reason: str) -> No
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF])
 def test_bfloat16_hides_neither_nan_nor_overflow(bits: int) -> None:
     tensors = {"a": np.array([bits], "<u4").view("<f4")}
-    assert reason_of(encode(replace(GRADIENTS, tensors=tensors), bfloat16=True)) == "not_finite"
+    assert reason_of(encode(replace(GRADIENTS, tensors=tensors))) == "not_finite"
 
 
 @pytest.mark.parametrize("blob", [np.zeros((2, 2), np.uint8), np.zeros(4, np.float32)], ids=str)

@@ -226,6 +226,10 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
     assert reported_returns == played_returns
 
 
+ROUNDED = 2**-8
+"""Relative error of what the wire rounds to bfloat16."""
+
+
 def mean_of(relay: Gathering, *messages: Gradients) -> Gradients:
     """Offers the messages; returns their mean, decoded from its frame."""
     for message in messages:
@@ -249,13 +253,13 @@ def test_the_mean_is_weighted_by_samples_and_starts_again() -> None:
     assert mean.samples == total
     for name in mean.tensors:
         wanted = sum(m.tensors[name].astype(np.float64) * m.samples / total for m in messages)
-        np.testing.assert_allclose(mean.tensors[name], wanted, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(mean.tensors[name], wanted, rtol=ROUNDED, atol=1e-7)
     for name in ("total", "value"):
         wanted = sum(m.losses[name] * m.samples / total for m in messages)
         assert mean.losses[name] == pytest.approx(wanted)
     again = mean_of(relay, replace(messages[0], sequence=1))
     for name, tensor in again.tensors.items():  # nothing of the last mean is left
-        np.testing.assert_allclose(tensor, messages[0].tensors[name], rtol=1e-6)
+        np.testing.assert_allclose(tensor, messages[0].tensors[name], rtol=ROUNDED)
     assert again.losses == pytest.approx(messages[0].losses)
 
 
@@ -269,14 +273,16 @@ def test_the_mean_has_the_oldest_version() -> None:
 
 def test_an_overflowing_mean_is_clipped_to_what_the_wire_allows() -> None:
     """The learner skips such an update, but counts its env steps."""
-    largest = np.finfo(np.float32).max
+    largest = 2.0**127 * (2 - 2**-7)  # of bfloat16; float32 has larger numbers
     up, down = (
-        {"w": np.full(3, sign * largest, np.float32), "v": np.zeros(1, np.float32)}
+        {"w": np.full(3, sign * np.finfo(np.float32).max), "v": np.zeros(1, np.float32)}
         for sign in (1, -1)
     )
     huge = [gradients("a", tensors=up, env_steps=8), gradients("b", tensors=up, env_steps=8)]
     mean = mean_of(renewed(), *huge)
     assert (mean.env_steps, mean.tensors["w"].tolist()) == (16, [largest] * 3)
+    one = mean_of(renewed(), gradients("a", tensors=up, samples=1))  # finite, but rounded up
+    assert one.tensors["w"].tolist() == [largest] * 3
     nan = mean_of(renewed(), huge[0], gradients("b", tensors=down))
     assert (nan.tensors["w"].tolist(), nan.tensors["v"].tolist()) == ([largest] * 3, [0.0])
 

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asyncade_rl.network import make_network
+from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import (
     ModelMismatchError,
@@ -56,11 +56,41 @@ def test_safetensors_are_loaded_into_the_existing_tensors() -> None:
     one.frame_mean.fill_(87.0)
     one.frame_scale.fill_(10.0)
     before = dict(other.named_parameters()) | dict(other.named_buffers())
+    before_saving = values(one)
     load_safetensors(other, to_safetensors(one))
-    assert same(values(one), values(other))
+    assert same(values(one), before_saving)
+    assert same(values(other), rounded(one))
+    assert fingerprint(one) == fingerprint(other)
     after = dict(other.named_parameters()) | dict(other.named_buffers())
     assert all(after[name] is tensor for name, tensor in before.items())
     assert all(parameter.requires_grad for parameter in other.parameters())
+
+
+def rounded(network: ActorCritic) -> dict[str, Tensor]:
+    """Its state as it is published: bfloat16 in the layers that are multiplied."""
+    return {
+        name: tensor.bfloat16().float() if name in network.multiplied() else tensor
+        for name, tensor in values(network).items()
+    }
+
+
+@pytest.mark.parametrize("name", ["small", "nature"])
+def test_published_weights_are_half_as_large_and_play_the_same_in_bfloat16(name: str) -> None:
+    one, other = make_network(6, name, seed=1), make_network(6, name)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in one.parameters():  # biases and the policy too
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    one.frame_mean.copy_(255 * torch.rand((84, 84), generator=generator))
+    one.frame_scale.fill_(37.3)
+    blob = to_safetensors(one)
+    assert len(blob) < 0.54 * sum(t.nbytes for t in one.state_dict().values())
+    load_safetensors(other, blob)
+    one.precision = other.precision = "bfloat16"
+    frames = torch.randint(256, (5, 4, 84, 84), generator=generator, dtype=torch.uint8)
+    with torch.no_grad():
+        for found, expected in zip(other(frames), one(frames), strict=True):
+            assert torch.equal(found, expected)
+    assert not same(values(one), values(other))  # so something was rounded
 
 
 def edited(edit: Callable[[dict[str, Tensor]], object]) -> bytes:
@@ -77,7 +107,10 @@ def edited(edit: Callable[[dict[str, Tensor]], object]) -> bytes:
         (edited(lambda t: None)[:-1], "no safetensors"),
         (edited(lambda t: t.pop("scale")), "one side only: scale"),
         (edited(lambda t: t.update(more=torch.zeros(1))), "one side only: more"),
-        (to_safetensors(Tiny(2, inputs=4)), r"layer.weight is \[2, 4\], this network's \[2, 3\]"),
+        (
+            safetensors.torch.save(values(Tiny(2, inputs=4))),
+            r"layer.weight is \[2, 4\], this network's \[2, 3\]",
+        ),
         # copy_ would broadcast these:
         (
             edited(lambda t: t.update({"head.weight": torch.zeros(1, 1)})),

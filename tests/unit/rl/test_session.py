@@ -42,8 +42,9 @@ def test_closing_starts_no_environments() -> None:
 
 def test_inference_uses_the_loaded_weights() -> None:
     """Inference holds converted parameters, which every load must renew."""
-    session, _ = make_session()
+    session, _ = make_session(precision="bfloat16")  # which publication does not change
     one, other = (make_network(3, "small", seed=seed) for seed in (1, 2))
+    one.precision = other.precision = "bfloat16"
     session.load(weights_of(one))
     with torch.no_grad():
         session.network.convolutions[0].weight.zero_()  # not the divided ones that are held
