@@ -1,8 +1,9 @@
 """Games whose number can change while they are played, without cutting an episode short.
 
-The emulators of one `Environments` are all stepped together. So the games are divided into groups:
-one of all games, and halves (of 8: 4, 2, 1 and 1), any number being a sum of some. A group that is
-no longer wanted stops game by game, each at the end of its episode.
+The emulators of one `Environments` are all stepped together, and every further `Environments` costs
+time. So the games are divided into few groups: all games that begin together are one, and any other
+number is a sum of halves (7 of 8 games: 4 + 2 + 1). A group that is no longer wanted stops game by
+game, each at the end of its episode.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class GameGroups:
 
     def __init__(self, make: Callable[[int], Environments], at_most: int) -> None:
         self._at_most = at_most
-        self._groups = [_Group(make, size) for size in (at_most, *_halves(at_most))]
+        self._groups = [_Group(make, size) for size in _sizes(at_most)]
         self._playing: list[_Group] = []
         self._seed = 0
 
@@ -183,11 +184,11 @@ class GameGroups:
 
         All games are one group, the fastest, if they begin together.
         """
-        full, *halves = self._groups
+        full, *parts = self._groups
         if target == full.size and (full.whole or not self.num_envs):
             return [full]
         wanted = []
-        for group in halves:
+        for group in parts:
             if group.size <= target:
                 wanted.append(group)
                 target -= group.size
@@ -215,13 +216,15 @@ def in_groups(make_environments: Callable[..., Environments]) -> Callable[..., G
     return make
 
 
-def _halves(count: int) -> list[int]:
-    """Returns sizes that add up to `count`; every smaller number is a sum of some of them."""
-    sizes = []
-    while count > 1:
-        sizes.append(count - count // 2)
-        count //= 2
-    return sizes + [1] * count
+def _sizes(count: int) -> list[int]:
+    """Returns `count` and its halves, one of them halved again, and so on: 8, 4, 4, 2, 2, 1, 1.
+
+    Any number up to `count` is a sum of some of them, found by taking the largest that fits; so it
+    is without the first.
+    """
+    if count == 1:
+        return [1, 1]
+    return [count, count - count // 2, *_sizes(count // 2)]
 
 
 def _joined(steps: Sequence[Step]) -> Step:
