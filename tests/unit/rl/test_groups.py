@@ -68,6 +68,16 @@ def test_it_has_any_number_of_games(at_most: int) -> None:
             assert len(hall.names) == other
 
 
+@pytest.mark.parametrize("at_most", [2, 3, 6, 8, 13])
+def test_more_games_begin_at_once(at_most: int) -> None:
+    for few in range(1, at_most):
+        for many in range(few + 1, at_most + 1):
+            hall = Hall(at_most)
+            hall.resize(few)
+            hall.step()
+            assert hall.resize(many, []) == [*range(few), *[-1] * (many - few)]
+
+
 @pytest.mark.parametrize("games", [None, 8, 1000])
 def test_all_games_are_one_group(games: int | None) -> None:
     """The emulators' own threads step them fastest."""
@@ -127,7 +137,7 @@ def test_games_that_have_stopped_begin_anew_as_others() -> None:
     hall.resize(2)
     hall.resize(1)
     hall.resize(2)
-    assert hall.names == [4, 5]  # the third game was played alone
+    assert hall.names == [3, 4]
 
 
 def test_a_change_of_mind_before_a_game_has_stopped_changes_nothing() -> None:
@@ -177,7 +187,7 @@ def test_any_sequence_of_changes_comes_to_rest(at_most: int) -> None:
             for _ in range(3):
                 before = len(hall.names)
                 hall.resize(target, [name for name in hall.names if rng.random() < 0.4])
-                assert 1 <= len(hall.names) <= max(before, min(2 * target, at_most))
+                assert target <= len(hall.names) <= max(before, min(2 * target, at_most))
                 hall.step()
         for _ in range(4):
             hall.resize(target)
@@ -193,10 +203,15 @@ def test_a_reset_stops_all_games() -> None:
     assert hall.names == [10, 11]
 
 
-def test_closing_closes_what_was_made() -> None:
+def test_a_group_is_closed_when_its_games_have_stopped_or_with_the_others() -> None:
     hall = Hall(8)
     hall.groups.close()
     hall.resize(3)
+    hall.resize(5, [])
+    hall.resize(3, [4])
+    assert [script.closed for script in hall.made] == [False, False]
+    hall.resize(3, [5])
+    assert [script.closed for script in hall.made] == [False, True]
     hall.groups.close()
     assert [script.closed for script in hall.made] == [True, True]
 
