@@ -238,7 +238,13 @@ class LoadGenerator:
 
     def _recording(self, assignment: Assignment) -> Recording:
         """Returns the messages to replay; records them if the assignment has changed."""
-        key = (assignment.request, assignment.game, assignment.unroll_length, assignment.network)
+        key = (
+            assignment.request,
+            assignment.game,
+            assignment.games,
+            assignment.unroll_length,
+            assignment.network,
+        )
         if key not in self._recordings:
             before = self._clock()
             self._recordings[key] = record(assignment, self._settings)

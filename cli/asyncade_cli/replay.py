@@ -101,13 +101,14 @@ def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
             f"{num_actions(assignment.game)}: choose another --game, or leave it out"
         )
     torch.set_num_threads(1)
+    envs = min(settings.envs, assignment.games or settings.envs)
     played = record_messages(
-        assignment, game=game, envs=settings.envs, count=settings.unrolls, seed=settings.seed
+        assignment, game=game, envs=envs, count=settings.unrolls, seed=settings.seed
     )
     messages = [RecordedMessage(encode(message), message.env_steps) for message in played]
     if assignment.request == "trajectories":
         return Recording(messages)
     objective = assignment.objective
-    samples = settings.envs * assignment.unroll_length
+    samples = envs * assignment.unroll_length
     gradients = objective.passes * minibatches_per_pass(samples, objective)
     return Recording(messages, min(gradients, _MAX_GRADIENTS_OF_AN_UNROLL))

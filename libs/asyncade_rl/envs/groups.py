@@ -1,15 +1,15 @@
 """Games whose number can change while they are played, without cutting an episode short.
 
-The emulators of one `Environments` are all stepped together. So the games are divided into groups:
-one of all games, and halves (of 8: 4, 2, 1 and 1), any number being a sum of some. A group that is
-no longer wanted stops game by game, each at the end of its episode.
+The emulators of one `Environments` are all stepped together, and every further `Environments` costs
+time. So games that begin together are one group. A group that is no longer wanted stops game by
+game, each where its episode ends; meanwhile games that have stopped are stepped without effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,83 +19,58 @@ from asyncade_rl.games import FRAME_SIDE
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 
-_NOTHING: Final = np.zeros((0, 4, FRAME_SIDE, FRAME_SIDE), dtype=np.uint8)
-
 
 class _Group:
-    """Games that begin together; each may stop alone.
+    """Games that began together.
 
     Attributes:
         size: number of games.
-        plays: bool [size]; the others are stepped, without effect, while any plays.
-        playing: number of those that play.
+        playing: number of those that have not stopped.
         rows: numbers of the playing games before a change of the games, -1 if they begin with it.
     """
 
-    def __init__(self, make: Callable[[int], Environments], size: int) -> None:
-        self._make = make
-        self._environments: Environments | None = None
-        self.size = size
-        self.plays = np.zeros(size, dtype=bool)
-        self.playing = 0
-        self.rows: Rows = np.zeros(0, dtype=np.int64)
-        self._observations = _NOTHING
-
-    @property
-    def environments(self) -> Environments:
-        """The games, made on first use and kept: a few megabytes each."""
-        if self._environments is None:
-            self._environments = self._make(self.size)
-        return self._environments
-
-    @property
-    def made(self) -> bool:
-        return self._environments is not None
+    def __init__(self, environments: Environments, seed: int) -> None:
+        self.environments = environments
+        self.size = environments.num_envs
+        self.playing = self.size
+        self.rows: Rows = np.full(self.size, -1)
+        self._plays = np.ones(self.size, dtype=bool)
+        self._observations = environments.reset(seed)
 
     @property
     def whole(self) -> bool:
-        """True if all games play."""
+        """True if no game has stopped."""
         return self.playing == self.size
 
     @property
     def observations(self) -> Observations:
         """Those of the playing games."""
-        return self._observations[self.plays]
-
-    def begin(self, seed: int) -> None:
-        self._observations = self.environments.reset(seed)
-        self.plays[:] = True
-        self.playing = self.size
-        self.rows = np.full(self.size, -1)
+        return self._observations[self._plays]
 
     def stop(self, may_stop: npt.NDArray[np.bool_]) -> None:
         """Stops those of the playing games that may stop, bool [playing]."""
-        self.plays[self.plays] = ~may_stop
-        self.playing = int(self.plays.sum())
+        self._plays[self._plays] = ~may_stop
+        self.playing = int(self._plays.sum())
         self.rows = self.rows[~may_stop]
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
-        """Steps the group with the actions of the playing games; returns those games' results."""
+        """Steps the games; actions and results are those of the playing ones."""
         if self.whole:
             step = self.environments.step(actions)
             self._observations = step.observations
             return step
         every = np.zeros(self.size, dtype=np.int64)
-        every[self.plays] = actions
+        every[self._plays] = actions
         step = self.environments.step(every)
         self._observations = step.observations
         final = step.final_observations
         return Step(
-            observations=step.observations[self.plays],
-            rewards=step.rewards[self.plays],
-            terminated=step.terminated[self.plays],
-            truncated=step.truncated[self.plays],
-            final_observations=None if final is None else final[self.plays],
+            observations=step.observations[self._plays],
+            rewards=step.rewards[self._plays],
+            terminated=step.terminated[self._plays],
+            truncated=step.truncated[self._plays],
+            final_observations=None if final is None else final[self._plays],
         )
-
-    def close(self) -> None:
-        if self._environments is not None:
-            self._environments.close()
 
 
 class GameGroups:
@@ -109,40 +84,38 @@ class GameGroups:
     """
 
     def __init__(self, make: Callable[[int], Environments], at_most: int) -> None:
+        self._make = make
         self._at_most = at_most
-        self._groups = [_Group(make, size) for size in (at_most, *_halves(at_most))]
-        self._playing: list[_Group] = []
+        self._groups: list[_Group] = []
         self._seed = 0
 
     @property
     def num_envs(self) -> int:
         """E, the games that play now."""
-        return sum(group.playing for group in self._playing)
+        return sum(group.playing for group in self._groups)
 
     @property
     def num_actions(self) -> int:
-        """A; actions are in [0, A)."""
-        return self._any().num_actions
+        """A, known once games have begun; actions are in [0, A)."""
+        return self._groups[0].environments.num_actions
 
     def protocol(self) -> dict[str, Any]:
-        """Returns the preprocessing and rules."""
-        return self._any().protocol()
+        """Returns the preprocessing and rules, known once games have begun."""
+        return self._groups[0].environments.protocol()
 
     def reset(self, seed: int) -> Observations:
         """Stops every game; `resize` begins new ones. Returns uint8 [0, 4, 84, 84]."""
+        self.close()
         self._seed = seed
-        for group in self._playing:
-            group.stop(np.ones(group.playing, dtype=bool))
-        self._playing = []
-        return _NOTHING.copy()
+        return np.zeros((0, 4, FRAME_SIDE, FRAME_SIDE), dtype=np.uint8)
 
     def resize(
         self, games: int | None, may_stop: npt.NDArray[np.bool_]
     ) -> tuple[Rows, Observations]:
         """Approaches a number of games: begins new ones, and stops those that may stop.
 
-        Until the games of a group that is not wanted have ended, there may be more than `games`, up
-        to twice as many where the new games form another group; after a change of mind also fewer.
+        There are never fewer than `games` afterwards. There may be up to twice as many, or as many
+        as before, until the games of groups that are not wanted have stopped.
 
         Args:
             games: number asked for, at least 1; None, or a larger one, means `at_most`.
@@ -153,20 +126,18 @@ class GameGroups:
             observations, uint8 [E', 4, 84, 84].
         """
         target = self._at_most if games is None else min(games, self._at_most)
-        wanted = self._wanted(target)
+        kept = self._kept(target)
         for group, rows in self._divided(np.arange(len(may_stop))):
             group.rows = rows
-            if group not in wanted or not group.whole:
+            if group not in kept:
                 group.stop(may_stop[rows])
-        room = min(2 * target, self._at_most) - self.num_envs
-        for group in wanted:
-            if not group.playing and group.size <= room:
-                group.begin(self._seed)
-                self._seed += group.size
-                room -= group.size
-        self._playing = [group for group in self._groups if group.playing]
-        rows = np.concatenate([group.rows for group in self._playing])
-        return rows, np.concatenate([group.observations for group in self._playing])
+        self._begin(target - sum(group.size for group in kept), target)
+        for group in self._groups:
+            if not group.playing:
+                group.environments.close()
+        self._groups = [group for group in self._groups if group.playing]
+        rows = np.concatenate([group.rows for group in self._groups])
+        return rows, np.concatenate([group.observations for group in self._groups])
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
         """Takes one step in every game."""
@@ -176,34 +147,38 @@ class GameGroups:
     def close(self) -> None:
         """Frees the games."""
         for group in self._groups:
-            group.close()
+            group.environments.close()
+        self._groups = []
 
-    def _wanted(self, target: int) -> list[_Group]:
-        """Returns the groups whose sizes add up to the target, the largest first.
-
-        All games are one group, the fastest, if they begin together.
-        """
-        full, *halves = self._groups
-        if target == full.size and (full.whole or not self.num_envs):
-            return [full]
-        wanted = []
-        for group in halves:
-            if group.size <= target:
-                wanted.append(group)
+    def _kept(self, target: int) -> list[_Group]:
+        """Returns the groups that go on as they are, the largest that fit into the target."""
+        kept = []
+        for group in sorted(self._groups, key=lambda group: -group.size):
+            if group.whole and group.size <= target:
+                kept.append(group)
                 target -= group.size
-        return wanted
+        return kept
+
+    def _begin(self, missing: int, target: int) -> None:
+        """Begins the missing games in one group as soon as that leaves at most twice the target.
+
+        Beginning one whenever another stops would give as many groups as games.
+        """
+        playing = self.num_envs
+        room = min(2 * target, self._at_most) - playing
+        if missing > room:
+            missing = room if playing < target else 0
+        if missing:
+            self._groups.append(_Group(self._make(missing), self._seed))
+            self._seed += missing
 
     def _divided(self, values: Rows) -> Iterator[tuple[_Group, Rows]]:
-        """Yields the playing groups, each with the values of its own games."""
+        """Yields the groups, each with the values of its own playing games."""
         start = 0
-        for group in self._playing:
+        for group in self._groups:
             end = start + group.playing
             yield group, values[start:end]
             start = end
-
-    def _any(self) -> Environments:
-        made = (group for group in self._groups if group.made)
-        return next(made, self._groups[-1]).environments
 
 
 def in_groups(make_environments: Callable[..., Environments]) -> Callable[..., GameGroups]:
@@ -213,15 +188,6 @@ def in_groups(make_environments: Callable[..., Environments]) -> Callable[..., G
         return GameGroups(partial(make_environments, game, **options), num_envs)
 
     return make
-
-
-def _halves(count: int) -> list[int]:
-    """Returns sizes that add up to `count`; every smaller number is a sum of some of them."""
-    sizes = []
-    while count > 1:
-        sizes.append(count - count // 2)
-        count //= 2
-    return sizes + [1] * count
 
 
 def _joined(steps: Sequence[Step]) -> Step:

@@ -25,7 +25,7 @@ class ActorSettings(ServiceSettings):
     """unique among running actors and relays; default: host name, process number and random
     digits"""
     envs: int = Field(8, ge=1, le=1024)
-    """games played in parallel"""
+    """games played in parallel, unless the learner assigns fewer"""
     env_threads: int = Field(1, ge=1, le=256)
     """threads that step the games"""
     torch_threads: int = Field(1, ge=1, le=256)

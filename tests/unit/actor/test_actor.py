@@ -324,3 +324,10 @@ def test_an_unroll_that_no_message_can_hold_ends_the_actor() -> None:
     rig = Rig(envs=600)
     rig.publish(1, assignment=replace(large, request="gradients"))
     rig.actor.advance().send(None)
+
+
+@pytest.mark.parametrize("fields", [{"games": 500}, {"unroll_lengths": {ME: 32}}])
+def test_only_what_it_will_play_must_fit_a_message(fields: dict[str, Any]) -> None:
+    rig = Rig(envs=600)
+    rig.publish(1, **{"unroll_length": 64} | fields)
+    rig.actor.advance().send(None)

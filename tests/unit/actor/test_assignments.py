@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from asyncade_proto.codec import encode
-from asyncade_proto.messages import Gradients, Trajectory
+from asyncade_proto.messages import Gradients, Trajectory, Upstream
 from asyncade_rl.envs import make_environments
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint, to_safetensors
 from builders import ASSIGNMENT
-from rigs.actor import E, Rig, follows, sequences
+from rigs.actor import ME, E, Rig, follows, sequences
 
 T = ASSIGNMENT.unroll_length
 
@@ -146,6 +147,70 @@ def test_other_changes_apply_from_the_next_message(rig: Rig) -> None:
     first, _ = rig.steps()
     assert first.actions.shape == (7, E)
     assert follows(last, first)
+
+
+def shapes(messages: list[Upstream]) -> list[tuple[int, ...]]:
+    return [message.actions.shape for message in messages if isinstance(message, Trajectory)]
+
+
+def test_fewer_games_are_played_if_fewer_are_assigned() -> None:
+    rig = Rig(envs=8)
+    rig.publish(1, assignment=replace(ASSIGNMENT, games=3))
+    assert shapes(rig.steps()) == [(T, 3), (T, 3)]
+    assert sum(envs for _, envs, _ in rig.arcade.asked) == 3
+    rig.publish(2, assignment=replace(ASSIGNMENT, games=5))
+    *_, last = rig.steps()
+    rig.publish(3, assignment=replace(ASSIGNMENT, games=100))
+    first, _ = rig.steps()
+    assert shapes([last, first]) == [(T, 5), (T, 8)]
+    rig.publish(4)
+    assert shapes(rig.steps()) == [(T, 8), (T, 8)]
+
+
+def test_games_end_before_there_are_fewer(rig: Rig) -> None:
+    """All of them end after 11 steps, in the third unroll of 4."""
+    rig.publish(1, assignment=replace(ASSIGNMENT, messages_in_flight=2))
+    rig.steps()
+    rig.publish(2, assignment=replace(ASSIGNMENT, messages_in_flight=3, games=1))
+    messages = rig.steps()
+    assert shapes(messages) == [(T, 2), (T, 1), (T, 1)]
+    assert [len(message.episodes.returns) for message in messages] == [2, 0, 0]
+
+
+def test_an_actor_may_be_asked_for_another_unroll_length(rig: Rig) -> None:
+    rig.publish(1, unroll_lengths={ME: 3, "other": 2})
+    assert shapes(rig.steps()) == [(3, E), (3, E)]
+    rig.publish(2, unroll_lengths={"other": 2})
+    assert shapes(rig.steps()) == [(T, E), (T, E)]
+
+
+def test_an_unroll_in_progress_keeps_its_length_and_games() -> None:
+    rig = Rig(envs=4)
+    more = replace(ASSIGNMENT, games=4, unroll_length=7)
+    rig.arcade.before_step[1] = lambda: rig.publish(2, assignment=more)
+    rig.publish(1, assignment=replace(ASSIGNMENT, games=2))
+    first, second, *_ = rig.steps()
+    assert shapes([first, second]) == [(T, 2), (7, 4)]
+    assert (first.policy_version, second.policy_version) == (1, 2)
+
+
+def test_an_unroll_played_ahead_keeps_its_length(rig: Rig) -> None:
+    gradients = replace(ASSIGNMENT, request="gradients", messages_in_flight=1)
+    rig.publish(1, assignment=gradients)
+    rig.steps()  # and a share of the next unroll
+    rig.publish(2, unroll_lengths={ME: 2})
+    assert shapes(rig.steps()) == [(T, E), (2, E)]
+
+
+def test_a_change_of_games_or_unroll_length_is_logged_once(rig: Rig) -> None:
+    with capture_logs() as lines:
+        for version, games, steps in [(1, 2, T), (2, 2, T), (3, 1, T), (4, 1, 3), (5, 1, 3)]:
+            lengths = {} if steps == T else {ME: steps}
+            assignment = replace(ASSIGNMENT, games=games)
+            rig.publish(version, assignment=assignment, unroll_lengths=lengths)
+            rig.steps()
+    said = [(line["games"], line["T"]) for line in lines if line["event"] == "assignment"]
+    assert said == [(2, T), (1, T), (1, 3)]
 
 
 def test_no_two_actors_play_the_same_games() -> None:

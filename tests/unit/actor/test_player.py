@@ -137,15 +137,6 @@ def test_an_incomplete_unroll_cannot_be_taken() -> None:
         player.trajectory(header())
 
 
-def test_games_that_end_in_a_discarded_unroll_are_reported_in_the_next() -> None:
-    player = make_player(Tape({(0, 0): TERMINATED}))
-    play_ahead(player, 2)
-    unroll = play(player, Judge(), T - 1)  # unrolls get shorter
-    assert unroll.actions.shape == (T - 1, E)
-    assert unroll.episodes.lengths.tolist() == [1]
-    assert numbers(unroll, 0)[STACK - 1 :] == [13, 14, 15, 16]
-
-
 def test_play_yields_before_every_step() -> None:
     tape, judge = Tape(), Judge()
     played = [(len(tape.actions), len(judge.shown)) for _ in make_player(tape).play(judge, T)]

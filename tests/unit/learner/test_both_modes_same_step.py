@@ -45,7 +45,7 @@ class Replay(Player):
     def __init__(self, unroll: Trajectory) -> None:
         self._unroll = unroll
 
-    def play(self, *_: object) -> Iterator[None]:
+    def play(self, *_: object, **__: object) -> Iterator[None]:
         return iter(())
 
     def trajectory(self, header: Header) -> Trajectory:
