@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
+from asyncade_proto.limits import MAX_UNROLL_LENGTHS
 from asyncade_proto.messages import Trajectory, Upstream
 from asyncade_runtime.admission import Roster
 from asyncade_runtime.pace import Pace
@@ -84,7 +86,7 @@ class Rounds:
     def lengths_below(self, unroll_length: int) -> dict[str, int]:
         """Returns the unroll lengths asked of single actors, where they are shorter."""
         self.unroll_lengths = {a: n for a, n in self.unroll_lengths.items() if n < unroll_length}
-        return dict(self.unroll_lengths)
+        return dict(islice(self.unroll_lengths.items(), MAX_UNROLL_LENGTHS))
 
     def _awaited(self, now: float) -> set[str]:
         absent = self._roster.absent
