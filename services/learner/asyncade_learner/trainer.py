@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 
+from asyncade_learner.processor import Processor
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.network import ActorCritic
 from asyncade_rl.optimiser import Optimiser
@@ -54,6 +56,7 @@ class Trainer:
     Attributes:
         tick: called before every optimiser step, since a batch of many actors takes minutes; set by
             the learner.
+        processor: times minibatches and sets torch's threads; None where nobody asked for it.
         stop: once set, the rest of a batch is discarded; set by the learner.
     """
 
@@ -62,6 +65,7 @@ class Trainer:
         self.settings = settings
         self.stages = stages
         self.tick: Callable[[], None] = lambda: None
+        self.processor: Processor | None = None
         self.stop = threading.Event()
         self.optimiser = Optimiser(
             network,
@@ -69,6 +73,10 @@ class Trainer:
             epsilon=settings.adam_epsilon,
         )
         self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def timed(self, samples: int) -> AbstractContextManager[None]:
+        """Encloses the work on a minibatch of `samples` samples, its optimiser step included."""
+        return self.processor.minibatch(samples) if self.processor else nullcontext()
 
     def step(self, remaining: float, improvement: Improvement) -> None:
         """Moves the parameters along the gradients they hold, and counts the step.
