@@ -64,10 +64,11 @@ class Processor:
         """Times one minibatch, and sets the number of threads for the next."""
         start, cpu_start = self._clock(), self._cpu_clock()
         yield
-        seconds = self._clock() - start
-        self._wall += seconds
-        self._received += self._cpu_clock() - cpu_start
+        seconds, received = self._clock() - start, self._cpu_clock() - cpu_start
         before = self._count.count
+        if before == self._count.settled:  # what a trial receives says nothing about the machine
+            self._wall += seconds
+            self._received += received
         self._count.note(seconds, samples)
         if self._count.count != before:
             torch.set_num_threads(self._count.count)
