@@ -31,7 +31,7 @@ def cpu_quota(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float 
 
     Source: Linux admin-guide/cgroup-v2.rst, "cpu.max"; scheduler/sched-bwc.rst for version 1.
     """
-    quotas = [_quota(group) for group in _own_groups(root, membership)]
+    quotas = [_quota(group) for group in own_groups(root, membership)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -41,14 +41,14 @@ def throttled_seconds(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -
     0 without a quota or without control groups; arguments as of `cpu_quota`. Ever increasing: the
     difference of two calls counts.
     """
-    return sum(_throttled(group) for group in _own_groups(root, membership))
+    return sum(_throttled(group) for group in own_groups(root, membership))
 
 
-def _own_groups(root: Path, membership: Path) -> list[Path]:
+def own_groups(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> list[Path]:
     """Returns the folders of this process's CPU group and those above it, outermost first.
 
     In a container the outermost is often its own group, and the path in `membership`, which is the
-    host's, does not exist.
+    host's, does not exist. Arguments as of `cpu_quota`.
     """
     own = "/"
     version_2 = (root / "cgroup.controllers").exists()
