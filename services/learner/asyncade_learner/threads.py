@@ -58,8 +58,6 @@ class ThreadCount:
 
     def note(self, seconds: float, samples: int) -> None:
         """Takes in that a minibatch of `samples` samples took `seconds` with `count` threads."""
-        if self._most == 1:
-            return
         self._spent += seconds
         if abs(samples - self._samples) > _SAME_SIZE * self._samples:
             self._samples = samples  # small minibatches cost more per sample: not to be compared
