@@ -80,7 +80,7 @@ class ThreadCount:
             self._try_more_at = self._spent + WORTH * lost * self._samples
             self._try_fewer_at = self._spent
             self._settle(self.settled // 2)
-        elif len(recent) == WINDOW:
+        elif len(recent) >= TRIAL:
             more, fewer = self.settled < self._most, self.settled > 1
             if more and self._spent >= self._try_more_at:
                 self._trial, self.count = [], min(2 * self.settled, self._most)

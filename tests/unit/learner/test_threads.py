@@ -76,7 +76,7 @@ def test_a_neighbour_that_was_there_first_costs_a_few_minibatches() -> None:
     run = Run(2)
     run.train(10.0, BESIDE)
     assert run.threads.settled == 1
-    assert run.counts.count(2) <= 2 * WINDOW
+    assert run.counts.count(2) <= WINDOW
 
 
 def test_a_neighbour_that_comes_now_and_then_is_found_too() -> None:
