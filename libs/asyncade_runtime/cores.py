@@ -13,44 +13,95 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
-CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def cpu_quota(root: Path = CGROUP_ROOT) -> float | None:
-    """Returns the CPU quota of this container.
+def cpu_quota(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float | None:
+    """Returns the CPU quota of this process: the smallest of its control group and those above.
 
     Args:
-        root: mount point of the control groups. In a container this is its own group; a quota
-            deeper in the tree, such as systemd sets on a host, is not found.
+        root: mount point of the control groups.
+        membership: names the process's own groups below it.
 
     Returns:
         The quota in cores, such as 1.5; None without a quota or without control groups.
 
     Source: Linux admin-guide/cgroup-v2.rst, "cpu.max"; scheduler/sched-bwc.rst for version 1.
     """
+    quotas = [_quota(group) for group in own_groups(root, membership)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def throttled_seconds(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float:
+    """Returns for how long quotas have kept this process's groups from running, in seconds.
+
+    0 without a quota or without control groups; arguments as of `cpu_quota`. Ever increasing: the
+    difference of two calls counts.
+    """
+    return sum(_throttled(group) for group in own_groups(root, membership))
+
+
+def own_groups(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> list[Path]:
+    """Returns the folders of this process's CPU group and those above it, outermost first.
+
+    In a container the outermost is often its own group, and the path in `membership`, which is the
+    host's, does not exist. Arguments as of `cpu_quota`.
+    """
+    own = "/"
+    version_2 = (root / "cgroup.controllers").exists()
+    base = root if version_2 else root / "cpu"
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        lines = membership.read_text().splitlines()
     except OSError:
-        return _cpu_quota_v1(root / "cpu")
-    return None if quota == "max" else int(quota) / int(period)
+        lines = []  # macOS
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if ("" if version_2 else "cpu") in controllers.split(","):
+            own = path
+    groups = [base]
+    for name in Path(own).parts[1:]:
+        group = groups[-1] / name
+        if name == ".." or not group.is_dir():
+            break
+        groups.append(group)
+    return groups
 
 
-def _cpu_quota_v1(group: Path) -> float | None:
+def _quota(group: Path) -> float | None:
     try:
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        period = int((group / "cpu.cfs_period_us").read_text())
+        quota, period = (group / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except OSError:
+        pass  # version 1, or a root group, which has no such file
+    try:
+        quota_us = int((group / "cpu.cfs_quota_us").read_text())
+        period_us = int((group / "cpu.cfs_period_us").read_text())
     except OSError:
         return None
-    return quota / period if quota > 0 else None  # -1 is no limit
+    return quota_us / period_us if quota_us > 0 else None  # -1 is no limit
 
 
-def available_cores(root: Path = CGROUP_ROOT) -> int:
+def _throttled(group: Path) -> float:
+    try:
+        lines = (group / "cpu.stat").read_text().splitlines()
+    except OSError:
+        return 0.0
+    counters = dict(line.split() for line in lines)
+    # Microseconds in version 2, nanoseconds in version 1.
+    return (
+        int(counters.get("throttled_usec", 0)) / 1e6 + int(counters.get("throttled_time", 0)) / 1e9
+    )
+
+
+def available_cores(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> int:
     """Returns the number of cores that this process may keep busy.
 
     Args:
         root: see `cpu_quota`.
+        membership: see `cpu_quota`.
 
     Returns:
         The smaller of CPU affinity and quota, rounded down so that no thread is throttled; at
@@ -58,7 +109,7 @@ def available_cores(root: Path = CGROUP_ROOT) -> int:
     """
     # macOS has no affinity, and no control groups either.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, math.floor(min(cores or 1, cpu_quota(root) or math.inf)))
+    return max(1, math.floor(min(cores or 1, cpu_quota(root, membership) or math.inf)))
 
 
 MAX_LEARNER_THREADS: Final = 16

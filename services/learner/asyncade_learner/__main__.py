@@ -65,6 +65,7 @@ def serve(settings: LearnerSettings, service: Service) -> None:
             health=service.health,
             log=service.log,
             started=service.started,
+            threads=threads,
         )
     except (CheckpointError, DeviceError) as error:
         raise StartError(str(error)) from error

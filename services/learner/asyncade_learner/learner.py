@@ -141,14 +141,17 @@ class Learner:
             return "target"
         if settings.max_env_steps is not None and env_steps >= settings.max_env_steps:
             return "max_env_steps"
-        minutes = (self.clock() - self.started) / 60
-        if settings.max_minutes is not None and minutes >= settings.max_minutes:
-            return "max_minutes"
-        return None
+        return "max_minutes" if self._minutes_over() else None
+
+    def _minutes_over(self) -> bool:
+        limit = self._settings.max_minutes
+        return limit is not None and (self.clock() - self.started) / 60 >= limit
 
     def _tick(self) -> None:
-        """Shows that the learner is alive, and sends joiners the weights published last."""
+        """Shows that the learner is alive, ends a batch in time, and sends joiners weights."""
         self.health.tick()
+        if self._minutes_over():
+            self.trainer.stop.set()  # a batch can take minutes
         self.telemetry.joined(self.publisher.welcome_joiners())
         every = self._settings.updates_per_version
         if every is not None and self._updates_since_version() >= every:
@@ -263,6 +266,8 @@ class Learner:
         self._last_report = self.clock()
         self._roster.forget_silent(self._last_report)
         self.telemetry.report(len(self._roster), len(self.rounds.late(self._last_report)))
+        if self.trainer.processor:
+            self.trainer.processor.report()
 
     def _save(self) -> None:
         """Saves a checkpoint. A full disk is counted and logged; training goes on."""

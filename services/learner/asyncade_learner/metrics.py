@@ -74,6 +74,16 @@ class LearnerMetrics(ServiceMetrics):
         self.gradient_norm = gauge("gradient_norm", "Norm of the last gradient before the clip.")
         self.learning_rate = gauge("learning_rate", "Step size of the last update.")
         self.last_update = gauge("last_update_timestamp_seconds", "Unix time of the last update.")
+        # Processor
+        self.torch_threads = gauge(
+            "torch_threads", "Torch threads in use; fewer while they wait for CPU; 0 on a GPU."
+        )
+        self.cpu_share = gauge(
+            "cpu_share",
+            "CPU time received in gradients and optimiser steps, over their wall time times the"
+            " torch threads asked for; NaN before the first and on a GPU.",
+        )
+        self.cpu_share.set(float("nan"))
         # Weights and checkpoints
         self.policy_version = gauge("policy_version", "Version of the last published weights.")
         self.published = counter("weights_published_total", "Weights published.")

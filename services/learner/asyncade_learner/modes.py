@@ -65,10 +65,11 @@ class DataParallel:
         for minibatch in minibatches(samples, objective, trainer.generator):
             if trainer.stop.is_set():
                 break
-            stages.enter("forward_backward", len(minibatch))
-            losses = backpropagate(trainer.network, minibatch, objective)
-            improvement.count(losses.as_numbers(), len(minibatch))
-            trainer.step(remaining, size, improvement)
+            with trainer.timed(len(minibatch)):
+                stages.enter("forward_backward", len(minibatch))
+                losses = backpropagate(trainer.network, minibatch, objective)
+                improvement.count(losses.as_numbers(), len(minibatch))
+                trainer.step(remaining, size, improvement)
         return improvement
 
     def next(self) -> DataParallel:
@@ -118,7 +119,8 @@ class GradientParallel:
         mean, improvement = self._mean, self._improvement
         self._mean, self._improvement = GradientMean(), Improvement()
         set_gradients(self._trainer.network, mean.tensors())
-        self._trainer.step(remaining, mean.samples, improvement)
+        with self._trainer.timed(improvement.samples):
+            self._trainer.step(remaining, mean.samples, improvement)
         return improvement
 
     def next(self) -> GradientParallel:

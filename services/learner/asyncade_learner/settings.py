@@ -83,7 +83,8 @@ class LearnerSettings(ServiceSettings):
     """address to bind for weights"""
     metrics_port: Port = ports.LEARNER_HTTP
     torch_threads: int | None = Field(None, ge=1)
-    """torch threads; default: the container's cores, at most 16; in gradient mode 1"""
+    """torch threads; default: the container's cores, at most 16, and fewer while busy neighbours
+    take their time; in gradient mode 1"""
     device: Device = "auto"
     """compute device; auto picks a GPU if there is one"""
     precision: Literal["auto", Precision] = "auto"

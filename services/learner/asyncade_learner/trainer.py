@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 
+from asyncade_learner.processor import Processor
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.network import ActorCritic
 from asyncade_rl.optimiser import Optimiser
@@ -55,6 +57,7 @@ class Trainer:
         tick: called before every optimiser step, since a batch of many actors takes minutes; set by
             the learner.
         updates: optimiser steps of this process.
+        processor: times minibatches and sets torch's threads; None where nobody asked for it.
         stop: once set, the rest of a batch is discarded; set by the learner.
     """
 
@@ -63,6 +66,7 @@ class Trainer:
         self.settings = settings
         self.stages = stages
         self.tick: Callable[[], None] = lambda: None
+        self.processor: Processor | None = None
         self.stop = threading.Event()
         self.updates = 0
         self.optimiser = Optimiser(
@@ -73,6 +77,11 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
+    def timed(self, samples: int) -> AbstractContextManager[None]:
+        """Encloses the work on a minibatch of `samples` samples, its optimiser step included."""
+        return self.processor.minibatch(samples) if self.processor else nullcontext()
+
+    def step(self, remaining: float, improvement: Improvement) -> None:
         """Moves the parameters along the gradients they hold, and counts the step.
 
         Args:

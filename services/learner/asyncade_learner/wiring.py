@@ -15,6 +15,7 @@ from asyncade_learner.intake import Intake, Rules
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.modes import make_mode
+from asyncade_learner.processor import Processor
 from asyncade_learner.receiving import Receiver, ThreadedReceiver
 from asyncade_learner.rounds import Rounds
 from asyncade_learner.run_log import RunLog
@@ -45,11 +46,13 @@ def make_learner(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     started: float | None = None,
+    threads: int | None = None,
 ) -> Learner:
     """Builds a learner, and resumes the run in `folder` as the settings ask.
 
     `metrics` is as in `Telemetry`; the others are as in `Learner`. By default the run id is random
-    and the process starts now.
+    and the process starts now. `threads` are those that torch has: unless the settings name their
+    number, fewer are used while they wait for CPU. By default torch's threads are left alone.
 
     Raises:
         CheckpointError: see `checkpoint.resume`.
@@ -64,6 +67,9 @@ def make_learner(
     model = fingerprint(network)
     about = {"game": settings.game, "network": settings.network, "model": model}
     trainer = Trainer(network, settings, metrics.stages)
+    if threads is not None and device.type == "cpu":
+        follow = settings.torch_threads is None
+        trainer.processor = Processor(metrics, log, threads=threads, follow=follow)
     progress = resume(folder, trainer, about, settings.resume, log)
     mode = make_mode(trainer)
     calibrated = progress.updates > 0 or settings.calibration_env_steps == 0

@@ -131,6 +131,21 @@ def test_a_stop_within_a_batch_discards_its_rest(
     assert (saved.progress.updates, saved.progress.env_steps) == (1, STEPS)
 
 
+def test_a_batch_ends_when_the_minutes_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, max_minutes=1)
+
+    def slowly(self: Optimiser, learning_rate: float) -> float:
+        rig.clock.now += 40.0
+        return 1.0
+
+    monkeypatch.setattr(Optimiser, "step", slowly)
+    rig.send(played()[0])
+    assert rig.learner.run(threading.Event()) == "max_minutes"
+    assert rig.progress.updates == 3 < UPDATES
+
+
 def test_a_run_resumed_after_its_end_is_left_as_it_is(tmp_path: Path) -> None:
     rig = begun(tmp_path, max_env_steps=STEPS)
     rig.step(played()[0])

@@ -28,3 +28,11 @@ def test_denormal_numbers_are_flushed_to_zero() -> None:
 def test_the_number_of_threads_is_set() -> None:
     prepare_processor(2)
     assert torch.get_num_threads() == 2
+
+
+def test_threads_started_later_round_denormal_numbers_to_zero() -> None:
+    prepare_processor(1)
+    many = torch.full((1 << 18,), torch.finfo(torch.float32).tiny)
+    for threads in (2, 1, 2):
+        torch.set_num_threads(threads)
+        assert not torch.any(many / 2 != 0)
