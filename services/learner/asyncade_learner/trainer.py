@@ -76,12 +76,11 @@ class Trainer:
         )
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
     def timed(self, samples: int) -> AbstractContextManager[None]:
         """Encloses the work on a minibatch of `samples` samples, its optimiser step included."""
         return self.processor.minibatch(samples) if self.processor else nullcontext()
 
-    def step(self, remaining: float, improvement: Improvement) -> None:
+    def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
         """Moves the parameters along the gradients they hold, and counts the step.
 
         Args:

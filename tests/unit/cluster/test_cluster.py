@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from asyncade_learner.learner import Learner
 from bench.cluster.arms import ratio
 from bench.cluster.cluster import Cluster, Faults, Plan
 from bench.cluster.costs import Record, cost
 from bench.cluster.network import Inbox, Network, Publisher
 from bench.cluster.simulation import Simulation
+
+from asyncade_learner.learner import Learner
 
 COSTS = {
     "actor": {"environment": {"1": 0.001, "2": 0.002}, "inference": {"1": 0.001}},
@@ -153,8 +154,9 @@ def test_a_record_has_the_median_of_each_stage_and_amount() -> None:
 def test_a_seed_gives_one_result_bit_for_bit(tmp_path: Path) -> None:
     def trace(name: str) -> tuple[float, int, list[float]]:
         cluster = run(tmp_path / name, 2_000)
-        parameters = [float(p.detach().double().sum()) for p in cluster.learner.trainer.network.parameters()]
-        return cluster.simulation.now, cluster.learner.progress.env_steps, parameters
+        learner = cluster.learner
+        sums = [float(p.detach().double().sum()) for p in learner.trainer.network.parameters()]
+        return cluster.simulation.now, learner.progress.env_steps, sums
 
     assert trace("one") == trace("two")
 
@@ -205,7 +207,7 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
     )
     cluster.run(over)
     assert cluster.learner.progress.env_steps >= 6_000
-    assert any(later < earlier for earlier, later in zip(versions, versions[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(versions))
 
 
 def test_new_actors_share_the_play(tmp_path: Path) -> None:
