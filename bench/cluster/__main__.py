@@ -48,7 +48,7 @@ def main() -> int:
     """Runs a subcommand; returns the exit code."""
     parser = options("cluster", __doc__, one_run=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("measure").add_argument("--env-steps", type=int, default=12_000)
+    commands.add_parser("measure").add_argument("--env-steps", type=int, default=10_000)
     run = commands.add_parser("run")
     run.add_argument("--arm", required=True, help="name of the arm in the result")
     run.add_argument("--mode", choices=MODES, default="data")

@@ -153,9 +153,6 @@ class Learner:
         if self._minutes_over():
             self.trainer.stop.set()  # a batch can take minutes
         self.telemetry.joined(self.publisher.welcome_joiners())
-        every = self._settings.updates_per_version
-        if every is not None and self._updates_since_version() >= every:
-            self._publish()
 
     def _gather(self) -> None:
         """Receives messages until there are enough, or for `WAIT_S`: junk may come without end.
@@ -185,10 +182,6 @@ class Learner:
 
     def _seconds_until_enough(self) -> float:
         return self.rounds.seconds_left(self.clock()) if self.phase.gathered else WAIT_S
-
-    def _updates_since_version(self) -> int:
-        """Returns the updates since the last version, whose lag this will be."""
-        return self.trainer.updates - self._updates_at.get(self.progress.policy_version, 0)
 
     def _lag_of(self, version: int) -> int:
         """Returns the updates since a version. Of an earlier process's, each counts as one."""

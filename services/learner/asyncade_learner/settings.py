@@ -105,9 +105,6 @@ class LearnerSettings(ServiceSettings):
     the batch grows once one game of 32 steps each is too much"""
     gradients_per_update: int | None = Field(None, ge=1)
     """gradients per update (gradient mode); default: one from each actor, at most 4"""
-    updates_per_version: int | None = Field(None, ge=1)
-    """publish weights after so many updates within a batch, and let actors go on with them (data
-    mode); default: after the whole batch, so that actors and learner take turns"""
     quorum: float = Field(0.5, gt=0, le=1)
     """share of the actors whose pace is the measure: who takes more than twice their median is late
     and is not waited for"""
