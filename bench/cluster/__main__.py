@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Final
 from asyncade_cli.markdown import table as markdown
 from asyncade_rl.choices import MODES, Mode
 from bench.cluster import arms
-from bench.cluster.cluster import Cluster, Faults, Plan, temporary_folder
+from bench.cluster.cluster import Cluster, Plan, temporary_folder
 from bench.result_files import about, options, read_result, write_result
 
 COSTS: Final = "cluster-costs"
@@ -72,7 +71,7 @@ def main() -> int:
 
 
 def _measure(asked: argparse.Namespace) -> int:
-    _one_thread()
+    arms.use_one_core()
     costs: dict[str, dict[str, dict[str, dict[str, float]]]] = {mode: {} for mode in MODES}
     for mode, plans in _MEASURED.items():
         for one in plans:
@@ -114,7 +113,7 @@ def _run(asked: argparse.Namespace) -> int:
     missing = [seed for seed in asked.seeds if seed not in {one["seed"] for one in runs}]
     tasks = [(arm, measured["costs"][asked.mode], seed) for seed in missing]
     with multiprocessing.get_context("spawn").Pool(asked.jobs, maxtasksperchild=1) as pool:
-        for outcome in pool.imap_unordered(_outcome, tasks):
+        for outcome in pool.imap_unordered(arms.outcome_of, tasks):
             runs.append(outcome)
             # Read again: another arm may have been run meanwhile.
             result = read_result(RESULT, asked.machine) or {"arms": {}}
@@ -126,49 +125,10 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _outcome(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> Mapping[str, Any]:
-    _one_thread()
-    arm, costs, seed = task
-    if arm["update_ms"] is not None:
-        costs = {**costs, "learner": _assumed(costs["learner"], arm["update_ms"] / 1e3)}
-    plan = Plan(
-        actors=arm["actors"],
-        envs=arm["envs"],
-        settings={"mode": arm["mode"], **arm["settings"]},
-        costs=costs,
-        faults=Faults(
-            slow={} if arm["slow"] is None else {0: arm["slow"]},
-            killed=tuple((1 + n, 5.0 + 3.0 * n, 2.0) for n in range(arm["kill"])),
-        ),
-    )
-    return arms.as_json(arms.run(plan, seed, arm["max_env_steps"]))
-
-
-def _assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
-    """Returns costs of a learner that nobody measured: one number for an optimiser step.
-
-    It decodes ahead in another thread, as learners with a GPU do, and prepares a batch in the time
-    of four steps.
-    """
-    return {
-        "publish": learner["publish"],
-        "prepare": {"1": 4 * update_s},
-        "forward_backward": {"1": update_s},
-    }
-
-
 def _settings(given: list[str]) -> Iterator[tuple[str, Any]]:
     for one in given:
         name, _, value = one.partition("=")
         yield name, json.loads(value)
-
-
-def _one_thread() -> None:
-    """Uses one core: a run is repeated bit for bit, and two run side by side."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    from asyncade_rl.devices import prepare_processor
-
-    prepare_processor(1)
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ Two trainings differ by luck more than most settings do: no claim rests on fewer
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncade_learner.learner import Learner
-from bench.cluster.cluster import Cluster, Plan, temporary_folder
+from asyncade_rl.devices import prepare_processor
+from bench.cluster.cluster import Cluster, Faults, Plan, temporary_folder
 
 TARGET_SHARE: Final = 0.75
 """Of the points; on Pong a mean return of 18."""
@@ -116,6 +118,43 @@ def _t_95(freedom: float) -> float:
     return z + first / freedom + second / freedom**2
 
 
-def as_json(outcome: Outcome) -> Mapping[str, Any]:
-    """Returns the outcome for a result file."""
-    return asdict(outcome)
+def outcome_of(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> dict[str, Any]:
+    """Runs one seed of an arm in a process of its own; returns an `Outcome` for a result file.
+
+    Args:
+        task: the arm as in the result file, the measured costs of its mode, and the seed.
+    """
+    use_one_core()
+    arm, costs, seed = task
+    if arm["update_ms"] is not None:
+        costs = {**costs, "learner": _assumed(costs["learner"], arm["update_ms"] / 1e3)}
+    plan = Plan(
+        actors=arm["actors"],
+        envs=arm["envs"],
+        settings={"mode": arm["mode"], **arm["settings"]},
+        costs=costs,
+        faults=Faults(
+            slow={} if arm["slow"] is None else {0: arm["slow"]},
+            killed=tuple((1 + n, 5.0 + 3.0 * n, 2.0) for n in range(arm["kill"])),
+        ),
+    )
+    return asdict(run(plan, seed, arm["max_env_steps"]))
+
+
+def _assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
+    """Returns costs of a learner that nobody measured: one number for an optimiser step.
+
+    It decodes ahead in another thread, as learners with a GPU do, and prepares a batch in the time
+    of four steps.
+    """
+    return {
+        "publish": learner["publish"],
+        "prepare": {"1": 4 * update_s},
+        "forward_backward": {"1": update_s},
+    }
+
+
+def use_one_core() -> None:
+    """Uses one core: a run is repeated bit for bit, and two run side by side."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    prepare_processor(1)
