@@ -39,10 +39,18 @@ def expected(gradients: list[npt.NDArray[np.float64]], samples: list[int]) -> fl
 
 
 def begun_wrong(run_dir: Path, **changes: Any) -> Rig:
-    """Returns a rig whose values are all wrong by 3, so that its gradients have much in common."""
+    """Returns a rig whose values are all wrong by 3, so that its gradients have much in common.
+
+    With biases of 0 the blank parts of a frame would be at ReLU's kink, where the smallest of steps
+    changes the gradient.
+    """
     rig = begun(run_dir, max_policy_lag=1000, discount=0.0, value_cost=10.0, **changes)
+    network = rig.learner.trainer.network
     with torch.no_grad():
-        rig.learner.trainer.network.value.bias.fill_(3.0)
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.fill_(0.01)
+        network.value.bias.fill_(3.0)
     return rig
 
 
@@ -80,7 +88,7 @@ def test_data_mode_measures_the_minibatches_of_the_first_pass_and_their_mean(
     right = of_first_pass(rig)
     rig.step(played()[0])
     assert published(rig) == pytest.approx(right, rel=1e-3)
-    assert last_row(rig)["gradient_noise_scale"] == pytest.approx(right, rel=1e-2)
+    assert last_row(rig)["gradient_noise_scale"] == pytest.approx(right, abs=0.06)
 
 
 def test_data_mode_measures_one_batch_of_several(
@@ -131,7 +139,7 @@ def test_gradient_mode_measures_the_gradients_and_their_mean(
     assert rig.progress.updates == 2
     right = expected([flat(one.tensors) for one in sent], list(samples))
     assert published(rig) == pytest.approx(right, rel=1e-3)
-    assert last_row(rig)["gradient_noise_scale"] == pytest.approx(right, rel=1e-2)
+    assert last_row(rig)["gradient_noise_scale"] == pytest.approx(right, abs=0.06)
 
 
 def test_an_update_of_one_gradient_measures_nothing(tmp_path: Path) -> None:
