@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -72,6 +73,11 @@ class LearnerMetrics(ServiceMetrics):
         )
         self.loss = gauge("loss", "Parts of the loss, mean over the last improvement.", "part")
         self.gradient_norm = gauge("gradient_norm", "Norm of the last gradient before the clip.")
+        self.noise_scale = gauge(
+            "gradient_noise_scale_samples",
+            "Samples per update beyond which more buy little; NaN while it is not known.",
+        )
+        self.noise_scale.set(math.nan)
         self.learning_rate = gauge("learning_rate", "Step size of the last update.")
         self.last_update = gauge("last_update_timestamp_seconds", "Unix time of the last update.")
         # Processor

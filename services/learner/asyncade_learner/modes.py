@@ -8,15 +8,28 @@ enough, improves the policy with them, and names the phase that comes next.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+import numpy as np
 
 from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_rl.batch import batches_of
-from asyncade_rl.objective import backpropagate, minibatches, prepare_all
+from asyncade_rl.noise_scale import GradientSum, NoiseScale
+from asyncade_rl.objective import backpropagate, minibatches, minibatches_per_pass, prepare_all
 from asyncade_rl.params import set_gradients
 from asyncade_rl.schedule import minibatch_of
 from asyncade_runtime.gradient_mean import GradientMean
+
+MEASURED_EVERY: Final = 8
+"""Batches per measurement of the noise scale in data mode. Measuring costs two more passes over the
+gradient per minibatch; the scale changes slowly."""
+
+_SPAN_DATA: Final = 8
+"""Measurements that the noise scale is averaged over in data mode: 64 batches."""
+
+_SPAN_GRADIENTS: Final = 256
+"""The same in gradient mode: updates. An update of two gradients says far less than a batch."""
 
 
 class DataParallel:
@@ -27,6 +40,7 @@ class DataParallel:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._trajectories: list[Trajectory] = []
+        self._noise, self._batches = NoiseScale(_SPAN_DATA), 0
 
     @property
     def gathered(self) -> int:
@@ -49,6 +63,9 @@ class DataParallel:
 
         After a stop the rest is discarded: it could take longer than an orchestrator waits.
 
+        In every eighth batch the minibatches of the first pass and their mean measure the noise
+        scale. The parameters move a little in between, which counts as noise.
+
         Args:
             remaining: fraction of step size and entropy cost that is left.
         """
@@ -61,15 +78,23 @@ class DataParallel:
         batches = [b.to(device) for b in batches_of(self._trajectories, objective.discount)]
         samples = prepare_all(trainer.network, batches, objective)
         self._trajectories = []
-        improvement = Improvement()
+        self._batches += 1
+        measured = self._batches % MEASURED_EVERY == 0
+        left = minibatches_per_pass(len(samples), objective) if measured else 0
+        improvement, first_pass = Improvement(), GradientSum()
         for minibatch in minibatches(samples, objective, trainer.generator):
             if trainer.stop.is_set():
                 break
             with trainer.timed(len(minibatch)):
                 stages.enter("forward_backward", len(minibatch))
                 losses = backpropagate(trainer.network, minibatch, objective)
+                if left > 0:
+                    first_pass.add(trainer.network, len(minibatch))
+                    left -= 1
                 improvement.count(losses.as_numbers(), len(minibatch))
                 trainer.step(remaining, size, improvement)
+        first_pass.measure(self._noise)
+        improvement.noise_scale = self._noise.samples()
         return improvement
 
     def next(self) -> DataParallel:
@@ -92,6 +117,7 @@ class GradientParallel:
         self._trainer = trainer
         self._mean = GradientMean()
         self._improvement = Improvement()
+        self._noise, self._squared = NoiseScale(_SPAN_GRADIENTS), 0.0
 
     @property
     def gathered(self) -> int:
@@ -109,18 +135,25 @@ class GradientParallel:
         self._trainer.stages.enter("prepare")
         self._mean.add(message.tensors, message.samples)
         self._improvement.count(message.losses, message.samples)
+        squared = sum(float(np.vdot(one, one)) for one in message.tensors.values())
+        self._squared += message.samples * squared
 
     def improve(self, remaining: float) -> Improvement:
-        """Makes one optimiser step along the mean.
+        """Makes one optimiser step along the mean; it and its gradients measure the noise scale.
 
         Args:
             remaining: fraction of the step size that is left.
         """
         mean, improvement = self._mean, self._improvement
-        self._mean, self._improvement = GradientMean(), Improvement()
+        squared_small = self._squared / mean.samples
+        self._mean, self._improvement, self._squared = GradientMean(), Improvement(), 0.0
         set_gradients(self._trainer.network, mean.tensors())
         with self._trainer.timed(improvement.samples):
             self._trainer.step(remaining, mean.samples, improvement)
+        if mean.count > 1 and improvement.updates:
+            each, norm = mean.samples / mean.count, improvement.gradient_norm
+            self._noise.add(each, squared_small, mean.samples, norm**2)
+        improvement.noise_scale = self._noise.samples()
         return improvement
 
     def next(self) -> GradientParallel:

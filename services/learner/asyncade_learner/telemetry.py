@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Telemetry:
         self._reported = (self.progress.seconds, self.progress.env_steps)
         self._lags: list[int] = []
         self._losses: dict[str, float] = {}
+        self._noise_scale: float | None = None
         self._dropped = self._lost = self._skipped = 0
         self.points = RecentPoints()
 
@@ -96,6 +98,8 @@ class Telemetry:
             metrics.gradient_norm.set(improvement.gradient_norm)
             metrics.learning_rate.set(improvement.learning_rate)
             metrics.last_update.set(self.wall_clock())
+            scale = self._noise_scale = improvement.noise_scale
+            metrics.noise_scale.set(math.nan if scale is None else scale)
             self._losses = improvement.losses
             for name in LOSSES & improvement.losses.keys():  # actors could send any name
                 metrics.loss.labels(part=name).set(improvement.losses[name])
@@ -153,6 +157,7 @@ class Telemetry:
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
             "updates_skipped": self._skipped,
+            "gradient_noise_scale": rounded(self._noise_scale, 1),
             **{f"loss_{name}": rounded(value, 6) for name, value in self._losses.items()},
             "stage_shares": {n: round(spent / total, 4) for n, spent in stages.items()}
             if total

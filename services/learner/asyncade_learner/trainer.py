@@ -28,6 +28,7 @@ class Improvement:
         losses: mean of each loss over the gradients, by name.
         gradient_norm: of the last gradient, before the clip.
         learning_rate: of the last step.
+        noise_scale: the gradient noise scale so far, in samples; None while it is not known.
     """
 
     updates: int = 0
@@ -36,6 +37,7 @@ class Improvement:
     losses: dict[str, float] = field(default_factory=dict)
     gradient_norm: float = 0.0
     learning_rate: float = 0.0
+    noise_scale: float | None = None
 
     def count(self, losses: Mapping[str, float], samples: int) -> None:
         """Adds the losses of one gradient, weighted by its samples."""
