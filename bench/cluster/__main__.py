@@ -27,27 +27,29 @@ from bench.result_files import about, options, read_result, write_result
 COSTS: Final = "cluster-costs"
 RESULT: Final = "cluster"
 
+_ALONE: Final = {"actors": 1, "passes": 1, "minibatch_size": 4096}
+"""One actor beside a learner that hardly works: its data stay in the cache, as on its own core."""
+
 _MEASURED: Final[dict[Mode, tuple[dict[str, Any], ...]]] = {
     "data": (
+        *({**_ALONE, "envs": games, "batch_samples": 64 * games} for games in (1, 2, 4, 8)),
         {"actors": 2, "envs": 8},
-        {"actors": 4, "envs": 4},
-        {"actors": 4, "envs": 2, "batch_samples": 256},
     ),
-    "gradients": (
-        {"actors": 2, "envs": 8},
-        {"actors": 2, "envs": 4, "minibatch_size": 256},
-        {"actors": 2, "envs": 4, "minibatch_size": 64},
-        {"actors": 2, "envs": 2, "minibatch_size": 32, "unroll_length": 32},
+    "gradients": tuple(
+        {"actors": 1, "envs": games, "unroll_length": steps, "minibatch_size": size}
+        for games, steps, size in ((8, 64, 128), (4, 64, 256), (4, 32, 128))
     ),
 }
-"""Clusters whose stages are measured: every amount of work that an arm needs, or ones around it."""
+"""Clusters whose stages are measured, later ones last: every amount of work that an arm needs."""
 
 
 def main() -> int:
     """Runs a subcommand; returns the exit code."""
     parser = options("cluster", __doc__, one_run=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("measure").add_argument("--env-steps", type=int, default=10_000)
+    commands.add_parser("measure").add_argument(
+        "--env-steps", type=int, default=600, help="of each game"
+    )
     run = commands.add_parser("run")
     run.add_argument("--arm", required=True, help="name of the arm in the result")
     run.add_argument("--mode", choices=MODES, default="data")
@@ -76,11 +78,13 @@ def _measure(asked: argparse.Namespace) -> int:
     for mode, plans in _MEASURED.items():
         for one in plans:
             settings = {"mode": mode, **one, "checkpoint_seconds": 1e9, "seed": 1}
+            settings["calibration_env_steps"] = 0
             actors, envs = settings.pop("actors"), settings.pop("envs")
             with temporary_folder() as folder:
                 plan = Plan(actors=actors, envs=envs, settings={**settings, "run_dir": folder})
                 cluster = Cluster(plan, Path(folder))
-                cluster.run(lambda learner: learner.progress.env_steps >= asked.env_steps)
+                limit = envs * actors * asked.env_steps
+                cluster.run(lambda learner, limit=limit: learner.progress.env_steps >= limit)  # type: ignore[misc]
             for name, seconds in cluster.record.table().items():
                 role, stage = name.split("/")
                 if stage != "wait":
