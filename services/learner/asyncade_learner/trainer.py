@@ -56,8 +56,8 @@ class Trainer:
         stages: accounts for the time.
 
     Attributes:
-        tick: called before every optimiser step, since a batch of many actors takes minutes; set by
-            the learner.
+        tick: called before every optimiser step, since a batch of many actors takes minutes, and
+            before every gradient of a measurement; set by the learner.
         updates: optimiser steps of this process.
         processor: times minibatches and sets torch's threads; None where nobody asked for it.
         stop: once set, the rest of a batch is discarded; set by the learner.
