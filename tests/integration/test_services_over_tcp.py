@@ -61,7 +61,7 @@ def test_two_actors_train_a_learner(context: zmq.SyncContext, tmp_path: Path, mo
         kind = "trajectory" if mode == "data" else "gradients"
         accepted = page(f'messages_accepted_total{{kind="{kind}"}}')
         assert accepted >= 10
-        assert page('policy_lag_versions_bucket{le="+Inf"}') >= accepted
+        assert page('policy_lag_updates_bucket{le="+Inf"}') >= accepted
         assert page('policy_lag_versions_bucket{le="16.0"}') >= accepted
         assert page("actor_joins_total") == 2
 

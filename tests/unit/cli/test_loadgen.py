@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "precision": "float32",
     "unroll_length": T,
     "calibration_env_steps": 0,
-    "batch_unrolls": ACTORS,
+    "batch_samples": ACTORS * E * T,
     "gradients_per_update": ACTORS,
     "passes": PASSES,
     "minibatch_size": ACTORS * E * T // 2,
