@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "patience_seconds": 1e6,
     "checkpoint_seconds": 1e6,
     "report_seconds": 1.0,  # a row every turn
-    "batch_unrolls": 1,
+    "batch_samples": 256,
     "gradients_per_update": 1,
     "learning_rate": 3e-3,
     "minibatch_size": 64,

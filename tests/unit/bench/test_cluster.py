@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from asyncade_learner.learner import Learner
 from bench.cluster.arms import ratio
 from bench.cluster.cluster import Cluster, Faults, Plan
 from bench.cluster.costs import Record, cost
 from bench.cluster.network import Inbox, Network, Publisher
 from bench.cluster.simulation import Simulation
+
+from asyncade_learner.learner import Learner
 
 COSTS = {
     "actor": {"environment": {"1": 0.001, "2": 0.002}, "inference": {"1": 0.001}},
@@ -153,7 +153,9 @@ def test_a_record_has_the_median_of_each_stage_and_amount() -> None:
 def test_a_seed_gives_one_result_bit_for_bit(tmp_path: Path) -> None:
     def trace(name: str) -> tuple[float, int, list[float]]:
         cluster = run(tmp_path / name, 2_000)
-        parameters = [float(p.detach().double().sum()) for p in cluster.learner.trainer.network.parameters()]
+        parameters = [
+            float(p.detach().double().sum()) for p in cluster.learner.trainer.network.parameters()
+        ]
         return cluster.simulation.now, cluster.learner.progress.env_steps, parameters
 
     assert trace("one") == trace("two")

@@ -71,7 +71,7 @@ def test_a_run_ends_at_its_first_limit(tmp_path: Path) -> None:
 
 
 def test_after_the_target_the_step_size_falls_and_then_the_run_ends(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"target": 0.5, "cooldown": 3.0, "max_policy_lag": 10}
+    settings: dict[str, Any] = {"target": 0.5, "cooldown": 3.0, "max_policy_lag": 10 * UPDATES}
     rig = begun(tmp_path, **settings)
     rig.progress.count_episodes([1.0] * 100)
     rates = []
