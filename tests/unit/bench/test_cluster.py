@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
     )
     cluster.run(over)
     assert cluster.learner.progress.env_steps >= 6_000
-    assert any(later < earlier for earlier, later in zip(versions, versions[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(versions))
 
 
 def test_new_actors_share_the_play(tmp_path: Path) -> None:

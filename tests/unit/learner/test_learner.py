@@ -43,6 +43,19 @@ def of(actor: str, number: int) -> Trajectory:
     return replace(played()[number], actor_id=actor, sequence=number)
 
 
+def shortened(unroll: Trajectory, steps: int) -> Trajectory:
+    """Its first steps, as if no game had ended in them."""
+    return replace(
+        unroll,
+        frames=unroll.frames[:, : steps + 4],
+        actions=unroll.actions[:steps],
+        behaviour_log_probs=unroll.behaviour_log_probs[:steps],
+        rewards=unroll.rewards[:steps],
+        ends=np.zeros_like(unroll.ends[:steps]),
+        bootstrap_values=unroll.bootstrap_values[:0],
+    )
+
+
 def test_first_weights_then_improved_weights_are_published(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     assert rig.silent()
@@ -100,6 +113,15 @@ def test_a_batch_has_one_unroll_of_every_actor_by_default(tmp_path: Path) -> Non
     assert updates == [n * UPDATES for n in (1, 5, 5)]
     rig.wait(REPORT_S)
     assert rig.metric("active_actors") == 4
+
+
+def test_a_batch_may_have_unrolls_of_several_lengths(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=4 * STEPS)
+    rig.step(of("a", 0))
+    short = shortened(of("b", 0), T // 2)
+    rig.step(short, of("a", 1))
+    assert rig.metric("samples_total") == PASSES * (2 * STEPS + short.env_steps)
+    assert short.env_steps == STEPS // 2
 
 
 def test_a_batch_that_had_to_grow_has_larger_minibatches(tmp_path: Path) -> None:
