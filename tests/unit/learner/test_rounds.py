@@ -105,7 +105,7 @@ def test_a_batch_waits_for_a_slow_actor_until_it_is_late() -> None:
     game.round("a", "b", "c")
     game.now += 1.0
     game.arrive("a", "b")
-    assert game.rounds.seconds_left(game.now) == pytest.approx(1.05)
+    assert game.rounds.seconds_left(game.now) == pytest.approx(1.051)
     game.now += 1.04
     assert not game.complete()
     game.now += 0.02
@@ -118,7 +118,7 @@ def test_the_seconds_left_are_those_of_actors_that_are_awaited() -> None:
     game.round("a", "b", late="c", late_by=1.5)
     game.now += 1.0
     game.arrive("a")
-    assert game.rounds.seconds_left(game.now) == pytest.approx(1.05)  # b; c is late already
+    assert game.rounds.seconds_left(game.now) == pytest.approx(1.051)  # b; c is late already
     game.arrive("b")
     assert game.rounds.seconds_left(game.now) == math.inf
 

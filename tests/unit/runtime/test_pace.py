@@ -102,10 +102,21 @@ def test_the_seconds_until_the_first_awaited_sender_is_late() -> None:
     pace = timed(1.0, 1.0, 1.0, 1.0)
     pace.may_send(["a"], 100.0)
     pace.may_send(["b"], 100.5)
-    assert pace.seconds_until_late({"a", "b"}, SENDERS, 101.0) == pytest.approx(1.05)
-    assert pace.seconds_until_late({"b"}, SENDERS, 101.0) == pytest.approx(1.55)
-    assert pace.seconds_until_late({"c"}, SENDERS, 101.0) == pytest.approx(2.05)  # without credit
+    assert pace.seconds_until_late({"a", "b"}, SENDERS, 101.0) == pytest.approx(1.051)
+    assert pace.seconds_until_late({"b"}, SENDERS, 101.0) == pytest.approx(1.551)
+    assert pace.seconds_until_late({"c"}, SENDERS, 101.0) == pytest.approx(2.051)  # without credit
     assert pace.seconds_until_late(set(), SENDERS, 101.0) == math.inf
+
+
+@pytest.mark.parametrize("begun", [0.1, 0.7, 1000.1, 123456.7])
+def test_after_the_seconds_left_an_awaited_sender_is_late(begun: float) -> None:
+    """Else who waits for that would wait for no time, again and again."""
+    pace = timed(0.3, 0.3, 0.3)
+    pace.may_send(["d"], begun)
+    for tenths in range(7):
+        now = begun + tenths / 10
+        left = pace.seconds_until_late({"d"}, SENDERS, now)
+        assert pace.late(SENDERS, now + left) == {"d"}
 
 
 def test_the_steps_that_a_late_sender_makes_in_time() -> None:
