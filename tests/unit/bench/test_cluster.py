@@ -201,7 +201,7 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
         versions.append(learner.progress.policy_version)
         return learner.progress.env_steps >= 2_000
 
-    settings = SETTINGS | {"run_dir": tmp_path, "checkpoint_seconds": 0.2}
+    settings = SETTINGS | {"run_dir": tmp_path, "checkpoint_seconds": 0.35}
     faults = Faults(restarts=((0.5, 0.3),))
     cluster = Cluster(
         Plan(actors=2, envs=2, settings=settings, costs=COSTS, faults=faults), tmp_path
