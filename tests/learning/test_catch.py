@@ -143,7 +143,8 @@ def stale_play(run_dir: Path, seed: int, budget: int, **settings: Any) -> Progre
             if progress.reached(TARGET) or progress.env_steps >= budget:
                 break
     rows = RunFolder.create(run_dir).read_metrics()
-    lags = {row["policy_lag_mean"] for row in rows if row["policy_version"] > 2 * LAG}
+    # Calibration plays one game; the others begin some versions after it.
+    lags = {row["policy_lag_mean"] for row in rows if row["policy_version"] > 64}
     assert lags == {float(lag)}
     assert not any(row["messages_dropped"] for row in rows)
     return progress
