@@ -16,6 +16,9 @@ _TIMES_MEDIAN: Final = 2.0
 _AND_S: Final = 0.05
 """Seconds on top: rounds of a few milliseconds are shorter than a scheduler's time slices."""
 
+_MOMENT_S: Final = 0.001
+"""Seconds: who waits until a sender is late must then find it late, whatever rounding does."""
+
 
 class Pace:
     """The time that each sender needs for a message, from the moment it may make one.
@@ -77,8 +80,8 @@ class Pace:
     def seconds_until_late(
         self, awaited: Collection[str], active: Collection[str], now: float
     ) -> float:
-        """Returns how long the first of the awaited senders has left before it is late."""
-        patience = self.patience(active)
+        """Returns after how long the first of the awaited senders is late, if none is yet."""
+        patience = self.patience(active) + _MOMENT_S
         return min((self._since.get(s, now) + patience - now for s in awaited), default=math.inf)
 
     def steps_in_time(self, sender: str, steps: int, active: Collection[str]) -> int:

@@ -179,6 +179,8 @@ def test_the_dashboard_shows_all_other_metrics() -> None:
         "asyncade_learner_last_update_timestamp_seconds",  # the rate of updates is shown
         "asyncade_learner_learning_rate",  # a setting and a schedule
         "asyncade_learner_torch_threads",  # an alert is on the share of CPU
+        "asyncade_learner_point_share",  # the return is shown
+        "asyncade_learner_reward_per_env_step",
         "asyncade_learner_weights_published_bytes_total",  # a constant size each
         "asyncade_relay_actor_joins_total",  # the number of actors is shown
         "asyncade_relay_connection_events_total",  # same as the learner's and the actors'

@@ -129,6 +129,8 @@ def test_the_manual_lists_every_port() -> None:
 def test_thresholds_of_alerts_match_default_settings() -> None:
     settings = load(LearnerSettings, [], {})
     (lag,) = re.findall(r"p95_rate5m > (\d+)", ALERTS["AsyncadePolicyLagHigh"]["expr"])
-    assert settings.messages_in_flight < int(lag) < settings.max_policy_lag
+    updates = settings.passes * settings.batch_samples // settings.minibatch_size  # of a batch
+    # With one more message in flight, or from an actor a batch late, nothing is wrong.
+    assert (settings.messages_in_flight + 1) * updates <= int(lag) < settings.max_policy_lag
     (age,) = re.findall(r"> (\d+)$", ALERTS["AsyncadeCheckpointStale"]["expr"])
     assert int(age) >= 5 * settings.checkpoint_seconds

@@ -68,6 +68,8 @@ def read_message(frame: bytes) -> tuple[str, dict[str, Any]]:
     episodes = {name: arrays.pop(f"episode_{name}") for name in ("returns", "lengths")}
     assert episodes["returns"]["shape"] == episodes["lengths"]["shape"]
     if kind == "gradients":
+        fields.setdefault("points_won", 0.0)
+        fields.setdefault("points_lost", 0.0)
         arrays = {"tensors": {name.removeprefix("tensors/"): a for name, a in arrays.items()}}
     else:
         check_trajectory(arrays)

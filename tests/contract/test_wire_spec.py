@@ -126,9 +126,13 @@ def written_type(annotation: Any) -> str:
     return names.get(annotation, "map")
 
 
-def empty_by_default(record: type) -> set[str]:
-    """Returns the maps that may be left out."""
-    return {field.name for field in dataclasses.fields(record) if field.default_factory is dict}
+def zero_or_empty_by_default(record: type) -> set[str]:
+    """Returns the maps and numbers that may be left out."""
+    return {
+        field.name
+        for field in dataclasses.fields(record)
+        if field.default_factory is dict or field.default == 0.0
+    }
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -142,7 +146,7 @@ def test_the_fields_are_those_of_the_record(kind: str) -> None:
         elif name in arrays or "ndarray" in str(hint):
             buffers.append(arrays.get(name, name))
         else:
-            optional = " or nil" if name in empty_by_default(RECORDS[kind]) else ""
+            optional = " or nil" if name in zero_or_empty_by_default(RECORDS[kind]) else ""
             scalars[name] = written_type(hint) + optional
     rows = {name: row["Type"].replace("`", "") for name, row in table(kind, "Field").items()}
     if kind in WITH_BUFFERS:

@@ -47,7 +47,7 @@ SMALL: Mapping[str, Any] = {
     "gradients_per_update": 1,
     "passes": PASSES,
     "minibatch_size": STEPS // 2,
-    "max_policy_lag": 2,
+    "max_policy_lag": 2 * UPDATES,
     "patience_seconds": PATIENCE_S,
     "checkpoint_seconds": CHECKPOINT_S,
     "report_seconds": REPORT_S,

@@ -247,12 +247,13 @@ def test_play_and_sending_are_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 def test_every_stage_is_entered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.publish(1, assignment=replace(ASSIGNMENT, request="gradients"))
     entered: list[str] = []
-    monkeypatch.setattr(rig.metrics.stages, "enter", entered.append)
+    monkeypatch.setattr(rig.metrics.stages, "enter", lambda stage, _amount=1: entered.append(stage))
     rig.steps(1)
     assert entered == [
         "wait",
         "weights",
         *["inference", "environment"] * T,
+        "prepare",
         "gradient",
         "encode",
         "send",

@@ -146,10 +146,11 @@ def test_the_next_unroll_is_played_in_equal_shares_while_gradients_travel(
         ahead.append(T - player.missing(T))
     assert ahead == [T * (number + 1) // MESSAGES for number in range(MESSAGES)]
     _, second = unrolls(network, 2)
-    entered: list[str] = []
-    stages.enter = entered.append
+    entered: list[tuple[str, int]] = []
+    stages.enter = lambda stage, amount=1: entered.append((stage, amount))
     message = next_message(mode, ASSIGNMENT, header())
-    assert set(entered) == {"gradient"}  # nothing is left to play
+    # Nothing is left to play.
+    assert entered == [("prepare", E * T), ("gradient", message.samples)]
     assert message.env_steps == E * T
     np.testing.assert_array_equal(message.episodes.lengths, second.episodes.lengths)
 

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "precision": "float32",
     "unroll_length": T,
     "calibration_env_steps": 0,
-    "batch_unrolls": ACTORS,
+    "batch_samples": ACTORS * E * T,
     "gradients_per_update": ACTORS,
     "passes": PASSES,
     "minibatch_size": ACTORS * E * T // 2,
@@ -53,6 +53,8 @@ class Load(rigs.Rig):
             subscriber=self.broadcast.subscriber(),
             clock=self.clock,
         )
+        for number in range(settings.actors):  # a batch has a message of each, the first as well
+            self.learner.intake.roster.heard(f"{settings.actor_id}-{number}", -1, self.clock())
         self.learner.begin()
 
     def turn(self) -> None:
@@ -143,6 +145,7 @@ def test_an_unsent_message_is_encoded_again_for_newer_weights(tmp_path: Path) ->
     rig.generator.step()
     assert rig.generator.report()["messages"] == 1
     assert rig.generator.report()["refused_sends"] > 0
+    rig.learner.intake.roster.forget_received()
     rig.learner._publish()
     first = received(rig.queue)
     rig.queue._capacity = ACTORS

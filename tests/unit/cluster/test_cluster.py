@@ -153,7 +153,7 @@ def test_a_record_has_the_median_of_each_stage_and_amount() -> None:
 
 def test_a_seed_gives_one_result_bit_for_bit(tmp_path: Path) -> None:
     def trace(name: str) -> tuple[float, int, list[float]]:
-        cluster = run(tmp_path / name, 2_000)
+        cluster = run(tmp_path / name, 1_000)
         learner = cluster.learner
         sums = [float(p.detach().double().sum()) for p in learner.trainer.network.parameters()]
         return cluster.simulation.now, learner.progress.env_steps, sums
@@ -163,16 +163,16 @@ def test_a_seed_gives_one_result_bit_for_bit(tmp_path: Path) -> None:
 
 def test_actors_with_their_own_cores_play_side_by_side(tmp_path: Path) -> None:
     """The learner is fast here, so four actors play nearly four times what one plays."""
-    seconds = [run(tmp_path / str(n), 2_000, n).simulation.now for n in (1, 4)]
+    seconds = [run(tmp_path / str(n), 1_000, n).simulation.now for n in (1, 4)]
     assert 3.0 < seconds[0] / seconds[1] <= 4.0
 
 
 def test_a_slow_actor_costs_no_more_than_its_own_share(tmp_path: Path) -> None:
     """Late in every round, it would hold up the others ten times as long."""
-    quiet = run(tmp_path / "quiet", 6_000).simulation.now
-    slow = run(tmp_path / "slow", 6_000, faults=Faults(slow={0: 10.0}))
+    quiet = run(tmp_path / "quiet", 2_000).simulation.now
+    slow = run(tmp_path / "slow", 2_000, faults=Faults(slow={0: 10.0}))
     assert slow.simulation.now < 4 / 3 * 1.15 * quiet
-    assert set(slow.learner.rounds.unroll_lengths) == {"actor-0-1"}  # asked for shorter unrolls
+    assert slow.learner.rounds.late(slow.simulation.now) == {"actor-0-1"}
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_a_slow_actor_costs_no_more_than_its_own_share(tmp_path: Path) -> None:
 def test_an_actor_that_falls_silent_costs_no_more_than_its_own_share(
     tmp_path: Path, faults: Faults
 ) -> None:
-    quiet = run(tmp_path / "quiet", 6_000).simulation.now
-    assert run(tmp_path / "one-less", 6_000, faults=faults).simulation.now < 4 / 3 * 1.15 * quiet
+    quiet = run(tmp_path / "quiet", 2_000).simulation.now
+    assert run(tmp_path / "one-less", 2_000, faults=faults).simulation.now < 4 / 3 * 1.15 * quiet
 
 
 def test_a_stopped_actor_that_goes_on_plays_its_part_again(tmp_path: Path) -> None:
-    cluster = run(tmp_path, 8_000, faults=Faults(stopped={0: (0.3, 0.9)}))
+    cluster = run(tmp_path, 3_000, faults=Faults(stopped={0: (0.3, 0.9)}))
     assert cluster.learner.rounds.late(cluster.simulation.now) == set()
     assert len(cluster.learner.intake.roster) == 4
 
@@ -198,22 +198,22 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
 
     def over(learner: Learner) -> bool:
         versions.append(learner.progress.policy_version)
-        return learner.progress.env_steps >= 6_000
+        return learner.progress.env_steps >= 2_000
 
-    settings = SETTINGS | {"run_dir": tmp_path, "checkpoint_seconds": 0.2}
+    settings = SETTINGS | {"run_dir": tmp_path, "checkpoint_seconds": 0.35}
     faults = Faults(restarts=((0.5, 0.3),))
     cluster = Cluster(
         Plan(actors=2, envs=2, settings=settings, costs=COSTS, faults=faults), tmp_path
     )
     cluster.run(over)
-    assert cluster.learner.progress.env_steps >= 6_000
+    assert cluster.learner.progress.env_steps >= 2_000
     assert any(later < earlier for earlier, later in pairwise(versions))
 
 
 def test_new_actors_share_the_play(tmp_path: Path) -> None:
     """The batch keeps its samples: with four actors of two games, not with one."""
     late = Faults(joining={1: 0.5, 2: 0.5, 3: 0.5})
-    cluster = run(tmp_path, 4_000, faults=late)
+    cluster = run(tmp_path, 2_000, faults=late)
     assert len(cluster.learner.intake.roster) == 4
 
 

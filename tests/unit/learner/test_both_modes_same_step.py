@@ -31,8 +31,8 @@ SETTINGS: dict[str, Any] = {
     "game": "catch",
     "seed": 4,
     "passes": 1,
-    "minibatch_size": 10_000,  # all samples at once
-    "learning_rate": 0.01 / (10_000 / 128) ** 0.5,  # 0.01 after scaling by samples
+    "learning_rate": 0.01 / (4 * T / 128) ** 0.5,  # 0.01 after scaling by samples
+    "minibatch_size": 4 * T,  # all samples of the first unroll at once
     "entropy_cost": 0.05,
     "anneal_env_steps": 500_000,
     "anneal_to": 0.1,
@@ -148,10 +148,12 @@ def test_both_modes_make_the_same_step_from_one_unroll(
 
 def test_both_modes_make_the_same_step_from_unequal_actors(unrolls: Sequence[Trajectory]) -> None:
     """The weighted average of two gradients is the gradient of all samples together."""
-    data, by_data = step_of("data", unrolls, normalise_advantages=False)
-    gradients, by_gradients = step_of("gradients", unrolls, normalise_advantages=False)
+    at_once = {"normalise_advantages": False, "minibatch_size": (4 + 12) * T}
+    data, by_data = step_of("data", unrolls, **at_once)
+    gradients, by_gradients = step_of("gradients", unrolls, **at_once)
     assert_same_step(data, gradients)
     assert by_data.samples == by_gradients.samples == (4 + 12) * T
+    assert by_data.learning_rate == by_gradients.learning_rate == pytest.approx(0.01)
     assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
     assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
 

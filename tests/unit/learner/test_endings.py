@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asyncade_learner import checkpoint
 from asyncade_proto.codec import encode
 from asyncade_rl.optimiser import Optimiser
-from rigs.learner import REPORT_S, STEPS, UPDATES, Rig, begun, played
+from rigs.learner import REPORT_S, STEPS, UPDATES, Rig, begun, computed, played
 
 
 def test_rows_are_written_when_due(tmp_path: Path) -> None:
@@ -26,10 +28,27 @@ def test_rows_are_written_when_due(tmp_path: Path) -> None:
     assert row["bytes_per_env_step"] == pytest.approx(len(encode(played()[0])) / STEPS, abs=0.01)
     assert sum(row["stage_shares"].values()) == pytest.approx(1.0, abs=0.01)
     assert {"loss_total", "loss_policy", "loss_value", "loss_entropy", "loss_kl"} <= row.keys()
+    assert row["late_actors"] == 0
     rig.wait(60)
     last = rig.folder.read_metrics()[-1]
     assert (last["active_actors"], rig.metric("active_actors")) == (0, 0)
     assert last["policy_lag_mean"] is None
+
+
+@pytest.mark.parametrize("mode", ["data", "gradients"])
+def test_a_row_has_the_point_share(tmp_path: Path, mode: str) -> None:
+    rig = begun(tmp_path, mode=mode)
+    if mode == "data":
+        rewards = np.zeros_like(played()[0].rewards)
+        rewards[0], rewards[3, 0] = [1.0, 1.0], -0.5
+        rig.step(replace(played()[0], rewards=rewards))
+    else:
+        rig.step(replace(computed()[0], points_won=2.0, points_lost=0.5))
+    rig.wait(REPORT_S)
+    (row,) = rig.folder.read_metrics()
+    assert row["point_share"] == rig.metric("point_share") == 1.5 / 2.5
+    assert rig.metric("reward_per_env_step") == 1.5 / STEPS
+    assert row["reward_per_env_step"] == pytest.approx(1.5 / STEPS, abs=1e-6)
 
 
 def test_every_step_is_a_sign_of_life(tmp_path: Path) -> None:
@@ -71,7 +90,7 @@ def test_a_run_ends_at_its_first_limit(tmp_path: Path) -> None:
 
 
 def test_after_the_target_the_step_size_falls_and_then_the_run_ends(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"target": 0.5, "cooldown": 3.0, "max_policy_lag": 10}
+    settings: dict[str, Any] = {"target": 0.5, "cooldown": 3.0, "max_policy_lag": 10 * UPDATES}
     rig = begun(tmp_path, **settings)
     rig.progress.count_episodes([1.0] * 100)
     rates = []

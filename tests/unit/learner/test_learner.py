@@ -26,6 +26,7 @@ from rigs.learner import (
     STEPS,
     UPDATES,
     Rig,
+    T,
     begun,
     computed,
     parameters,
@@ -33,10 +34,26 @@ from rigs.learner import (
     same,
 )
 
+OF_ANY_AGE = {"max_policy_lag": 1000}
+"""All of `played` and `computed` are of version 1."""
+
 
 def of(actor: str, number: int) -> Trajectory:
     """An unroll by an actor of this name."""
     return replace(played()[number], actor_id=actor, sequence=number)
+
+
+def shortened(unroll: Trajectory, steps: int) -> Trajectory:
+    """Its first steps, as if no game had ended in them."""
+    return replace(
+        unroll,
+        frames=unroll.frames[:, : steps + 4],
+        actions=unroll.actions[:steps],
+        behaviour_log_probs=unroll.behaviour_log_probs[:steps],
+        rewards=unroll.rewards[:steps],
+        ends=np.zeros_like(unroll.ends[:steps]),
+        bootstrap_values=unroll.bootstrap_values[:0],
+    )
 
 
 def test_first_weights_then_improved_weights_are_published(tmp_path: Path) -> None:
@@ -59,7 +76,7 @@ def test_first_weights_then_improved_weights_are_published(tmp_path: Path) -> No
     assert progress.episodes == len(message.episodes.returns)
     assert progress.received_bytes == len(encode(message))
     assert rig.metric("samples_total") == PASSES * STEPS
-    assert rig.metric("policy_lag_versions_sum") == 0
+    assert rig.metric("policy_lag_updates_sum") == 0
     assert rig.metric("messages_accepted_total", kind="trajectory") == 1
 
 
@@ -67,17 +84,26 @@ def test_first_weights_then_improved_weights_are_published(tmp_path: Path) -> No
 
 
 def test_a_batch_waits_until_it_is_complete(tmp_path: Path) -> None:
-    rig = begun(tmp_path, batch_unrolls=2)
-    rig.step(played()[0])
-    assert rig.progress.policy_version == 1
-    rig.step(*played()[1:3])
+    rig = begun(tmp_path, batch_samples=2 * STEPS)
+    rig.step(of("a", 0))
+    assert rig.progress.policy_version == 2  # of all actors that are known
+    rig.step(of("b", 0))
     assert rig.progress.policy_version == 2
-    assert rig.progress.env_steps == 2 * STEPS  # the third waits in the socket
-    assert rig.newest().received == {"a": 2}
+    rig.step(of("a", 1), of("b", 1))
+    assert rig.progress.policy_version == 3
+    assert rig.progress.env_steps == 3 * STEPS  # the fourth message waits in the socket
+    assert rig.newest().received == {"a": 2, "b": 1}
+
+
+def test_a_batch_is_complete_with_its_samples_whoever_sent_them(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=2 * STEPS)
+    rig.step(of("a", 0))
+    rig.step(of("b", 0), of("b", 1))
+    assert rig.progress.updates == 3 * UPDATES
 
 
 def test_a_batch_has_one_unroll_of_every_actor_by_default(tmp_path: Path) -> None:
-    rig = begun(tmp_path, batch_unrolls=None, max_policy_lag=10)
+    rig = begun(tmp_path, batch_samples=4 * STEPS)
     rig.send(*(of(f"a{n}", number) for number in range(2) for n in range(4)))
     updates = []
     for _ in range(3):
@@ -89,18 +115,79 @@ def test_a_batch_has_one_unroll_of_every_actor_by_default(tmp_path: Path) -> Non
     assert rig.metric("active_actors") == 4
 
 
-def test_a_dead_actor_holds_up_one_batch_only(tmp_path: Path) -> None:
-    rig = begun(tmp_path, batch_unrolls=None, max_policy_lag=10)
-    rig.step(of("dead", 0))
-    rig.step(of("b", 0))
-    assert rig.progress.updates == UPDATES  # waits for the other actor
-    rig.wait(PATIENCE_S + 1)
+def test_a_batch_may_have_unrolls_of_several_lengths(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=4 * STEPS)
+    rig.step(of("a", 0))
+    short = shortened(of("b", 0), T // 2)
+    rig.step(short, of("a", 1))
+    assert rig.metric("samples_total") == PASSES * (2 * STEPS + short.env_steps)
+    assert short.env_steps == STEPS // 2
+
+
+def test_a_batch_that_had_to_grow_has_larger_minibatches(tmp_path: Path) -> None:
+    """And so as many updates as before, with a larger step each."""
+    rig = begun(tmp_path)
+    rig.step(of("a", 0))
+    small = rig.metric("learning_rate")
+    for actor in "bc":
+        rig.learner.phase.add(of(actor, 0))
+    rig.step()
     assert rig.progress.updates == 2 * UPDATES
+    assert rig.metric("learning_rate") == pytest.approx(2**0.5 * (small or 0.0), rel=1e-3)
+
+
+def test_a_dead_actor_holds_up_one_batch_only(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=2 * STEPS, report_seconds=0.05, **OF_ANY_AGE)
+    rig.step(of("dead", 0))
+    rig.step(of("b", 0), of("dead", 1))
+    assert rig.progress.updates == 3 * UPDATES
     rig.step(of("b", 1))
-    assert rig.progress.updates == 3 * UPDATES  # without waiting
-    rig.step(of("dead", 1))  # it was slow, not dead, and counts again
+    rig.wait(0.04)
+    assert rig.progress.updates == 3 * UPDATES  # waits for the other actor
+    rig.wait(0.02)  # twice the median, which is 0 here, and 0.05 s
+    assert rig.progress.updates == 4 * UPDATES
+    assert (rig.metric("active_actors"), rig.metric("late_actors")) == (2, 1)
     rig.step(of("b", 2))
-    assert rig.progress.updates == 5 * UPDATES
+    assert rig.progress.updates == 5 * UPDATES  # without waiting
+    rig.step(of("dead", 2))  # it was slow, not dead: part of the batch that is open
+    rig.step(of("b", 3))
+    assert rig.progress.updates == 7 * UPDATES
+
+
+def test_without_a_quorum_patience_ends_the_wait(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=2 * STEPS, quorum=1.0)
+    rig.step(played()[0])
+    rig.step(replace(computed()[0], actor_id="b"))  # not requested: b is known, not its pace
+    rig.step(played()[1])
+    rig.wait(PATIENCE_S)
+    assert rig.progress.updates == UPDATES
+    rig.newest()
+    rig.wait(0.5)
+    assert rig.progress.updates == 2 * UPDATES
+    assert rig.newest().received == {}
+
+
+def test_a_late_actor_is_asked_for_shorter_unrolls(tmp_path: Path) -> None:
+    rig = begun(tmp_path, batch_samples=3 * STEPS, unroll_length=32, **OF_ANY_AGE)
+    rig.step(of("a", 0))
+    rig.step(of("slow", 0), of("a", 1))
+    rig.step(of("a", 2))
+    rig.wait(0.1)
+    assert rig.newest().unroll_lengths == {}
+    rig.step(of("slow", 1), of("a", 3))
+    newest = rig.newest()
+    assert newest.unroll_lengths == {"slow": T}  # half of T would be in time, but is too short
+    assert newest.assignment.unroll_length == 32
+
+
+def test_calibration_asks_for_one_game_and_then_for_a_share(tmp_path: Path) -> None:
+    rig = begun(tmp_path, calibration_env_steps=2 * STEPS, batch_samples=4 * STEPS)
+    games = [rig.newest().assignment.games]
+    for actor in ("a", "b"):
+        rig.step(of(actor, 0))
+    rig.step(of("a", 1))
+    games.append(rig.newest().assignment.games)
+    assert games == [1, 4 * STEPS // (2 * T)]  # of two actors
 
 
 def test_an_update_has_one_gradient_of_every_actor_by_default(tmp_path: Path) -> None:
@@ -115,13 +202,16 @@ def test_an_update_has_one_gradient_of_every_actor_by_default(tmp_path: Path) ->
     assert rig.metric("samples_total") == 2 * first.samples + second.samples
 
 
-def test_a_partial_batch_is_used_when_patience_ends(tmp_path: Path) -> None:
-    rig = begun(tmp_path, batch_unrolls=2)
-    rig.step(played()[0])
-    rig.wait(PATIENCE_S + 1)
-    newest = rig.newest()
-    assert (newest.policy_version, newest.received) == (2, {})
-    assert rig.progress.updates == UPDATES
+def test_an_update_has_as_many_gradients_as_is_set(tmp_path: Path) -> None:
+    first = computed()[0]
+    rig = begun(tmp_path, mode="gradients", gradients_per_update=2)
+    rig.step(first)  # of all actors that are known
+    rig.send(*(replace(first, actor_id=actor) for actor in "bcd"))
+    rig.step()
+    assert rig.progress.updates == 2  # of b and c; a is not awaited
+    rig.step()
+    assert rig.progress.updates == 2  # one of d is too few
+    assert rig.metric("samples_total") == 3 * first.samples
 
 
 def test_a_starved_learner_renews_credit(tmp_path: Path) -> None:
@@ -144,7 +234,7 @@ def test_a_starved_learner_renews_credit(tmp_path: Path) -> None:
 def test_stale_messages_give_credit_and_count_as_play_but_are_not_used(tmp_path: Path) -> None:
     rig = begun(tmp_path)
     for message in played()[:3]:
-        rig.step(message)  # lags 0, 1, 2
+        rig.step(message)  # 0, 1, 2 versions old
     before = rig.newest()
     rig.step(played()[3])
     after, progress = rig.newest(), rig.progress
@@ -153,7 +243,7 @@ def test_stale_messages_give_credit_and_count_as_play_but_are_not_used(tmp_path:
     assert progress.env_steps == 4 * STEPS
     assert progress.episodes == sum(len(one.episodes.returns) for one in played()[:4])
     assert rig.metric("messages_dropped_total", reason="stale") == 1
-    assert rig.metric("policy_lag_versions_sum") == 0 + 1 + 2
+    assert rig.metric("policy_lag_updates_sum") == (0 + 1 + 2) * UPDATES
 
 
 def test_bad_messages_are_counted_by_reason_and_survived(tmp_path: Path) -> None:
@@ -252,7 +342,7 @@ def test_calibration_requests_trajectories_in_gradient_mode_too(tmp_path: Path) 
 
 
 def test_a_starved_calibration_keeps_its_statistics(tmp_path: Path) -> None:
-    rig = begun(tmp_path, calibration_env_steps=2 * STEPS, max_policy_lag=10)
+    rig = begun(tmp_path, calibration_env_steps=2 * STEPS, **OF_ANY_AGE)
     rig.step(played()[0])
     before = rig.progress.policy_version
     rig.wait(PATIENCE_S + 1)

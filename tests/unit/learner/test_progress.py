@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from asyncade_learner.progress import GAMES_OF_THE_TARGET, Milestone, Progress
+from asyncade_learner.progress import (
+    GAMES_OF_THE_TARGET,
+    WINDOW_ENV_STEPS,
+    Milestone,
+    Progress,
+    RecentPoints,
+)
 
 
 def test_without_games_there_are_no_means() -> None:
@@ -72,3 +78,46 @@ def test_bytes_per_env_step() -> None:
 def test_two_runs_share_no_games() -> None:
     Progress().count_episodes([1.0])
     assert Progress().mean_return() is None
+
+
+# --- points --------------------------------------------------------------------------------------
+
+
+def test_without_play_there_is_no_point_share() -> None:
+    points = RecentPoints()
+    assert (points.share(), points.reward_per_env_step(), points.full) == (None, None, False)
+    points.count(10, 0.0, 0.0)
+    assert (points.share(), points.reward_per_env_step()) == (None, 0.0)
+
+
+def test_the_share_is_of_the_points_played() -> None:
+    points = RecentPoints()
+    points.count(100, 1.0, 3.0)
+    points.count(100, 6.0, 0.0)
+    assert points.share() == pytest.approx((7 - 3) / (7 + 3))
+    assert points.reward_per_env_step() == pytest.approx(4 / 200)
+
+
+def test_a_game_that_takes_no_points_has_no_share() -> None:
+    points = RecentPoints()
+    points.count(100, 5.0, 0.0)
+    assert points.share() is None
+    assert points.reward_per_env_step() == 0.05
+
+
+def test_only_the_last_env_steps_count() -> None:
+    points = RecentPoints()
+    half = WINDOW_ENV_STEPS // 2
+    points.count(half, 0.0, 8.0)
+    assert not points.full
+    points.count(half, 3.0, 1.0)
+    assert points.full
+    assert points.share() == pytest.approx((3 - 9) / 12)
+    points.count(half - 1, 4.0, 0.0)  # the first message is still needed to fill the window
+    assert points.share() == pytest.approx((7 - 9) / 16)
+    points.count(1, 0.0, 0.0)
+    assert points.full
+    assert points.share() == pytest.approx((7 - 1) / 8)
+    assert points.reward_per_env_step() == pytest.approx(6 / WINDOW_ENV_STEPS)
+    points.count(10 * WINDOW_ENV_STEPS, 2.0, 0.0)
+    assert points.share() == 1.0  # nothing was lost any more, though it can be

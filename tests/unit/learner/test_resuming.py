@@ -61,7 +61,7 @@ def test_a_full_disk_is_counted_and_training_goes_on(
 @pytest.mark.parametrize("mode", ["data", "gradients"])
 def test_a_resumed_run_equals_one_without_interruption(tmp_path: Path, mode: str) -> None:
     messages = played() if mode == "data" else computed()
-    settings = {"mode": mode, "max_policy_lag": 10}
+    settings = {"mode": mode, "max_policy_lag": 10 * UPDATES}
     twin = begun(tmp_path / "twin", **settings)
     for message in messages[:4]:
         twin.step(message)
@@ -95,7 +95,7 @@ def test_a_resumed_run_equals_one_without_interruption(tmp_path: Path, mode: str
 
 
 def test_a_resumed_run_is_not_calibrated_again(tmp_path: Path) -> None:
-    settings = {"calibration_env_steps": STEPS, "max_policy_lag": 10}
+    settings = {"calibration_env_steps": STEPS, "max_policy_lag": 10 * UPDATES}
     first = begun(tmp_path, **settings)
     first.step(played()[0])
     first.step(played()[1])

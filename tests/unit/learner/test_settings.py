@@ -21,32 +21,29 @@ README = Path(__file__).parents[3] / "services" / "learner" / "README.md"
 
 
 @pytest.mark.parametrize(
-    ("changes", "samples"),
-    [({}, 128), ({"mode": "gradients"}, 256), ({"mode": "gradients", "minibatch_size": 32}, 32)],
-)
-def test_an_update_in_gradient_mode_is_larger_by_default(
-    changes: dict[str, Any], samples: int
-) -> None:
-    assert LearnerSettings(**changes).samples_per_update() == samples
-
-
-@pytest.mark.parametrize(
-    ("changes", "actors", "size"),
+    ("changes", "actors", "gradients"),
     [
-        ({"mode": "gradients"}, 0, 128),
-        ({"mode": "gradients"}, 1, 128),
-        ({"mode": "gradients"}, 2, 64),
-        ({"mode": "gradients"}, 100, 32),  # the minimum
-        ({"mode": "gradients", "minibatch_size": 16}, 2, 16),
-        ({"mode": "gradients", "gradients_per_update": 2}, 100, 64),
-        ({"mode": "data"}, 100, 128),
+        *(({}, 0, 1), ({}, 1, 1), ({}, 3, 3), ({}, 4, 4), ({}, 100, 4)),
+        *(({"gradients_per_update": 7}, actors, 7) for actors in (1, 100)),
     ],
 )
-def test_actors_share_the_samples_of_an_update(
-    changes: dict[str, Any], actors: int, size: int
+def test_an_update_has_a_gradient_of_each_actor_but_at_most_four(
+    changes: dict[str, Any], actors: int, gradients: int
 ) -> None:
-    settings = LearnerSettings(**{"minibatch_size": 128} | changes)
-    assert settings.assignment("gradients", 1.0, actors).objective.minibatch_size == size
+    assert LearnerSettings(**changes).gradients_in_update(actors) == gradients
+
+
+def test_actors_share_the_play_of_a_batch_in_data_mode_only() -> None:
+    settings = LearnerSettings(batch_samples=512)
+    for actors, games, steps in [(0, 8, 64), (1, 8, 64), (8, 2, 32), (100, 1, 32)]:
+        assignment = settings.assignment("trajectories", 1.0, actors)
+        assert (assignment.games, assignment.unroll_length) == (games, steps)
+        assert assignment.objective.minibatch_size == 128
+    by_gradients = LearnerSettings(batch_samples=512, mode="gradients")
+    for actors in (1, 100):
+        assignment = by_gradients.assignment("gradients", 1.0, actors)
+        assert (assignment.games, assignment.unroll_length) == (None, 64)
+        assert assignment.objective.minibatch_size == 128
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
@@ -111,6 +108,10 @@ def test_an_unknown_network_names_the_known_ones() -> None:
         ["--max-env-steps=0"],
         ["--metrics-port=65536"],
         ["--resume=yes"],
+        ["--batch-samples=0"],
+        ["--updates-per-version=0"],
+        ["--quorum=0"],
+        ["--quorum=1.1"],
     ],
 )
 def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:

@@ -30,6 +30,7 @@ def gathering() -> tuple[Gathering, Roster]:
 @pytest.mark.parametrize("model", ["0123456789abcdef", "another"])
 @pytest.mark.parametrize("version", range(4, 13))
 def test_the_relay_decides_as_the_learner_does(version: int, model: str) -> None:
+    """The learner after one update to a version, as in gradient mode."""
     message = gradients(policy_version=version, model=model)
     relay, _ = gathering()
     relay.renew(weights(10))
@@ -40,7 +41,7 @@ def test_the_relay_decides_as_the_learner_does(version: int, model: str) -> None
         frame_shape=(84, 84),
         unroll_length=8,
         max_policy_lag=LAG,
-    ).judge(message, policy_version=10, request="gradients")
+    ).judge(message, policy_version=10, lag_of=lambda version: 10 - version, request="gradients")
     outcome = relay.offer(message, 0.0)
     assert outcome == learner
     assert isinstance(outcome, Accepted) or outcome.reason in DROP_REASONS
@@ -184,6 +185,7 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
     draw = random.Random(1)
     relay, _ = gathering()
     reported_steps, reported_returns, played_steps, played_returns = 0, [], 0, []
+    reported_points, played_points = np.zeros(2), np.zeros(2)  # won, lost
     sequences = dict.fromkeys("abcd", 0)
     version, sent, now = 10, 0, 0.0
     dropped = 0
@@ -194,6 +196,7 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
         sent += 1
         reported_steps += message.env_steps
         reported_returns.extend(message.episodes.returns.tolist())
+        reported_points[:] += message.points_won, message.points_lost
 
     relay.renew(weights(version))
     for turn in range(500):
@@ -202,14 +205,14 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
         returns = [float(turn)] if draw.random() < 0.3 else []
         steps = draw.choice([0, 0, 16])
         age = draw.choice([-1, 0, 0, 0, 1, 9])
-        verdict = relay.offer(
-            gradients(actor, sequences[actor], version - age, env_steps=steps, returns=returns),
-            now,
-        )
+        points = {"points_won": float(turn % 3), "points_lost": float(turn % 2)}
+        play = {"env_steps": steps, "returns": returns} | points
+        verdict = relay.offer(gradients(actor, sequences[actor], version - age, **play), now)
         dropped += isinstance(verdict, Dropped)
         sequences[actor] += 1
         played_steps += steps
         played_returns += returns
+        played_points += tuple(points.values())
         if relay.due(now):
             count(relay.take())
         if draw.random() < 0.4:
@@ -224,6 +227,7 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
     assert dropped > 50
     assert reported_steps == played_steps
     assert reported_returns == played_returns
+    assert reported_points.tolist() == played_points.tolist()
 
 
 ROUNDED = 2**-8
@@ -309,20 +313,25 @@ def test_a_loss_is_the_mean_over_the_actors_that_report_it() -> None:
 
 def test_play_is_forwarded_once() -> None:
     play = Play()
-    play.add(gradients(env_steps=16, returns=[1.0, -2.0]))
+    play.add(gradients(env_steps=16, returns=[1.0, -2.0], points_won=3.0, points_lost=1.0))
     play.add(gradients(env_steps=0))
-    play.add(gradients(env_steps=8, returns=[3.0]))
-    env_steps, episodes = play.take()
-    assert env_steps == 24
-    assert episodes.returns.tolist() == [1.0, -2.0, 3.0]
-    assert episodes.lengths.tolist() == [1, 2, 1]
-    env_steps, episodes = play.take()
-    assert (env_steps, len(episodes.returns)) == (0, 0)
+    play.add(gradients(env_steps=8, returns=[3.0], points_won=0.5))
+    taken = play.take()
+    assert taken["episodes"].returns.tolist() == [1.0, -2.0, 3.0]
+    assert taken["episodes"].lengths.tolist() == [1, 2, 1]
+    assert (taken["env_steps"], taken["points_won"], taken["points_lost"]) == (24, 3.5, 1.0)
+    rest = play.take()
+    assert len(rest["episodes"].returns) == 0
+    assert (rest["env_steps"], rest["points_won"], rest["points_lost"]) == (0, 0.0, 0.0)
 
 
 def test_play_beyond_the_limit_of_a_message_waits_for_the_next() -> None:
     play = Play()
+    most: float = MAX_STEPS
     for _ in range(3):
-        play.add(gradients(env_steps=MAX_STEPS))
-    play.add(gradients(env_steps=5))
-    assert [play.take()[0] for _ in range(5)] == [MAX_STEPS] * 3 + [5, 0]
+        play.add(gradients(env_steps=MAX_STEPS, points_won=most))
+    play.add(gradients(env_steps=5, points_won=1.0, points_lost=2.0))
+    taken = [play.take() for _ in range(5)]
+    assert [one["env_steps"] for one in taken] == [MAX_STEPS] * 3 + [5, 0]
+    assert [one["points_won"] for one in taken] == [most] * 3 + [1.0, 0.0]
+    assert [one["points_lost"] for one in taken] == [2.0, 0.0, 0.0, 0.0, 0.0]

@@ -8,11 +8,10 @@ import msgpack
 
 from asyncade_proto.codec import decode, encode, join, split
 from asyncade_proto.messages import Weights
-from asyncade_rl.schedule import SMALLEST_SHARE
 from rigs.relay import ME, SAMPLES, Rig, gradients, weights
 
 
-def test_two_actors_share_the_samples_and_send_one_mean() -> None:
+def test_two_actors_send_one_mean() -> None:
     rig = Rig()
     rig.publish(weights(1, received={"b": 2}))
     first = rig.newest()
@@ -35,26 +34,11 @@ def test_two_actors_share_the_samples_and_send_one_mean() -> None:
     rig.publish(published)
     newest = decode(rig.newest() or b"")
     assert isinstance(newest, Weights)
-    share = replace(published.assignment.objective, minibatch_size=SAMPLES // 2)
-    assert newest == replace(
-        published,
-        received={"a": 2, "b": 1},
-        assignment=replace(published.assignment, objective=share),
-    )
+    assert newest == replace(published, received={"a": 2, "b": 1})
     assert rig.metric("messages_received_total", kind="gradients") == 3
     assert rig.metric("messages_sent_total", kind="gradients") == 2
     assert rig.metric("policy_lag_versions_count") == 3
     assert rig.metric("averages_incomplete_total") == 0
-
-
-def test_the_share_of_samples_has_a_minimum() -> None:
-    rig = Rig()
-    rig.publish(weights(1, messages_in_flight=1000))
-    rig.step(*[gradients(str(number)) for number in range(100)])
-    rig.publish(weights(2))
-    newest = decode(rig.newest() or b"")
-    assert isinstance(newest, Weights)
-    assert newest.assignment.objective.minibatch_size == SMALLEST_SHARE
 
 
 def test_an_incomplete_mean_is_sent_when_patience_ends() -> None:

@@ -11,7 +11,7 @@ import torch
 
 import builders
 from asyncade_proto.messages import GOES_ON, STACK, TERMINATED, TRUNCATED, Trajectory
-from asyncade_rl.batch import batch_of, stack_frames
+from asyncade_rl.batch import batch_of, batches_of, stack_frames
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -127,6 +127,15 @@ def test_a_batch_joins_trajectories_along_environments() -> None:
 def test_unrolls_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="dimension"):
         batch_of([some_trajectory([[GOES_ON]] * steps) for steps in (3, 4)], GAMMA)
+
+
+def test_unrolls_are_joined_by_their_length() -> None:
+    parts = [some_trajectory([[GOES_ON]] * steps, seed) for seed, steps in enumerate((3, 4, 3))]
+    three, four = batches_of(parts, GAMMA)
+    for batch, those in ((three, [parts[0], parts[2]]), (four, [parts[1]])):
+        alone = batch_of(those, GAMMA)
+        for name in ("frames", "actions", "behaviour_log_probs", "rewards", "discounts"):
+            assert torch.equal(getattr(batch, name), getattr(alone, name)), name
 
 
 def test_moving_a_batch_keeps_dtypes_and_shapes() -> None:

@@ -13,7 +13,7 @@ from asyncade_rl import objective as objective_module
 from asyncade_rl.batch import Batch
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
+from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare, prepare_all
 
 T, B, A = 6, 3, 4
 OBJECTIVE = dataclasses.replace(
@@ -90,6 +90,22 @@ def test_samples_are_the_steps_of_the_batch(
         tensor = getattr(samples, name)
         assert (tensor.shape, tensor.dtype) == ((T * B,), torch.float32)
         assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_batches_of_any_lengths_are_prepared_as_if_alone(
+    network: ActorCritic, batch: Batch, normalise: bool
+) -> None:
+    objective = dataclasses.replace(OBJECTIVE, normalise_advantages=normalise)
+    shorter = Batch(batch.frames[:4], *(field[:3] for field in batch[1:]))
+    both = prepare_all(network, [batch, shorter], objective)
+    parts = [prepare(network, one, OBJECTIVE) for one in (batch, shorter)]
+    assert len(both) == (T + 3) * B
+    for name in ("inputs", "actions", "proximal_log_probs", "value_targets", "advantages"):
+        expected = torch.cat([getattr(part, name) for part in parts])
+        if name == "advantages" and normalise:  # over all of them
+            expected = (expected - expected.mean()) / expected.std(correction=0)
+        torch.testing.assert_close(getattr(both, name), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_importance_ratios_are_clipped_at_rho_clip(network: ActorCritic, batch: Batch) -> None:

@@ -1,15 +1,15 @@
-"""Annealing, cooldown, step size and shares of samples."""
+"""Annealing, cooldown, step size, and what a batch of any number of actors is."""
 
 from __future__ import annotations
 
 import pytest
 
 from asyncade_rl.schedule import (
-    SMALLEST_SHARE,
     annealed,
     cooldown_left,
     learning_rate_at,
-    share_of_samples,
+    minibatch_of,
+    shared_play,
 )
 
 
@@ -44,8 +44,35 @@ def test_the_step_size_grows_with_the_root_of_the_samples(samples: int, rate: fl
 
 
 @pytest.mark.parametrize(
-    ("samples", "sharers", "share"),
-    [(128, 0, 128), (128, 1, 128), (128, 2, 64), (128, 100, SMALLEST_SHARE), (16, 2, 16)],
+    ("actors", "games", "steps"),
+    [
+        *((0, 16, 64), (1, 16, 64), (2, 8, 64), (3, 5, 64), (4, 4, 64), (5, 4, 48), (6, 4, 40)),
+        *((7, 4, 40), (8, 4, 32), (10, 3, 32), (12, 3, 32), (16, 2, 32), (20, 2, 32), (22, 1, 32)),
+        *((32, 1, 32), (48, 1, 32), (64, 1, 32)),
+    ],
 )
-def test_a_share_is_an_equal_part_with_a_minimum(samples: int, sharers: int, share: int) -> None:
-    assert share_of_samples(samples, sharers) == share
+def test_fewer_games_then_shorter_unrolls_then_one_game(
+    actors: int, games: int, steps: int
+) -> None:
+    assert shared_play(1024, actors, 64) == (games, steps)
+
+
+@pytest.mark.parametrize("actors", range(1, 33))
+def test_the_batch_does_not_grow_with_up_to_32_actors(actors: int) -> None:
+    """It is uneven by up to a third: with 21 and 22 actors, between one game and two."""
+    games, steps = shared_play(1024, actors, 64)
+    assert 1024 * 2 / 3 <= actors * games * steps <= 1024 * 4 / 3
+
+
+def test_an_unroll_is_never_longer_than_the_longest() -> None:
+    assert shared_play(1024, 1, 8) == (128, 8)
+    assert shared_play(1024, 1000, 8) == (1, 8)
+    assert shared_play(1 << 20, 1, 64)[1] == 64
+
+
+@pytest.mark.parametrize(
+    ("samples", "size"),
+    [(16, 128), (1024, 128), (1535, 128), (1536, 192), (2048, 256), (10_240, 1280)],
+)
+def test_a_minibatch_grows_with_a_batch_that_had_to_grow(samples: int, size: int) -> None:
+    assert minibatch_of(samples, 1024, 128) == size
