@@ -1,1 +1,1 @@
-"""A cluster on a virtual clock: the real learner and actors, in one process; see docs/scaling.md."""
+"""A cluster on a virtual clock: the real learner and actors in one process (docs/scaling.md)."""
