@@ -109,7 +109,6 @@ def test_an_unknown_network_names_the_known_ones() -> None:
         ["--metrics-port=65536"],
         ["--resume=yes"],
         ["--batch-samples=0"],
-        ["--updates-per-version=0"],
         ["--quorum=0"],
         ["--quorum=1.1"],
     ],

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from asyncade_proto.codec import decode
-from asyncade_proto.messages import Trajectory, Weights
-from asyncade_rl.optimiser import Optimiser
+from asyncade_proto.messages import Trajectory
 from rigs.learner import (
     PATIENCE_S,
     REPORT_S,
@@ -18,9 +15,7 @@ from rigs.learner import (
     Rig,
     begun,
     computed,
-    parameters,
     played,
-    same,
 )
 
 
@@ -85,72 +80,3 @@ def test_versions_that_are_no_longer_remembered_count_as_one_update(
         rig.step(made_with(number + 1, number))
     rig.step(made_with(1, 3))  # versions 3 and 4 are remembered
     assert lag(rig) == UPDATES + 2
-
-
-# --- publishing within a batch -------------------------------------------------------------------
-
-
-def published_before_each_update(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, message: Trajectory
-) -> list[Weights | None]:
-    """Steps the learner; returns the weights new before each update, and those at the end."""
-    seen: list[Weights | None] = []
-    step = Optimiser.step
-
-    def look() -> None:
-        frame = rig.weights.latest(0.0)
-        message = None if frame is None else decode(frame)
-        assert message is None or isinstance(message, Weights)
-        seen.append(message)
-
-    def looked(self: Optimiser, learning_rate: float) -> float | None:
-        look()
-        return step(self, learning_rate)
-
-    rig.newest()
-    with monkeypatch.context() as patch:
-        patch.setattr(Optimiser, "step", looked)
-        rig.step(message)
-    look()
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("every", "versions"),
-    [
-        (None, [None, None, None, None, 2]),
-        (1, [None, 2, 3, 4, 5]),
-        (2, [None, None, 2, None, 3]),
-        (3, [None, None, None, 2, 3]),
-        (4, [None, None, None, None, 2]),
-    ],
-)
-def test_weights_are_published_within_a_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int | None, versions: list[int | None]
-) -> None:
-    rig = begun(tmp_path, updates_per_version=every)
-    seen = published_before_each_update(rig, monkeypatch, played()[0])
-    assert [weights and weights.policy_version for weights in seen] == versions
-    assert rig.progress.updates == UPDATES
-    new = [weights for weights in seen if weights is not None]
-    assert all(weights.received == {"a": 1} for weights in new)  # credit comes early
-    for one, other in pairwise(new):
-        assert not same(parameters(one), parameters(other))
-    rig.step()
-    assert rig.silent()
-
-
-def test_weights_published_within_a_batch_do_not_change_what_is_learned(tmp_path: Path) -> None:
-    one, other = (begun(tmp_path / str(n), updates_per_version=n) for n in (None, 1))
-    for rig in (one, other):
-        rig.step(played()[0])
-    assert same(parameters(one.newest()), parameters(other.newest()))
-
-
-def test_play_with_weights_from_within_a_batch_is_younger(tmp_path: Path) -> None:
-    rig = begun(tmp_path, updates_per_version=1)
-    rig.step(made_with(1, 0))
-    rig.step(made_with(4, 1))  # published before the last update
-    assert lag(rig) == 1
-    rig.step(made_with(2, 2))  # published after the first update; another batch followed
-    assert lag(rig) == 1 + (UPDATES - 1) + UPDATES
