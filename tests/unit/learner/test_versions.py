@@ -1,4 +1,4 @@
-"""Versions of the weights: how old a message is in updates, and publishing within a batch."""
+"""Versions of the weights: how old a message is, in updates."""
 
 from __future__ import annotations
 
