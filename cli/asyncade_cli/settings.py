@@ -20,8 +20,8 @@ from asyncade_runtime.cores import available_cores
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 MAX_DEFAULT_ACTORS: Final = 8
-"""More would play two games each, which costs a quarter more per env step, and make no faster
-learner; further cores step the games."""
+"""More would play one game each, which costs almost twice the time per env step; further cores step
+the games."""
 
 
 def actors_for_this_machine() -> int:

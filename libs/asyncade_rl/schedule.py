@@ -8,9 +8,6 @@ from typing import Final
 REFERENCE_SAMPLES: Final = 128
 """Samples per update for which a learning rate is given."""
 
-FEW_GAMES: Final = 4
-"""Games of an actor below which inference costs noticeably more per env step."""
-
 SHORTEST_UNROLL: Final = 32
 """Env steps; from 8 and 16 Pong was learned far more slowly (docs/experiments.md)."""
 
@@ -57,9 +54,9 @@ def learning_rate_at(remaining: float, learning_rate: float, samples: int) -> fl
 def shared_play(batch_samples: int, actors: int, unroll_length: int) -> tuple[int, int]:
     """Returns games per actor and unroll length, so that the batch does not grow with the actors.
 
-    First fewer games, down to four: they cost an actor little speed, since inference takes four
-    nearly as fast as one by one would have it. Then shorter unrolls, down to 32: from shorter ones
-    Pong is learned clearly more slowly. Then fewer games, down to one. Only then the batch grows.
+    First fewer games, down to one: the batch then has as many games and steps as with two actors.
+    Then shorter unrolls, down to 32: from shorter ones Pong is learned clearly more slowly. Only
+    then the batch grows.
 
     Args:
         batch_samples: env steps of all actors together.
@@ -67,7 +64,7 @@ def shared_play(batch_samples: int, actors: int, unroll_length: int) -> tuple[in
         unroll_length: the longest.
     """
     share = batch_samples / max(1, actors)
-    steps = min(unroll_length, max(SHORTEST_UNROLL, round(share / FEW_GAMES / 8) * 8))
+    steps = min(unroll_length, max(SHORTEST_UNROLL, round(share / 8) * 8))
     return max(1, round(share / steps)), steps
 
 

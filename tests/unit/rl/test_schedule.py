@@ -46,12 +46,11 @@ def test_the_step_size_grows_with_the_root_of_the_samples(samples: int, rate: fl
 @pytest.mark.parametrize(
     ("actors", "games", "steps"),
     [
-        *((0, 16, 64), (1, 16, 64), (2, 8, 64), (3, 5, 64), (4, 4, 64), (5, 4, 48), (6, 4, 40)),
-        *((7, 4, 40), (8, 4, 32), (10, 3, 32), (12, 3, 32), (16, 2, 32), (20, 2, 32), (22, 1, 32)),
-        *((32, 1, 32), (48, 1, 32), (64, 1, 32)),
+        *((0, 16, 64), (1, 16, 64), (2, 8, 64), (3, 5, 64), (4, 4, 64), (6, 3, 64), (8, 2, 64)),
+        *((12, 1, 64), (16, 1, 64), (18, 1, 56), (24, 1, 40), (32, 1, 32), (64, 1, 32)),
     ],
 )
-def test_fewer_games_then_shorter_unrolls_then_one_game(
+def test_fewer_games_then_shorter_unrolls_then_a_larger_batch(
     actors: int, games: int, steps: int
 ) -> None:
     assert shared_play(1024, actors, 64) == (games, steps)
@@ -59,7 +58,7 @@ def test_fewer_games_then_shorter_unrolls_then_one_game(
 
 @pytest.mark.parametrize("actors", range(1, 33))
 def test_the_batch_does_not_grow_with_up_to_32_actors(actors: int) -> None:
-    """It is uneven by up to a third: with 21 and 22 actors, between one game and two."""
+    """It is uneven by up to a third: with 10 and 11 actors, between one game and two."""
     games, steps = shared_play(1024, actors, 64)
     assert 1024 * 2 / 3 <= actors * games * steps <= 1024 * 4 / 3
 
