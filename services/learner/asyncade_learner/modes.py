@@ -54,7 +54,7 @@ class DataParallel:
         """Returns the samples that a batch should have."""
         settings = self._trainer.settings
         games, steps = settings.play_of(actors)
-        return max(settings.batch_samples, actors * (games or 1) * steps)
+        return max(settings.batch_samples, actors * games * steps)
 
     def add(self, message: Upstream) -> None:
         """Adds a trajectory to the batch."""

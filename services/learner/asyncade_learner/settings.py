@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
 from asyncade_proto import ports
+from asyncade_proto.limits import MAX_ENVIRONMENTS
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
@@ -183,15 +185,19 @@ class LearnerSettings(ServiceSettings):
             vtrace=self.vtrace,
         )
 
-    def play_of(self, actors: int) -> tuple[int | None, int]:
-        """Returns the games of each actor (None: all it has) and the unroll length.
+    def play_of(self, actors: int) -> tuple[int, int]:
+        """Returns the games of each actor, at most, and the unroll length.
+
+        In gradient mode an unroll has at least the samples of one gradient, and all actors together
+        play twice a batch: the unroll that is used, and the one that is played meanwhile.
 
         Args:
-            actors: number of active actors, which share the play of a batch in data mode.
+            actors: number of active actors, which share the play of a batch.
         """
-        if self.mode == "gradients":
-            return None, self.unroll_length
-        return shared_play(self.batch_samples, actors, self.unroll_length)
+        if self.mode == "data":
+            return shared_play(self.batch_samples, actors, self.unroll_length)
+        games, steps = shared_play(2 * self.batch_samples, actors, self.unroll_length)
+        return max(games, math.ceil(self.minibatch_size / steps)), steps
 
     def assignment(self, request: Request, remaining: float, actors: int = 1) -> Assignment:
         """Returns the work for actors.
@@ -208,7 +214,7 @@ class LearnerSettings(ServiceSettings):
             repeat_action_probability=self.repeat_action_probability,
             network=self.network,
             unroll_length=steps,
-            games=games,
+            games=min(games, MAX_ENVIRONMENTS),
             messages_in_flight=self.messages_in_flight,
             seed=self.seed,
             objective=self.objective_at(remaining),

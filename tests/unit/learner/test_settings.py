@@ -13,6 +13,7 @@ import builders
 from asyncade_learner.settings import OF_THE_SITTING, LearnerSettings
 from asyncade_learner.stored import changed, with_stored
 from asyncade_proto.codec import decode, encode
+from asyncade_proto.limits import MAX_ENVIRONMENTS
 from asyncade_proto.messages import REQUESTS, Request
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import SettingsError, load
@@ -33,17 +34,24 @@ def test_an_update_has_a_gradient_of_each_actor_but_at_most_four(
     assert LearnerSettings(**changes).gradients_in_update(actors) == gradients
 
 
-def test_actors_share_the_play_of_a_batch_in_data_mode_only() -> None:
-    settings = LearnerSettings(batch_samples=512)
-    for actors, games, steps in [(0, 8, 64), (1, 8, 64), (8, 2, 32), (100, 1, 32)]:
-        assignment = settings.assignment("trajectories", 1.0, actors)
-        assert (assignment.games, assignment.unroll_length) == (games, steps)
-        assert assignment.objective.minibatch_size == 128
-    by_gradients = LearnerSettings(batch_samples=512, mode="gradients")
-    for actors in (1, 100):
-        assignment = by_gradients.assignment("gradients", 1.0, actors)
-        assert (assignment.games, assignment.unroll_length) == (None, 64)
-        assert assignment.objective.minibatch_size == 128
+@pytest.mark.parametrize(
+    ("mode", "actors", "games", "steps"),
+    [
+        *(("data", 0, 8, 64), ("data", 1, 8, 64), ("data", 4, 2, 64), ("data", 100, 1, 32)),
+        *(("gradients", 1, 16, 64), ("gradients", 4, 4, 64), ("gradients", 8, 2, 64)),
+        *(("gradients", 16, 2, 64), ("gradients", 100, 4, 32)),  # a gradient's samples at least
+    ],
+)
+def test_actors_share_the_play_of_a_batch(mode: Any, actors: int, games: int, steps: int) -> None:
+    settings = LearnerSettings(batch_samples=512, mode=mode)
+    assignment = settings.assignment("gradients", 1.0, actors)
+    assert (assignment.games, assignment.unroll_length) == (games, steps)
+    assert assignment.objective.minibatch_size == 128
+
+
+def test_no_more_games_are_assigned_than_the_wire_takes() -> None:
+    assignment = LearnerSettings(batch_samples=2**20).assignment("trajectories", 1.0)
+    assert assignment.games == MAX_ENVIRONMENTS
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
