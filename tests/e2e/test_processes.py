@@ -356,7 +356,7 @@ def test_an_actor_with_bad_input_ends_the_run(
     monkeypatch.setitem(QUICK, "ASYNCADE_ACTOR_KEYS", str(tmp_path / "absent"))
     text = refused(tmp_path / "output", "train", "--game=catch", "--run-dir", folder.root)
     assert str(tmp_path / "absent") in text  # the actor's last line
-    assert "actor-0.log" in text
+    assert "actor-0.log" in text or "actor-1.log" in text  # whichever ended first
     assert folder.read_summary()["ended_by"] == "actors_failed"
 
 
