@@ -16,6 +16,9 @@ _TIMES_MEDIAN: Final = 2.0
 _AND_S: Final = 0.05
 """Seconds on top: rounds of a few milliseconds are shorter than a scheduler's time slices."""
 
+_TIMES_PATIENCE: Final = 4.0
+"""After this many times the patience a sender counts as gone, until it is heard of again."""
+
 _MOMENT_S: Final = 0.001
 """Seconds: who waits until a sender is late must then find it late, whatever rounding does."""
 
@@ -40,17 +43,18 @@ class Pace:
         for sender in senders:
             self._since.setdefault(sender, now)
 
-    def arrived(self, sender: str, now: float, *, may_send_more: bool) -> None:
+    def arrived(self, sender: str, now: float, *, may_send_more: bool, share: float = 1.0) -> None:
         """Notes a message.
 
         Args:
             sender: who made it.
             now: time in seconds.
             may_send_more: it has credit for another one, so it is at work already.
+            share: of a whole message's work, in (0, 1]; its time counts as that of a whole one.
         """
         since = self._since.pop(sender, None)
         if since is not None:
-            self._took[sender] = now - since
+            self._took[sender] = (now - since) / share
         if may_send_more:
             self._since[sender] = now
 
@@ -62,10 +66,12 @@ class Pace:
 
     def patience(self, active: Collection[str]) -> float:
         """Returns the seconds after which a sender is late; infinite until a quorum is known."""
-        known = [self._took[sender] for sender in active if sender in self._took]
-        if not known or len(known) < self._quorum * len(active):
-            return math.inf
-        return _TIMES_MEDIAN * statistics.median_low(known) + _AND_S
+        return _TIMES_MEDIAN * self._median(active) + _AND_S
+
+    def gone(self, active: Collection[str], now: float) -> set[str]:
+        """Returns those that have needed so long that they are stopped or dead, not slow."""
+        limit = _TIMES_PATIENCE * self.patience(active)
+        return {sender for sender in active if now - self._since.get(sender, now) > limit}
 
     def late(self, active: Collection[str], now: float) -> set[str]:
         """Returns those that needed, or have needed so far, longer than `patience`."""
@@ -85,6 +91,13 @@ class Pace:
         return min((self._since.get(s, now) + patience - now for s in awaited), default=math.inf)
 
     def steps_in_time(self, sender: str, steps: int, active: Collection[str]) -> int:
-        """Returns how many of the `steps` in its last message the sender can make without delay."""
-        patience, took = self.patience(active), self._took.get(sender, 0.0)
-        return steps if took <= patience else max(1, int(steps * patience / took))
+        """Returns how many of a whole message's steps a late sender makes in the median time."""
+        took = self._took.get(sender, 0.0)
+        late = took > self.patience(active)
+        return max(1, int(steps * self._median(active) / took)) if late else steps
+
+    def _median(self, active: Collection[str]) -> float:
+        known = [self._took[sender] for sender in active if sender in self._took]
+        if not known or len(known) < self._quorum * len(active):
+            return math.inf
+        return statistics.median_low(known)

@@ -177,8 +177,9 @@ class Learner:
                 self._waiting_since = self.clock()
 
     def _enough(self) -> bool:
-        wanted = self.phase.wanted(len(self._roster))
-        return self.rounds.complete(self.phase.gathered, wanted, self.clock())
+        now = self.clock()
+        wanted = self.phase.wanted(self.rounds.playing(now))
+        return self.rounds.complete(self.phase.gathered, wanted, now)
 
     def _seconds_until_enough(self) -> float:
         return self.rounds.seconds_left(self.clock()) if self.phase.gathered else WAIT_S
@@ -208,7 +209,7 @@ class Learner:
             del self._updates_at[next(iter(self._updates_at))]
         self.rounds.published(self.clock())
         assignment = self._settings.assignment(
-            self.phase.request, self._remaining(), len(self._roster)
+            self.phase.request, self._remaining(), self.rounds.playing(self.clock())
         )
         if isinstance(self.phase, Calibration):
             # No game has to be given up once it is known how many actors there are.

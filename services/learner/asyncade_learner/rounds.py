@@ -10,8 +10,12 @@ from asyncade_proto.messages import Trajectory, Upstream
 from asyncade_runtime.admission import Roster
 from asyncade_runtime.pace import Pace
 
-_SHORTEST: Final = 8
-"""Env steps of an unroll that is asked of a late actor, at least."""
+_SHORTEST: Final = 16
+"""Env steps of an unroll that is asked of a late actor, at least: the time that its message and the
+weights take does not shrink with it."""
+
+_MULTIPLE: Final = 8
+"""Unroll lengths asked of late actors are multiples of this."""
 
 
 class Rounds:
@@ -34,7 +38,13 @@ class Rounds:
         self._patience_seconds = patience_seconds
         self._log = log
         self._named: set[str] = set()  # as late, in the log
+        self._unroll_length = 1
         self.unroll_lengths: dict[str, int] = {}
+
+    def playing(self, now: float) -> int:
+        """Returns the number of active actors, without those that are stopped or dead."""
+        active = self._roster.active
+        return len(active) - len(self._pace.gone(active, now))
 
     def complete(self, gathered: int, wanted: int | None, now: float) -> bool:
         """Returns whether the batch is complete.
@@ -55,15 +65,15 @@ class Rounds:
 
     def arrived(self, message: Upstream, messages_in_flight: int, now: float) -> None:
         """Notes an accepted message, and how long an unroll its actor has time for."""
-        actor = message.actor_id
-        self._pace.arrived(actor, now, may_send_more=messages_in_flight > 1)
-        if isinstance(message, Trajectory):
-            steps = len(message.actions)
-            in_time = self._pace.steps_in_time(actor, steps, self._roster.active)
-            if in_time < steps:
-                self.unroll_lengths[actor] = max(_SHORTEST, in_time // _SHORTEST * _SHORTEST)
-            elif actor in self.unroll_lengths:  # it keeps pace: ask for more
-                self.unroll_lengths[actor] = 2 * steps
+        actor, more = message.actor_id, messages_in_flight > 1
+        if not isinstance(message, Trajectory):
+            self._pace.arrived(actor, now, may_send_more=more)
+            return
+        # Of a shorter unroll the time that a whole one would take counts: its actor is still late.
+        share = min(1.0, len(message.actions) / self._unroll_length)
+        self._pace.arrived(actor, now, may_send_more=more, share=share)
+        steps = self._pace.steps_in_time(actor, self._unroll_length, self._roster.active)
+        self.unroll_lengths[actor] = max(_SHORTEST, steps // _MULTIPLE * _MULTIPLE)
 
     def published(self, now: float) -> None:
         """Notes that actors got credit. Lost messages must not keep one out for ever."""
@@ -84,7 +94,8 @@ class Rounds:
         return late
 
     def lengths_below(self, unroll_length: int) -> dict[str, int]:
-        """Returns the unroll lengths asked of single actors, where they are shorter."""
+        """Returns the unroll lengths asked of single actors, where they are shorter than all's."""
+        self._unroll_length = unroll_length
         self.unroll_lengths = {a: n for a, n in self.unroll_lengths.items() if n < unroll_length}
         return dict(islice(self.unroll_lengths.items(), MAX_UNROLL_LENGTHS))
 

@@ -176,7 +176,7 @@ def test_a_late_actor_is_asked_for_shorter_unrolls(tmp_path: Path) -> None:
     assert rig.newest().unroll_lengths == {}
     rig.step(of("slow", 1), of("a", 3))
     newest = rig.newest()
-    assert newest.unroll_lengths == {"slow": T}  # half of T would be in time, but is too short
+    assert newest.unroll_lengths == {"slow": 16}  # the shortest
     assert newest.assignment.unroll_length == 32
 
 

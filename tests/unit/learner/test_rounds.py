@@ -22,6 +22,7 @@ class Game:
     def __init__(self, actors: str = "abc", quorum: float = 0.5) -> None:
         self.roster, self.log = Roster(), Mock()
         self.rounds = Rounds(self.roster, quorum, PATIENCE_S, self.log)
+        self.rounds.lengths_below(T)
         self.now = 100.0
         self._sequence = 0
         self.arrive(*actors)
@@ -153,14 +154,11 @@ def test_the_silent_are_forgiven_what_they_have_in_flight() -> None:
 # --- unroll lengths ------------------------------------------------------------------------------
 
 
-def test_a_late_actor_is_asked_for_as_many_steps_as_it_has_time_for() -> None:
-    game = Game()
-    game.round("a", "b", late="c", late_by=3.1)  # 2.05 of 4.1 s: half of the steps
-    assert game.rounds.lengths_below(T) == {"c": T // 2}
-
-
-@pytest.mark.parametrize(("late_by", "length"), [(1.5, 48), (2.0, 40), (7.0, 16), (99.0, 8)])
-def test_lengths_are_multiples_of_eight(late_by: float, length: int) -> None:
+@pytest.mark.parametrize(("late_by", "length"), [(1.5, 24), (2.0, 16), (99.0, 16)])
+def test_a_late_actor_is_asked_for_the_steps_of_the_median_time(
+    late_by: float, length: int
+) -> None:
+    """In multiples of eight; never fewer than 16."""
     game = Game()
     game.round("a", "b", late="c", late_by=late_by)
     assert game.rounds.lengths_below(T) == {"c": length}
@@ -170,21 +168,30 @@ def test_an_actor_that_keeps_pace_again_is_asked_for_more() -> None:
     game = Game()
     game.round("a", "b", late="c", late_by=7.0)
     assert game.rounds.lengths_below(T) == {"c": 16}
-    game.round("a", "b", late="c", steps=16)
-    assert game.rounds.lengths_below(T) == {"c": 32}
-    game.round("a", "b", late="c", late_by=1.5, steps=32)
-    assert game.rounds.lengths_below(T) == {"c": 24}
-    for steps in (24, 48):
-        game.round("a", "b", late="c", steps=steps)
+    game.round("a", "b", late="c", steps=16)  # a second: all of its steps would take four
+    assert game.rounds.lengths_below(T) == {"c": 16}
+    assert game.rounds.late(game.now) == {"c"}
+    game.round("a", "b", late="c", steps=48)
     assert game.rounds.lengths_below(T) == {}
+    assert game.rounds.late(game.now) == set()
+
+
+def test_an_actor_that_stands_still_has_no_share_of_the_play() -> None:
+    game = Game()
     game.round("a", "b", "c")
-    assert game.rounds.lengths_below(T) == {}
+    for _ in range(8):
+        game.round("a", "b")
+    assert game.rounds.playing(game.now) == 3  # 8 s; the patience is 2.05 s
+    game.round("a", "b")
+    assert game.rounds.playing(game.now) == 2
+    game.arrive("c")
+    assert game.rounds.playing(game.now) == 3
 
 
 def test_no_length_is_asked_that_is_as_long_as_everyones() -> None:
     game = Game()
     game.round("a", "b", late="c", late_by=3.1)
-    assert game.rounds.lengths_below(T // 2) == {}
+    assert game.rounds.lengths_below(T // 4) == {}
 
 
 def test_no_more_lengths_are_asked_than_the_wire_takes() -> None:

@@ -119,12 +119,30 @@ def test_after_the_seconds_left_an_awaited_sender_is_late(begun: float) -> None:
         assert pace.late(SENDERS, now + left) == {"d"}
 
 
-def test_the_steps_that_a_late_sender_makes_in_time() -> None:
-    pace = timed(1.0, 1.0, 1.0, 8.15)
+def test_the_steps_that_a_late_sender_makes_in_the_median_time() -> None:
+    pace = timed(1.0, 1.0, 1.0, 4.0)
     assert pace.steps_in_time("d", 64, SENDERS) == 16
     assert pace.steps_in_time("d", 2, SENDERS) == 1
     assert pace.steps_in_time("a", 64, SENDERS) == 64
     assert pace.steps_in_time("unknown", 64, SENDERS) == 64
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(1.0, True), (0.5, False)])
+def test_the_time_of_a_part_counts_as_that_of_the_whole(seconds: float, late: bool) -> None:
+    """Else a late sender that is asked for less would be waited for, and late again."""
+    pace = timed(1.0, 1.0, 1.0)
+    pace.may_send(["d"], 100.0)
+    pace.arrived("d", 100.0 + seconds, may_send_more=False, share=0.25)
+    assert pace.late(SENDERS, 101.0) == ({"d"} if late else set())
+
+
+def test_a_sender_that_needs_four_times_the_patience_is_gone_until_it_is_heard_of() -> None:
+    pace = timed(1.0, 1.0, 1.0, 1.0)
+    pace.may_send(["d"], 100.0)
+    assert pace.gone(SENDERS, 108.1) == set()
+    assert pace.gone(SENDERS, 108.3) == {"d"}
+    pace.arrived("d", 108.3, may_send_more=False)
+    assert pace.gone(SENDERS, 108.3) == set()
 
 
 def test_senders_that_left_are_forgotten() -> None:
