@@ -136,7 +136,7 @@ def outcome_of(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> dict[s
         costs=costs,
         faults=Faults(
             slow={} if arm["slow"] is None else {0: arm["slow"]},
-            killed=tuple((1 + n, 5.0 + 3.0 * n, 2.0) for n in range(arm["kill"])),
+            killed=tuple((1 + n, 1.0 + 0.7 * n, 0.5) for n in range(arm["kill"])),
         ),
     )
     return asdict(run(plan, seed, arm["max_env_steps"]))
