@@ -40,7 +40,7 @@ _MEASURED: Final[dict[Mode, tuple[dict[str, Any], ...]]] = {
         for games, steps, size in ((8, 64, 128), (4, 64, 256), (4, 32, 128))
     ),
 }
-"""Clusters whose stages are measured, later ones last: every amount of work that an arm needs."""
+"""Clusters whose stages are measured, a later one replacing what an earlier one measured."""
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from asyncade_rl.devices import fastest_precision
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.stages import Stages
-from bench.cluster.costs import ChargedStages, Record, RecordedStages, Table
+from bench.cluster.costs import Record, Table, WatchedStages, cost
 from bench.cluster.network import Inbox, Network, Publisher, Subscriber
 from bench.cluster.simulation import Process, Simulation
 
@@ -200,8 +200,9 @@ class Cluster:
 
     def _stages(self, role: str, stages: Stages) -> Stages:
         if self.plan.costs is None:
-            return RecordedStages(stages, self.record, role)
-        return ChargedStages(stages, self.plan.costs.get(role, {}), self.simulation.sleep)
+            return WatchedStages(stages, lambda name, n: self.record.enter(f"{role}/{name}", n))
+        table = self.plan.costs.get(role, {})
+        return WatchedStages(stages, lambda name, n: self.simulation.sleep(cost(table, name, n)))
 
 
 def _drop(logger: Any, method: str, event: Any) -> Any:

@@ -31,32 +31,8 @@ def cost(table: Table, stage: str, amount: int) -> float:
     return max(0.0, s0 + (s1 - s0) * (amount - a0) / (a1 - a0))
 
 
-class ChargedStages(Stages):
-    """Stages that take their time on a virtual clock: entering one sleeps for its cost.
-
-    Args:
-        stages: counts the virtual time.
-        table: of costs.
-        sleep: lets virtual time pass, in seconds.
-    """
-
-    def __init__(self, stages: Stages, table: Table, sleep: Callable[[float], None]) -> None:
-        self._stages = stages
-        self._table = table
-        self._sleep = sleep
-
-    def enter(self, name: str, amount: int = 1) -> None:
-        """Leaves the current stage, enters another and lets the time for its work pass."""
-        self._stages.enter(name, amount)
-        self._sleep(cost(self._table, name, amount))
-
-    def seconds(self) -> dict[str, float]:
-        """Returns the virtual seconds spent in each stage."""
-        return self._stages.seconds()
-
-
 class Record:
-    """CPU seconds of stages as they are run; see `RecordedStages`.
+    """CPU seconds of stages as they are run; see `WatchedStages`.
 
     A process that shares its cores with others is measured right: only its own time counts.
     """
@@ -83,24 +59,22 @@ class Record:
         return found
 
 
-class RecordedStages(Stages):
-    """Stages that record what they really cost.
+class WatchedStages(Stages):
+    """Stages that tell what is entered, so that its cost can be charged or recorded.
 
     Args:
-        stages: as before.
-        record: shared by all processes of a cluster, which run one at a time.
-        prefix: of the names in the record: who enters.
+        stages: count the time.
+        entered: called with name and amount after a stage was entered.
     """
 
-    def __init__(self, stages: Stages, record: Record, prefix: str) -> None:
+    def __init__(self, stages: Stages, entered: Callable[[str, int], None]) -> None:
         self._stages = stages
-        self._record = record
-        self._prefix = prefix
+        self._entered = entered
 
     def enter(self, name: str, amount: int = 1) -> None:
-        """Leaves the current stage and enters another."""
+        """Leaves the current stage, enters another and tells so."""
         self._stages.enter(name, amount)
-        self._record.enter(f"{self._prefix}/{name}", amount)
+        self._entered(name, amount)
 
     def seconds(self) -> dict[str, float]:
         """Returns the seconds spent in each stage."""
