@@ -30,6 +30,7 @@ from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Publisher
 
 _VERSIONS_REMEMBERED: Final = 4096
+"""Versions whose updates are known; what was made with an older one counts as older still."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -47,7 +47,7 @@ class LearnerMetrics(ServiceMetrics):
             LAG_BUCKETS,
         )
         self.active_actors = gauge(
-            "active_actors", "Actors heard of in the last 30 seconds and not late for a batch."
+            "active_actors", "Actors heard of in the last 30 seconds, late ones included."
         )
         self.late_actors = gauge(
             "late_actors", "Active actors that take over twice the median time for a message."
@@ -89,7 +89,7 @@ class LearnerMetrics(ServiceMetrics):
             "CPU time received in gradients and optimiser steps, over their wall time times the"
             " torch threads asked for; NaN before the first and on a GPU.",
         )
-        self.cpu_share.set(float("nan"))
+        self.cpu_share.set(math.nan)
         # Weights and checkpoints
         self.policy_version = gauge("policy_version", "Version of the last published weights.")
         self.published = counter("weights_published_total", "Weights published.")

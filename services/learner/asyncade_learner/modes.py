@@ -112,10 +112,9 @@ class DataParallel:
 class GradientParallel:
     """Averages the gradients that actors compute.
 
-    By default one from each actor, all taken at the present weights. Applied one by one as they
-    arrive, the gradients of two actors overshoot together at this step size: Pong then stood at 12
-    after 640,000 env steps. An actor that dies costs the others a few times `patience_seconds`,
-    until it no longer counts as active.
+    By default one from each actor, of at most four. Applied one by one as they arrive, the
+    gradients of two actors overshoot together at this step size: Pong then stood at 12 after
+    640,000 env steps.
     """
 
     request: Request = "gradients"
