@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncade_cli.markdown import table as markdown
+from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.choices import MODES, Mode
 from bench.cluster import arms
 from bench.cluster.cluster import Cluster, Plan, temporary_folder
@@ -64,6 +65,12 @@ def main() -> int:
     run.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     commands.add_parser("table")
     asked = parser.parse_args()
+    if asked.command == "run":
+        try:
+            asked.set = dict(_settings(asked.set))
+            LearnerSettings(**asked.set)
+        except ValueError as error:
+            run.error(f"--set takes NAME=VALUE, settings of the learner, values as JSON: {error}")
     if asked.command == "measure":
         return _measure(asked)
     if asked.command == "run":
@@ -105,7 +112,7 @@ def _run(asked: argparse.Namespace) -> int:
         "mode": asked.mode,
         "actors": asked.actors,
         "envs": asked.envs,
-        "settings": dict(_settings(asked.set)),
+        "settings": asked.set,
         "update_ms": asked.update_ms,
         "slow": asked.slow,
         "kill": asked.kill,
