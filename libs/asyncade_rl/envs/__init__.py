@@ -1,11 +1,22 @@
-"""Environments of one game, stepped together; `make_environments` creates them."""
+"""Environments of one game, stepped together; `make_environments` creates them.
+
+`make_shown_game` creates a single one that has pictures in colour.
+"""
 
 from __future__ import annotations
 
 from asyncade_rl.envs.base import Environments, Observations, Step
+from asyncade_rl.envs.shown import GreyScreen, ShownGame
 from asyncade_rl.games import CATCH, num_actions
 
-__all__ = ["Environments", "Observations", "Step", "make_environments"]
+__all__ = [
+    "Environments",
+    "Observations",
+    "ShownGame",
+    "Step",
+    "make_environments",
+    "make_shown_game",
+]
 
 
 def make_environments(
@@ -35,3 +46,22 @@ def make_environments(
         repeat_action_probability=repeat_action_probability,
         num_threads=num_threads,
     )
+
+
+def make_shown_game(game: str, *, repeat_action_probability: float = 0.0) -> ShownGame:
+    """Returns one game that is also shown in colour, as it is played.
+
+    Args:
+        game: an ALE id such as ``pong``, or ``catch``.
+        repeat_action_probability: sticky actions, in [0, 1); ignored by ``catch``.
+
+    Raises:
+        UnknownGameError: no game has this id.
+    """
+    sticky = repeat_action_probability
+    environments = make_environments(game, 1, repeat_action_probability=sticky)
+    if game == CATCH:
+        return ShownGame(environments, GreyScreen())
+    from asyncade_rl.envs.atari import AtariScreen  # loads ale-py only if needed
+
+    return ShownGame(environments, AtariScreen(game, sticky))

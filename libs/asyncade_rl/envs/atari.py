@@ -15,11 +15,17 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Discrete
 
 from asyncade_rl.envs.base import Observations, Step, check_actions
+from asyncade_rl.envs.shown import PICTURES_PER_SECOND, Pictures
 from asyncade_rl.games import FRAME_SIDE, num_actions
 
 FRAME_SKIP: Final = 4
 NOOP_MAX: Final = 30
 MAX_FRAMES_PER_EPISODE: Final = 108_000
+
+SCREEN: Final = (210, 160)
+"""Height and width of the picture [pixels]."""
+
+_FRAMES_PER_PICTURE: Final = 60 // PICTURES_PER_SECOND
 
 
 class AtariEnvironments:
@@ -83,4 +89,59 @@ class AtariEnvironments:
 
     def close(self) -> None:
         """Frees the emulators."""
+        self._envs.close()
+
+
+class AtariScreen:
+    """Shows an Atari game: a second emulator that plays it frame by frame, in colour.
+
+    Seed, no-ops at the start, sticky actions and time limit are counted in frames, so the game is
+    the same one; a difference in points or end is an error.
+    """
+
+    def __init__(self, game: str, repeat_action_probability: float) -> None:
+        height, width = SCREEN
+        self._envs = AtariVectorEnv(
+            game,
+            num_envs=1,
+            num_threads=1,
+            max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
+            repeat_action_probability=repeat_action_probability,
+            autoreset_mode="SameStep",
+            img_height=height,
+            img_width=width,
+            grayscale=False,
+            stack_num=1,
+            frameskip=1,
+            maxpool=False,
+            noop_max=NOOP_MAX,
+            reward_clipping=False,
+        )
+
+    def reset(self, seed: int, observations: Observations) -> Pictures:
+        """Restarts the game; returns one picture, uint8 [1, 210, 160, 3]."""
+        pictures: Pictures = self._envs.reset(seed=seed)[0][0]
+        return pictures
+
+    def step(self, actions: npt.NDArray[np.int64], step: Step) -> Pictures:
+        """Plays the frames of an env step; returns uint8 [P, 210, 160, 3], P = 2 or 1 at the end.
+
+        Raises:
+            RuntimeError: the game is another one than that of `step`.
+        """
+        frames: list[Pictures] = []
+        reward, ended = 0.0, False
+        while not ended and len(frames) < FRAME_SKIP:
+            observations, rewards, terminated, truncated, info = self._envs.step(actions)
+            reward += float(rewards[0])
+            ended = bool(terminated[0] or truncated[0])
+            frames.append(info["final_obs"][0, 0] if ended else observations[0, 0])
+        played = float(step.rewards[0]), bool(step.terminated[0] | step.truncated[0])
+        if (reward, ended) != played:
+            raise RuntimeError("the emulator that shows the game plays another one: report this")
+        pairs = range(0, len(frames), _FRAMES_PER_PICTURE)
+        return np.stack([np.maximum.reduce(frames[i : i + _FRAMES_PER_PICTURE]) for i in pairs])
+
+    def close(self) -> None:
+        """Frees the emulator."""
         self._envs.close()

@@ -1,0 +1,93 @@
+"""The game that is shown is the game that is played, and watching it does not change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from asyncade_rl.envs import ShownGame, Step, atari, make_environments, make_shown_game
+
+GAMES = [("catch", 0.0), ("breakout", 0.0), ("breakout", 0.25)]
+
+
+def actions(game: str, steps: int = 800) -> Iterator[npt.NDArray[np.int64]]:
+    """Random actions, the same in every call."""
+    number = make_environments(game, 1).num_actions
+    yield from np.random.default_rng(0).integers(number, size=(steps, 1))
+
+
+def ends(step: Step) -> bool:
+    return bool(step.terminated[0] | step.truncated[0])
+
+
+@pytest.mark.parametrize(("game", "sticky"), GAMES)
+def test_observations_are_those_of_a_game_that_is_not_shown(game: str, sticky: float) -> None:
+    plain = make_environments(game, 1, repeat_action_probability=sticky)
+    shown = make_shown_game(game, repeat_action_probability=sticky)
+    np.testing.assert_array_equal(plain.reset(3), shown.reset(3))
+    assert shown.protocol() == plain.protocol()
+    for action in actions(game):
+        ours, theirs = plain.step(action), shown.step(action)
+        np.testing.assert_array_equal(ours.observations, theirs.observations)
+        assert ours.rewards == theirs.rewards
+        assert ends(ours) == ends(theirs)
+
+
+def luminance(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return picture @ np.array([0.2989, 0.587, 0.114])
+
+
+@pytest.mark.parametrize(("game", "sticky"), GAMES[1:])
+def test_the_pictures_are_of_the_game_that_the_agent_sees(game: str, sticky: float) -> None:
+    """The grey picture's mean is that of the observation, in every step of several games."""
+    shown = make_shown_game(game, repeat_action_probability=sticky)
+    shown.reset(3)
+    assert shown.pictures.shape == (1, *atari.SCREEN, 3)
+    over = 0
+    for action in actions(game):
+        step = shown.step(action)
+        assert shown.pictures.shape[1:] == (*atari.SCREEN, 3)
+        assert shown.pictures.dtype == np.uint8
+        seen = step.observations[0, -1]
+        if step.final_observations is not None:
+            seen = step.final_observations[0, -1]
+            over += 1
+        else:
+            assert len(shown.pictures) == 2
+        rows = luminance(shown.pictures[-1]).reshape(7, 30, 160).mean(axis=(1, 2))
+        np.testing.assert_allclose(rows, seen.reshape(7, 12, 84).mean(axis=(1, 2)), atol=1.0)
+    assert over >= 2
+    assert (shown.pictures[-1].std(axis=-1) > 0).any(), "in colour"
+
+
+def test_the_time_limit_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "MAX_FRAMES_PER_EPISODE", 80)
+    shown = make_shown_game("pong")
+    shown.reset(0)
+    steps = [shown.step(np.ones(1, np.int64)) for _ in range(60)]
+    assert sum(map(ends, steps)) == 3
+
+
+def test_a_picture_of_another_game_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = make_shown_game("breakout")
+    monkeypatch.setattr(atari, "MAX_FRAMES_PER_EPISODE", 80)
+    other = atari.AtariScreen("breakout", 0.0)
+    mixed = ShownGame(shown, other)
+    mixed.reset(0)
+    for _ in range(80 // atari.FRAME_SKIP - 1):
+        mixed.step(np.zeros(1, np.int64))
+    with pytest.raises(RuntimeError, match="another"):
+        mixed.step(np.zeros(1, np.int64))
+
+
+def test_catch_shows_its_last_frame_at_the_end() -> None:
+    shown = make_shown_game("catch")
+    shown.reset(0)
+    step = shown.step(np.ones(1, np.int64))
+    while not ends(step):
+        step = shown.step(np.ones(1, np.int64))
+    assert step.final_observations is not None
+    np.testing.assert_array_equal(shown.pictures[-1, :, :, 0], step.final_observations[0, -1])
