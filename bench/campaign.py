@@ -136,7 +136,7 @@ def _evaluate(root: Path, episodes: int) -> dict[str, dict[str, Any]]:
     with ExitStack() as stack:
         for name, policy in _POLICIES.items():
             flags = {"episodes": episodes, "policy": policy}
-            command = running("asyncade_cli", ["eval", str(root)], flags, logs[name])
+            command = running("asyncade_cli", ["eval", str(root), "--json"], flags, logs[name])
             stack.callback(wait_for_end, stack.enter_context(command))
     found = {}
     for name, log in logs.items():

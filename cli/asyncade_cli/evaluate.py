@@ -8,35 +8,23 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.film import Film, FilmError, filming
+from asyncade_cli.film import FilmError, filming
+from asyncade_cli.footage import shoot
 from asyncade_cli.settings import EvalSettings
-from asyncade_learner import checkpoint
-from asyncade_rl.envs import make_environments
-from asyncade_rl.evaluation import Chooser, Round
-from asyncade_rl.session import Session
+from asyncade_cli.trained import load_trained
+from asyncade_rl.evaluation import RESAMPLES, Chooser, Round, figures
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.output import print_result
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_CRASHED
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A checkpoint, and the game it was trained on."""
-
-    path: Path
-    checkpoint: checkpoint.Checkpoint
-    game: str
-    network: str
-    sticky: float
 
 
 def evaluate(
@@ -47,7 +35,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Plays, publishes the report, then films a game if a film is requested; returns the report.
 
-    Progress goes to standard error.
+    Progress goes to standard error. A whole report is added to the run's evaluations.jsonl.
 
     Args:
         run: folder of the run.
@@ -60,39 +48,37 @@ def evaluate(
         RunFolderError: the folder holds no run or no readable checkpoint.
     """
     stop = stop or threading.Event()
-    model = _load(RunFolder.existing(run), settings.checkpoint)
+    folder = RunFolder.existing(run)
+    model = load_trained(folder, settings.checkpoint)
     envs = min(settings.envs, settings.episodes)
     with ExitStack() as stack:
         film = stack.enter_context(filming(settings.video)) if settings.video else None
-        session = stack.enter_context(
-            closing(
-                Session(
-                    model.game, model.network, envs=envs, repeat_action_probability=model.sticky
-                )
-            )
-        )
-        session.load_tensors(model.checkpoint.model)
+        session = stack.enter_context(closing(model.session(envs)))
         chooser = Chooser(session.network, settings.policy, settings.seed)
         games = Round(session.environments, settings.episodes, settings.seed)
         _play(games, chooser, settings.episodes, stop)
         report = {
             "run": str(run),
             "checkpoint": model.path.name,
-            "env_steps": model.checkpoint.progress.env_steps,
+            "env_steps": model.env_steps,
             "protocol": session.environments.protocol(),
             "policy": settings.policy,
+            "envs": envs,
+            "seed": settings.seed,
             "interrupted": not games.over,
-            **_figures(games),
+            **figures(games),
         }
         publish(report)
+        if games.over:
+            _keep(folder, report)
         if film is not None and games.over:
-            _shoot(film, model, chooser, settings.seed, stop)
+            shoot(film, model, chooser, settings.seed, stop)
             _say(f"film: {settings.video}, {film.description}")
     return report
 
 
 def evaluate_and_print(run: Path, settings: EvalSettings) -> int:
-    """Evaluates until the end, SIGTERM or Ctrl-C; prints the report as JSON.
+    """Evaluates until the end, SIGTERM or Ctrl-C; prints the report, with --json as JSON.
 
     Returns:
         The exit code: 0; 1 if the report or the film was lost at the end; 2 if the film cannot be
@@ -103,12 +89,13 @@ def evaluate_and_print(run: Path, settings: EvalSettings) -> int:
     """
     stop = stop_on_signals()
     printed: list[bool] = []
+    show = partial(json.dumps, indent=2) if settings.json else _described
     try:
         evaluate(
             run,
             settings,
             stop,
-            lambda report: printed.append(print_result(json.dumps(report, indent=2))),
+            lambda report: printed.append(print_result(show(report))),
         )
     except FilmError as error:
         _say(str(error))
@@ -118,82 +105,69 @@ def evaluate_and_print(run: Path, settings: EvalSettings) -> int:
     return 0 if all(printed) else EXIT_CRASHED
 
 
-def _load(folder: RunFolder, name: Path | None) -> _Model:
-    path, found = _named(folder, name) or _newest_readable(folder)
-    learner = folder.read_config().get("learner", {})
-    return _Model(
-        path=path,
-        checkpoint=found,
-        game=str(found.about["game"]),
-        network=str(found.about["network"]),
-        sticky=float(learner.get("repeat_action_probability", 0.0)),
-    )
-
-
-def _named(folder: RunFolder, name: Path | None) -> tuple[Path, checkpoint.Checkpoint] | None:
-    if name is None:
-        return None
-    path = name if name.exists() else folder.checkpoints / name
-    if not path.is_file():
-        raise RunFolderError(f"there is no checkpoint {name}, nor {path}; is the path right?")
-    try:
-        return path, checkpoint.load(path)
-    except checkpoint.CheckpointError as error:
-        raise RunFolderError(str(error)) from error
-
-
-def _newest_readable(folder: RunFolder) -> tuple[Path, checkpoint.Checkpoint]:
-    paths = folder.checkpoint_files()
-    if not paths:
-        raise RunFolderError(f"{folder.root} has no checkpoint yet; train longer")
-    for path in paths:
-        try:
-            return path, checkpoint.load(path)
-        except checkpoint.CheckpointError as error:
-            _say(f"{error}; trying the previous one")
-    raise RunFolderError(f"no checkpoint in {folder.checkpoints} can be read; train again")
-
-
 def _play(games: Round, chooser: Chooser, episodes: int, stop: threading.Event) -> None:
     """Plays until all games are over or a stop is asked for, with a line every ten seconds."""
-    env_steps, said = 0, time.monotonic()
+    env_steps, began = 0, time.monotonic()
+    said = began
     while not games.over and not stop.is_set():
         games.step(chooser.actions)
         env_steps += 1
-        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            mean = f", mean {statistics.fmean(games.returns):.1f}" if games.returns else ""
-            _say(f"{len(games.returns)} of {episodes} games{mean}, {env_steps:,} steps in each")
+        now = time.monotonic()
+        if now - said >= _SECONDS_BETWEEN_LINES:
+            said, ended = now, len(games.returns)
+            line = f"{ended} of {episodes} games"
+            if ended:
+                left = (now - began) * (episodes - ended) / ended
+                line += f", mean {statistics.fmean(games.returns):.1f}, about {left:.0f} s left"
+            _say(f"{line}, {env_steps:,} env steps in each")
 
 
-def _figures(games: Round) -> dict[str, Any]:
-    """Returns the figures of the finished games; of none, only their number."""
-    returns = games.returns
-    if not returns:
-        return {"episodes": 0}
-    return {
-        "episodes": len(returns),
-        "mean": round(statistics.fmean(returns), 3),
-        "median": statistics.median(returns),
-        "standard_deviation": round(statistics.pstdev(returns), 3),
-        "min": min(returns),
-        "max": max(returns),
-        "mean_length": round(statistics.fmean(games.lengths), 1),
-    }
+def _described(report: Mapping[str, Any]) -> str:
+    """Returns the report for people."""
+    game, protocol = report["protocol"]["game"], protocol_of(report)
+    origin = f"checkpoint {report['checkpoint']}, after {report['env_steps']:,} env steps"
+    if not report["episodes"]:
+        return f"{game}: no game has ended\n  {origin}"
+    interval = report["interval_95"]
+    ends = f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval else ""
+    lines = [
+        f"{game}: mean return {report['mean']:g}{ends}",
+        f"  {report['episodes']} games: median {report['median']:g}, standard deviation"
+        f" {report['standard_deviation']:g}, lowest {report['min']:g}, highest {report['max']:g};"
+        f" {report['mean_length']:,.0f} env steps each",
+        f"  {origin}",
+        *(f"  {line}" for line in protocol),
+    ]
+    if report["interrupted"]:
+        lines.append("  interrupted: short games count too often")
+    return "\n".join(lines)
 
 
-def _shoot(film: Film, model: _Model, chooser: Chooser, seed: int, stop: threading.Event) -> None:
-    """Films a game, as the network observes it, until its end, a full film or a stop."""
-    single = make_environments(model.game, 1, repeat_action_probability=model.sticky)
-    with closing(single):
-        observations = single.reset(seed)
-        while not film.full and not stop.is_set():
-            film.add(observations[0, -1])
-            step = single.step(chooser.actions(observations))
-            if step.terminated[0] or step.truncated[0]:
-                return
-            observations = step.observations
-    film.cut = True
+def protocol_of(report: Mapping[str, Any]) -> list[str]:
+    """Returns how the games of an evaluation were played, in words."""
+    protocol = report["protocol"]
+    sticky = protocol.get("repeat_action_probability")
+    rules = [
+        f"frame skip {protocol['frame_skip']}" if "frame_skip" in protocol else None,
+        f"up to {protocol['noop_max']} no-ops at the start" if "noop_max" in protocol else None,
+        None if sticky is None else f"sticky actions {sticky:g}" if sticky else "no sticky actions",
+        protocol.get("screen"),
+        f"an episode is a {protocol['episode']}" if "episode" in protocol else None,
+    ]
+    how = "sampled from the policy" if report["policy"] == "sample" else "the most probable ones"
+    return [
+        f"protocol: {', '.join(rule for rule in rules if rule)}",
+        f"actions {how}; {report['envs']} games in parallel, seeds from {report['seed']};"
+        f" the interval is a bootstrap of the mean, {RESAMPLES:,} resamples",
+    ]
+
+
+def _keep(folder: RunFolder, report: Mapping[str, Any]) -> None:
+    """Adds the report to the run's, for `asyncade report` and `asyncade export`."""
+    try:
+        folder.evaluations.append({"unix_time": round(time.time()), **report})
+    except OSError as error:  # a read-only copy is played all the same
+        _say(f"not kept in {folder.root}, so in no report of the run: {error}")
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import secrets
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -78,8 +79,21 @@ class TrainSettings(Settings):
         return max(1, min(cores // self.actors, self.envs))
 
 
-class EvalSettings(Settings):
-    """Plays games with a trained model and reports their returns."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the name is that of a deprecated method of pydantic's
+
+    class PrintsJson(Settings):
+        """Settings of a command whose result can be printed for programs."""
+
+        json: bool = False  # type: ignore[assignment]
+        """print the result as JSON on standard output, and nothing else there"""
+
+
+class EvalSettings(PrintsJson):
+    """Plays games with a trained model and reports their returns.
+
+    Such as: asyncade eval runs/pong --episodes 30 --video game.mp4
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval [RUN]"
@@ -96,7 +110,7 @@ class EvalSettings(Settings):
     checkpoint: Path | None = None
     """file to play: a path, or a name in the run's checkpoints; default: the newest"""
     video: Path | None = None
-    """write a film of one game to this .mp4 or .gif; at most 5 minutes"""
+    """write a film of one game, in colour, to this .mp4 or .gif; at most 5 minutes"""
 
 
 class CompareSettings(Settings):

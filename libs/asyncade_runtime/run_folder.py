@@ -9,6 +9,7 @@ tensorboard/         event files
 logs/                one file per service
 endpoints.json       addresses of the running learner
 curve.png            return against env steps
+evaluations.jsonl    one object for each finished `asyncade eval`
 .lock                held by the learner that writes here
 """
 
@@ -90,6 +91,7 @@ class RunFolder:
         self.curve = root / "curve.png"
         self._config = root / "config.json"
         self.metrics = JsonLines(root / "metrics.jsonl")
+        self.evaluations = JsonLines(root / "evaluations.jsonl")
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
         self._lock = root / ".lock"

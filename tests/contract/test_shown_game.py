@@ -29,6 +29,7 @@ def test_observations_are_those_of_a_game_that_is_not_shown(game: str, sticky: f
     shown = make_shown_game(game, repeat_action_probability=sticky)
     np.testing.assert_array_equal(plain.reset(3), shown.reset(3))
     assert shown.protocol() == plain.protocol()
+    assert len(set(shown.action_names)) == shown.num_actions == plain.num_actions
     for action in actions(game):
         ours, theirs = plain.step(action), shown.step(action)
         np.testing.assert_array_equal(ours.observations, theirs.observations)
@@ -91,3 +92,7 @@ def test_catch_shows_its_last_frame_at_the_end() -> None:
         step = shown.step(np.ones(1, np.int64))
     assert step.final_observations is not None
     np.testing.assert_array_equal(shown.pictures[-1, :, :, 0], step.final_observations[0, -1])
+
+
+def test_actions_have_names() -> None:
+    assert make_shown_game("breakout").action_names == ("NOOP", "FIRE", "RIGHT", "LEFT")

@@ -61,7 +61,7 @@ def make_shown_game(game: str, *, repeat_action_probability: float = 0.0) -> Sho
     sticky = repeat_action_probability
     environments = make_environments(game, 1, repeat_action_probability=sticky)
     if game == CATCH:
-        return ShownGame(environments, GreyScreen())
+        return ShownGame(environments, GreyScreen(("LEFT", "STAY", "RIGHT")))
     from asyncade_rl.envs.atari import AtariScreen  # loads ale-py only if needed
 
     return ShownGame(environments, AtariScreen(game, sticky))

@@ -117,6 +117,7 @@ class AtariScreen:
             noop_max=NOOP_MAX,
             reward_clipping=False,
         )
+        self.action_names = tuple(action.name for action in self._envs.ale.get_action_set())
 
     def reset(self, seed: int, observations: Observations) -> Pictures:
         """Restarts the game; returns one picture, uint8 [1, 210, 160, 3]."""

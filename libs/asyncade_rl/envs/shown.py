@@ -28,7 +28,13 @@ _PER_STEP: Final = PICTURES_PER_SECOND // ENV_STEPS_PER_SECOND
 
 
 class Screen(Protocol):
-    """Shows a game that is played elsewhere."""
+    """Shows a game that is played elsewhere.
+
+    Attributes:
+        action_names: what each action does, such as ``LEFT``.
+    """
+
+    action_names: tuple[str, ...]
 
     def reset(self, seed: int, observations: Observations) -> Pictures:
         """Returns the pictures of the beginning; observations are those of the game."""
@@ -47,6 +53,7 @@ class ShownGame:
     """An `Environments` with E = 1 that also has pictures. `make_shown_game` creates it.
 
     Attributes:
+        action_names: what each action does, such as ``LEFT``; one for each of `num_actions`.
         pictures: of the latest env step, or of the beginning after `reset`. Those of a step that
             ends a game are of its end; the next game's beginning is not shown.
     """
@@ -57,6 +64,7 @@ class ShownGame:
         self.pictures: Pictures = np.zeros((0, 1, 1, 3), dtype=np.uint8)
         self.num_envs = 1
         self.num_actions = environments.num_actions
+        self.action_names = screen.action_names
 
     def protocol(self) -> dict[str, Any]:
         """Returns the preprocessing and rules."""
@@ -82,6 +90,9 @@ class ShownGame:
 
 class GreyScreen:
     """Shows the newest frame that the agent sees: of games that have no other screen."""
+
+    def __init__(self, action_names: tuple[str, ...]) -> None:
+        self.action_names = action_names
 
     def reset(self, seed: int, observations: Observations) -> Pictures:
         """Returns the first frame."""

@@ -84,19 +84,39 @@ def test_the_games_are_those_of_the_training(
         made.append(options["repeat_action_probability"])
         return Session(*arguments, **options)
 
-    monkeypatch.setattr("asyncade_cli.evaluate.Session", session)
+    monkeypatch.setattr("asyncade_cli.trained.Session", session)
     report(run)
     assert made == [0.25]
 
 
-def test_a_read_only_copy_is_played(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_copy_is_played(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = files(run)
 
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
+    original = Path.open
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        return (original if mode.startswith("r") else read_only)(path, mode, *arguments, **options)
+
     with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
         for name in ("mkdir", "touch", "write_text", "write_bytes", "unlink", "replace"):
             patch.setattr(Path, name, read_only)
         assert report(run)["episodes"] == 2
     assert files(run) == before
+    assert "not kept" in capsys.readouterr().err
+
+
+def test_evaluations_are_added_to_the_run_and_nothing_else_changes(run: RunFolder) -> None:
+    before = {path for path in files(run) if path.is_file()}
+    made = [report(run), report(run, policy="greedy")]
+    assert {path for path in files(run) if path.is_file()} - before == {
+        run.root / "evaluations.jsonl"
+    }
+    kept = list(run.evaluations)
+    assert [row.pop("unix_time") > 0 for row in kept] == [True, True]
+    assert kept == made

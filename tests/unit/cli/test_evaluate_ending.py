@@ -21,7 +21,7 @@ from asyncade_rl.evaluation import Round
 from asyncade_rl.network import make_network
 from asyncade_runtime.run_folder import RunFolder
 
-EVAL = ("eval", "runs/one", "--episodes=3", "--envs=1")
+EVAL = ("eval", "runs/one", "--episodes=3", "--envs=1", "--json")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch, kind: Any, meth
 
 
 def test_the_newest_run_is_played_unless_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--episodes=1"]) == 0
+    assert main(["eval", "--episodes=1", "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["run"] == "runs/one"
     assert "runs/one" in printed.err
@@ -118,16 +118,16 @@ def test_results_are_printed_before_a_film_that_fails(
 @pytest.mark.parametrize("name", ["game.gif", "game.mp4"])
 def test_the_film_shows_one_game(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*EVAL, f"--video={name}"]) == 0
-    assert f"{name}, {CELLS - 1} frames" in capsys.readouterr().err
+    assert f"{name}, {CELLS} env steps" in capsys.readouterr().err
     assert Path(name).stat().st_size > 100
 
 
 def test_a_game_without_end_fills_the_film_and_no_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Film, "full", property(lambda film: film.frames >= 5))
+    monkeypatch.setattr(Film, "full", property(lambda film: film.env_steps >= 5))
     assert main([*EVAL, "--video=game.gif"]) == 0
-    assert "5 frames: the beginning of a game" in capsys.readouterr().err
+    assert "5 env steps, 0 seconds: the beginning of a game" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_filming_keeps_the_beginning(
@@ -137,7 +137,7 @@ def test_ctrl_c_while_filming_keeps_the_beginning(
     assert main([*EVAL, "--video=game.gif"]) == 130
     printed = capsys.readouterr()
     assert json.loads(printed.out)["episodes"] == 3
-    assert "4 frames" in printed.err
+    assert "4 env steps" in printed.err
     assert Path("game.gif").read_bytes().startswith(b"GIF89a")
 
 
@@ -155,3 +155,14 @@ def test_progress_is_shown(
     printed = capsys.readouterr()
     assert "2 of 3 games, mean" in printed.err
     assert json.loads(printed.out)["episodes"] == 3
+
+
+def test_the_report_for_people_has_figures_and_protocol(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*EVAL[:-1], "--policy=greedy", "--seed=5"]) == 0
+    printed = capsys.readouterr().out
+    for fact in ("mean return", "95% interval", "median", "3 games", "000000000000.safetensors"):
+        assert fact in printed
+    for fact in ("seeds from 5", "most probable", "1 games in parallel", "84x84"):
+        assert fact in printed

@@ -10,14 +10,19 @@ import numpy.typing as npt
 import pytest
 
 from asyncade_cli import film as film_module
-from asyncade_cli.film import FRAMES_PER_SECOND, MAX_MINUTES, FilmError, filming
+from asyncade_cli.film import MAX_MINUTES, FilmError, filming
+from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND
+
+COLOURS = ((200, 72, 72), (66, 158, 130), (92, 186, 92))
+"""Of Breakout's wall and paddle, and Pong's."""
 
 
-def frame(row: int) -> npt.NDArray[np.uint8]:
-    """A frame with one white row."""
-    picture = np.zeros((84, 84), np.uint8)
-    picture[row] = 255
-    return picture
+def pictures(row: int) -> npt.NDArray[np.uint8]:
+    """Two pictures of an env step, uint8 [2, 80, 64, 3], with a coloured band on white."""
+    both = np.full((2, 80, 64, 3), 255, np.uint8)
+    both[:, 8 * row : 8 * row + 8] = COLOURS[row % 3]
+    both[0] //= 2  # a GIF leaves it out
+    return both
 
 
 @pytest.mark.parametrize(("name", "signature"), [("a.mp4", b"ftyp"), ("new/b.GIF", b"GIF89a")])
@@ -26,25 +31,28 @@ def test_every_frame_is_in_the_film(tmp_path: Path, name: str, signature: bytes)
 
     path = tmp_path / name
     with filming(path) as film:
-        for row in range(30):
-            film.add(frame(row))
+        for row in range(10):
+            film.add(pictures(row))
     assert signature in path.read_bytes()[:16]
     assert [other.name for other in path.parent.iterdir()] == [path.name]
     with av.open(str(path)) as container:
-        shown = [picture.to_ndarray(format="gray") for picture in container.decode(video=0)]
-    assert len(shown) == 30
-    for row, picture in enumerate(shown):
-        assert picture.shape == (252, 252)
-        assert int(picture.mean(axis=1).argmax()) // 3 == row
+        shown = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+        rate = container.streams.video[0].average_rate
+    each = 1 if path.suffix == ".GIF" else 2
+    assert len(shown) == 10 * each
+    assert rate == pytest.approx(ENV_STEPS_PER_SECOND * each, rel=0.2)  # GIFs count hundredths
+    for row, picture in enumerate(shown[each - 1 :: each]):
+        band = picture[8 * row + 2 : 8 * row + 6].mean(axis=(0, 1))
+        np.testing.assert_allclose(band, COLOURS[row % 3], atol=36 if each == 1 else 12)
 
 
 def test_a_film_is_full_after_some_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MAX_MINUTES * 60 * FRAMES_PER_SECOND == 4500
+    assert MAX_MINUTES * 60 * ENV_STEPS_PER_SECOND == 4500
     monkeypatch.setattr(film_module, "MAX_MINUTES", 1 / 60)
     with filming(tmp_path / "a.gif") as film:
         while not film.full:
-            film.add(frame(0))
-    assert film.frames == FRAMES_PER_SECOND
+            film.add(pictures(0))
+    assert film.env_steps == ENV_STEPS_PER_SECOND
 
 
 @pytest.mark.parametrize("name", ["film", "film.avi", "folder.gif", "file/film.mp4"])
@@ -68,7 +76,7 @@ def fill(path: Path) -> None:
     noise = np.random.default_rng(0)
     with filming(path) as film:
         while not film.full:
-            film.add(noise.integers(255, size=(84, 84), dtype=np.uint8))
+            film.add(noise.integers(255, size=(1, 80, 64, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
