@@ -1,9 +1,10 @@
-"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, report, compare, the services, loadgen, keys."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
 
   train        train on this machine: a learner and actors, until a target or limit
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
+  report RUN.. write one HTML file about runs: curves, films, evaluation, settings
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner
   actor        run one actor
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "report": _report,
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
@@ -91,6 +94,21 @@ def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.evaluate import evaluate_and_print  # imports torch
 
     return evaluate_and_print(run, settings)
+
+
+def _report(arguments: list[str]) -> int:
+    from asyncade_cli.sharing import ReportSettings
+    from asyncade_cli.start import newest_run
+
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    settings = load(ReportSettings, arguments[len(named) :], os.environ)
+    runs = [Path(name) for name in named] or [newest_run("asyncade report RUN")]
+    set_thread_environment(1, os.environ)  # batches of ten are too small for threads
+    from asyncade_cli.report.command import report  # imports torch
+
+    out = report(runs, settings)
+    print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
 
 
 def _compare(arguments: list[str]) -> int:

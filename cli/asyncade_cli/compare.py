@@ -1,8 +1,7 @@
 """``asyncade compare``: trains both modes under the same budget and seeds, and reports.
 
 OUT/compare.json         command, budget and figures
-OUT/report.md            medians and ranges of each mode, and the figures of each seed
-OUT/curves.png           mean return against env steps and minutes
+OUT/report.html          medians and ranges of each mode, and every run side by side
 OUT/MODE-seed-SEED/      one run folder each
 """
 
@@ -15,9 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from asyncade_cli.compare_report import modes_table, report, seeds_of, spreads_of
+from asyncade_cli.comparison import modes_table, seeds_of, spreads_of
 from asyncade_cli.outcome import FinishedRun, read_finished
-from asyncade_cli.plot import draw_curves
+from asyncade_cli.report.command import short_films, write
+from asyncade_cli.report.page import page
+from asyncade_cli.report.runs import labels_of, read_run
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.start import RUNS, prepare
 from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, train
@@ -26,7 +27,6 @@ from asyncade_runtime.run_folder import (
     RunFolder,
     RunFolderError,
     read_json,
-    write_atomically,
     write_json,
 )
 from asyncade_runtime.settings import load
@@ -181,7 +181,7 @@ def _check_alike(runs: Sequence[FinishedRun], target: float | None) -> None:
 def _report(
     out: Path, runs: Sequence[FinishedRun], target: float | None, about: Mapping[str, Any]
 ) -> None:
-    """Writes compare.json, report.md and curves.png, and prints the table of modes.
+    """Writes compare.json and report.html, and prints the table of modes.
 
     Raises:
         RunFolderError: the runs cannot be compared, or the folder cannot be made.
@@ -193,10 +193,15 @@ def _report(
     modes = {mode: [run for run in runs if run.mode == mode] for mode in MODES}
     spreads = {mode: spreads_of(ours, target) for mode, ours in modes.items()}
     _write_json(out, {**about, "modes": spreads, "runs": seeds_of(runs, target)})
-    write_atomically(out / "report.md", report(runs, target, title, about["command"]).encode())
-    curves = {str(mode): [run.rows for run in ours] for mode, ours in modes.items()}
-    draw_curves(curves, title, out / "curves.png", target)
-    print(f"\n{modes_table(runs, target)}\nreport: {out / 'report.md'}")
+    print(f"\n{modes_table(runs, target)}")
+    labels = labels_of(run.root for run in runs)
+    shown = [read_run(run.root, label, target) for run, label in zip(runs, labels, strict=True)]
+    notes = [about["command"]]
+    films = short_films(shown)
+    written = write(
+        out / "report.html", page(shown, films, title=title, notes=notes, spreads=spreads)
+    )
+    print(f"report: {written}")
 
 
 def _write_json(out: Path, content: Mapping[str, Any]) -> None:

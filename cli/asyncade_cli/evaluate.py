@@ -49,18 +49,18 @@ def evaluate(
     """
     stop = stop or threading.Event()
     folder = RunFolder.existing(run)
-    model = load_trained(folder, settings.checkpoint)
+    trained = load_trained(folder, settings.checkpoint)
     envs = min(settings.envs, settings.episodes)
     with ExitStack() as stack:
         film = stack.enter_context(filming(settings.video)) if settings.video else None
-        session = stack.enter_context(closing(model.session(envs)))
+        session = stack.enter_context(closing(trained.session(envs)))
         chooser = Chooser(session.network, settings.policy, settings.seed)
         games = Round(session.environments, settings.episodes, settings.seed)
         _play(games, chooser, settings.episodes, stop)
         report = {
             "run": str(run),
-            "checkpoint": model.path.name,
-            "env_steps": model.env_steps,
+            "checkpoint": trained.model.path.name,
+            "env_steps": trained.model.env_steps,
             "protocol": session.environments.protocol(),
             "policy": settings.policy,
             "envs": envs,
@@ -72,7 +72,7 @@ def evaluate(
         if games.over:
             _keep(folder, report)
         if film is not None and games.over:
-            shoot(film, model, chooser, settings.seed, stop)
+            shoot(film, trained, chooser, settings.seed, stop)
             _say(f"film: {settings.video}, {film.description}")
     return report
 

@@ -37,7 +37,7 @@ def shoot(
     """
     limit = math.inf if seconds is None else round(seconds * ENV_STEPS_PER_SECOND)
     with closing(trained.shown_game()) as game:
-        overlay = Overlay(trained.game.replace("_", " "), game.action_names)
+        overlay = Overlay(trained.model.game.replace("_", " "), game.action_names)
         observations = game.reset(seed)
         score = 0.0
         while film.env_steps < limit and not film.full and not stop.is_set():

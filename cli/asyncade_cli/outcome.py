@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +35,7 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         "actors": settings.actors,
         "envs_per_actor": settings.envs,
         "processor": processor(),
+        "versions": versions(),
     }
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, seed {settings.seed}"
     target = summary.get("target")
@@ -84,6 +88,15 @@ def last_reported(config: Row, last: Row, ended_by: str) -> dict[str, Any]:
         **{name: last.get(name, 0) for name in counters},
         "ended_by": ended_by,
     }
+
+
+def versions() -> dict[str, str]:
+    """Returns package to release of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("asyncade", "torch", "numpy", "ale-py"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

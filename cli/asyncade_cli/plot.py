@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 Rows: TypeAlias = Iterable[Mapping[str, Any]]
 """Rows of a run's metrics.jsonl; read are seconds, env_steps and mean_return_100."""
 
 Point: TypeAlias = Mapping[str, float]
+
+T = TypeVar("T")
 
 _COLUMNS: Final = ("seconds", "env_steps", "mean_return_100")
 MAX_POINTS: Final = 2000
@@ -63,22 +65,28 @@ def draw_curves(
 
 
 def points_of(rows: Rows) -> list[Point]:
-    """Returns at most `MAX_POINTS` of the rows after the first game, the last one included.
+    """Returns at most `MAX_POINTS` of the rows after the first game, the last one included."""
+    played = (row for row in rows if row.get("mean_return_100") is not None)
+    points = ({name: row[name] for name in _COLUMNS} for row in played)
+    return thinned(points, MAX_POINTS)
 
-    Reads the rows as a stream and keeps no others: every second point goes whenever there are too
+
+def thinned(rows: Iterable[T], at_most: int) -> list[T]:
+    """Returns at most so many of the rows, evenly spread, the last one included.
+
+    Reads the rows as a stream and keeps no others: every second one goes whenever there are too
     many.
     """
-    points: list[Point] = []
-    last: Point | None = None
+    kept: list[T] = []
+    last: T | None = None
     every = 1
-    played = (row for row in rows if row.get("mean_return_100") is not None)
-    for number, row in enumerate(played):
-        last = {name: row[name] for name in _COLUMNS}
+    for number, row in enumerate(rows):
+        last = row
         if number % every == 0:
-            points.append(last)
-        if len(points) == MAX_POINTS:
-            del points[1::2]
+            kept.append(row)
+        if len(kept) == at_most:
+            del kept[1::2]
             every *= 2
-    if last is not None and last is not points[-1]:
-        points.append(last)
-    return points
+    if last is not None and last is not kept[-1]:
+        kept.append(last)
+    return kept

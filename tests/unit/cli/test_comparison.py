@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncade_cli.compare_report import Growth, figures_of, modes_table, report, spreads_of
+from asyncade_cli.comparison import Growth, figures_of, modes_table, report, spreads_of
 from asyncade_cli.outcome import FinishedRun
 
 SUMMARY = {

@@ -1,4 +1,4 @@
-"""Figures of compared runs, and the report about them."""
+"""Figures of compared runs, and their spread over seeds."""
 
 from __future__ import annotations
 
@@ -121,26 +121,3 @@ def seeds_of(runs: Sequence[FinishedRun], target: float | None) -> list[dict[str
         }
         for run in runs
     ]
-
-
-def report(runs: Sequence[FinishedRun], target: float | None, title: str, command: str) -> str:
-    """Returns report.md about runs that are alike in game, target, actors and cores."""
-
-    def every(name: str) -> str:
-        return ", ".join(sorted({cell(run.summary.get(name)) for run in runs}))
-
-    seeds = seeds_of(runs, target)
-    return f"""# {title}
-
-- command: `{command}`
-- commit: {every("commit")}
-- machine: {every("processor")}, {every("cores")} cores; learner threads: {every("torch_threads")}
-- target: mean return of the last 100 games above {cell(target)}
-
-{modes_table(runs, target)}
-Median over the seeds [lowest to highest]. Minutes include loading and calibration, env steps per
-second do not. The final mean return is that of the last 100 games; policy lag is in versions.
-
-![mean return of the last 100 games](curves.png)
-
-{table(list(seeds[0]), [list(seed.values()) for seed in seeds])}"""
