@@ -16,9 +16,6 @@ from typing import Any, Final
 
 from asyncade_cli.comparison import modes_table, seeds_of, spreads_of
 from asyncade_cli.outcome import FinishedRun, read_finished
-from asyncade_cli.report.command import short_films, write
-from asyncade_cli.report.page import page
-from asyncade_cli.report.runs import labels_of, read_run
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.start import RUNS, prepare
 from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, train
@@ -186,12 +183,16 @@ def _report(
     Raises:
         RunFolderError: the runs cannot be compared, or the folder cannot be made.
     """
+    from asyncade_cli.report.command import short_films, write  # imports torch
+    from asyncade_cli.report.page import page
+    from asyncade_cli.report.runs import labels_of, read_run
+
     _check_alike(runs, target)
     about_runs = runs[0].summary
     target = about_runs.get("target") if target is None else target
     title = f"Data or gradients: {about_runs.get('game')}, {about_runs.get('actors')} actors"
     modes = {mode: [run for run in runs if run.mode == mode] for mode in MODES}
-    spreads = {mode: spreads_of(ours, target) for mode, ours in modes.items()}
+    spreads = {str(mode): spreads_of(ours, target) for mode, ours in modes.items()}
     _write_json(out, {**about, "modes": spreads, "runs": seeds_of(runs, target)})
     print(f"\n{modes_table(runs, target)}")
     labels = labels_of(run.root for run in runs)

@@ -98,8 +98,8 @@ def _polyline(line: Line, across: _Scale, up: _Scale) -> str:
 
 def ticks(low: float, high: float) -> list[float]:
     """Returns about five round numbers, the first at most `low`, the last at least `high`."""
-    if high <= low:
-        low, high = low - 0.5, low + 0.5
+    if high <= low:  # a flat curve; of zeros, such as a policy lag, on the axis
+        low, high = (0.0, 1.0) if low == 0 else (low - 0.5, low + 0.5)
     rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)

@@ -180,6 +180,8 @@ def _side_by_side(
         ]
         heading = "<h2>Median of the seeds, lowest to highest</h2>"
         shown = heading + parts.table(["", *spreads], rows)
+        if len(runs) == len(spreads):  # one of each mode: the other table would be the same
+            return shown
     every = [[words, *(run.figures.get(name) for run in runs)] for name, words in _FIGURES.items()]
     return f"{shown}<h2>Every run</h2>{parts.table(['', *(run.label for run in runs)], every)}"
 

@@ -70,26 +70,25 @@ def text(value: object) -> str:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a table; cells that are numbers are on the right, text that is HTML stays."""
+    """Returns a table; numbers, and the headings above them, are on the right."""
+    body = [list(row) for row in rows]
 
-    def row(values: Sequence[object], tag: str) -> str:
-        cells = (
-            f"<{tag}{_aligned(value)}>{value if isinstance(value, Html) else text(value)}</{tag}>"
-            for value in values
-        )
+    def line(values: Sequence[object], tag: str) -> str:
+        cells = []
+        for column, value in enumerate(values):
+            number = any(isinstance(row[column], int | float) for row in body)
+            side = ' class="number"' if number else ""
+            shown = value if isinstance(value, Html) else text(value)
+            cells.append(f"<{tag}{side}>{shown}</{tag}>")
         return f"<tr>{''.join(cells)}</tr>"
 
-    head = f"<thead>{row(header, 'th')}</thead>" if header else ""
-    body = "".join(row(values, "td") for values in rows)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    head = f"<thead>{line(header, 'th')}</thead>" if header else ""
+    lines = "".join(line(row, "td") for row in body)
+    return f'<div class="scroll"><table>{head}<tbody>{lines}</tbody></table></div>'
 
 
 class Html(str):
     """Text that is HTML already."""
-
-
-def _aligned(value: object) -> str:
-    return ' class="number"' if isinstance(value, int | float) else ""
 
 
 def tiles(facts: Mapping[str, str]) -> str:

@@ -138,9 +138,12 @@ def test_finished_runs_are_reported(here: Path, capsys: pytest.CaptureFixture[st
         ("a", "data"),
         ("b", "gradients"),
     ]
-    assert "--target=0.4" in (here / "report" / "report.md").read_text()
-    assert (here / "report" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "report/report.md" in capsys.readouterr().out
+    page = (here / "report" / "report.html").read_text()
+    assert "--target=0.4" in page
+    assert "Median of the seeds" in page
+    printed = capsys.readouterr().out
+    assert "| seeds_at_target | 1 of 1 | 1 of 1 |" in printed
+    assert "report/report.html" in printed
     assert {path.name for path in (here / "a").iterdir()} == {"summary.json", "metrics.jsonl"}
 
 
@@ -237,7 +240,7 @@ CATCH = ("--game=catch", "--seeds=1", "--max-env-steps=2000", "--out=out")
 def test_finished_runs_are_not_repeated(here: Path, trainings: Trainings) -> None:
     assert run(*CATCH) == 0
     assert trainings.folders == ["data-seed-1", "gradients-seed-1"]
-    assert (here / "out" / "report.md").is_file()
+    assert (here / "out" / "report.html").is_file()
     assert run("--out=out", "--seeds=2") == 0  # other settings come from the folder
     assert trainings.folders[2:] == ["data-seed-2", "gradients-seed-2"]
     found = figures(here / "out")
@@ -252,11 +255,11 @@ def test_the_first_run_that_fails_ends_the_comparison(
     trainings.codes = [0, code]
     assert run(*CATCH) == code
     assert "asyncade compare --out out" in capsys.readouterr().out
-    assert not (here / "out" / "report.md").exists()
+    assert not (here / "out" / "report.html").exists()
     (here / "out" / "gradients-seed-1").rename(here / "gone")
     assert run("--out=out") == 0
     assert trainings.folders == ["data-seed-1", "gradients-seed-1", "gradients-seed-1"]
-    assert (here / "out" / "report.md").is_file()
+    assert (here / "out" / "report.html").is_file()
 
 
 def test_runs_finished_before_an_interrupt_are_reported(here: Path, trainings: Trainings) -> None:

@@ -1,4 +1,4 @@
-"""Figures of runs, their spread over seeds, and the report."""
+"""Figures of runs, and their spread over seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncade_cli.comparison import Growth, figures_of, modes_table, report, spreads_of
+from asyncade_cli.comparison import Growth, figures_of, modes_table, spreads_of
 from asyncade_cli.outcome import FinishedRun
 
 SUMMARY = {
@@ -116,12 +116,3 @@ def test_the_table_has_a_column_per_mode() -> None:
     assert "| seeds_at_target | 2 of 3 | 0 of 1 |" in text
     assert "| minutes_to_target | 1 [0.5 to not reached] | not reached |" in text
     assert "| bytes_per_env_step | 50 | - |" in text
-
-
-def test_the_report_names_command_commit_and_machine() -> None:
-    text = report([finished(), lost(mode="gradients", seed=7)], 18.0, "A title", "asyncade compare")
-    assert text.startswith("# A title\n")
-    for fact in ("`asyncade compare`", "c0ffee", "a\\|b, 2 cores", "(curves.png)"):
-        assert fact in text
-    assert "| run | data | 1 | target | 2,500 | 0.5 | 3,000 |" in text
-    assert "| run | gradients | 7 | target | - | - | 3,000 |" in text
