@@ -27,6 +27,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   train        train on this machine: a learner and actors, until a target or limit
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
   report RUN.. write one HTML file about runs: curves, films, evaluation, settings
+  export RUN DIR  write a trained model as the Hugging Face hub expects one
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner
   actor        run one actor
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": _train,
         "eval": _evaluate,
         "report": _report,
+        "export": _export,
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
@@ -108,6 +110,28 @@ def _report(arguments: list[str]) -> int:
 
     out = report(runs, settings)
     print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    from asyncade_cli.sharing import ExportSettings
+
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    settings = load(ExportSettings, arguments[len(named) :], os.environ)
+    if len(named) != 2:
+        print("usage: asyncade export RUN DIR [options]", file=sys.stderr)
+        return USAGE_ERROR
+    set_thread_environment(1, os.environ)  # batches of ten are too small for threads
+    from asyncade_cli.export.command import ExportError, export  # imports torch
+
+    run, out = map(Path, named)
+    try:
+        written = export(run, out, settings)
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    print(f"{out}: {', '.join(path.name for path in written)}")
+    print(f"upload it with: hf upload USER/NAME {shlex.quote(str(out))}")
     return 0
 
 

@@ -26,3 +26,24 @@ class ReportSettings(Settings):
     found before"""
     films: bool = True
     """film the agent early, midway and trained"""
+
+
+class ExportSettings(Settings):
+    """Writes a trained model as the Hugging Face hub expects one: a folder to upload.
+
+    Such as: asyncade export runs/pong-data pong-model
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_EXPORT_", cli_prog_name="asyncade export RUN DIR"
+    )
+
+    checkpoint: Path | None = None
+    """file to export: a path, or a name in the run's checkpoints; default: the newest"""
+    episodes: int | None = Field(None, ge=1, le=100_000)
+    """games to play for the card; default: the newest evaluation of the checkpoint is used, and 30
+    games are played if there is none"""
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$", max_length=96)
+    """of the model; default: asyncade-GAME"""
+    onnx: bool = True
+    """write model.onnx too, for which the package onnx is needed"""

@@ -28,6 +28,20 @@ SCREEN: Final = (210, 160)
 _FRAMES_PER_PICTURE: Final = 60 // PICTURES_PER_SECOND
 
 
+def emulator_options(repeat_action_probability: float) -> dict[str, Any]:
+    """Returns the options of `AtariVectorEnv` that make the games: preprocessing and rules."""
+    return {
+        "max_num_frames_per_episode": MAX_FRAMES_PER_EPISODE,
+        "repeat_action_probability": repeat_action_probability,
+        "autoreset_mode": "SameStep",  # no reset steps to mask in the data
+        "img_height": FRAME_SIDE,
+        "img_width": FRAME_SIDE,
+        "frameskip": FRAME_SKIP,
+        "noop_max": NOOP_MAX,
+        "reward_clipping": False,  # returns are reported in the game's own points
+    }
+
+
 class AtariEnvironments:
     """ALE games in `ale_py.vector_env.AtariVectorEnv` (C++, without Python work per game)."""
 
@@ -51,14 +65,7 @@ class AtariEnvironments:
             game,
             num_envs=num_envs,
             num_threads=num_threads,  # the default counts the host's cores, not the container's
-            max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
-            repeat_action_probability=repeat_action_probability,
-            autoreset_mode="SameStep",  # no reset steps to mask in the data
-            img_height=FRAME_SIDE,
-            img_width=FRAME_SIDE,
-            frameskip=FRAME_SKIP,
-            noop_max=NOOP_MAX,
-            reward_clipping=False,  # returns are reported in the game's own points
+            **emulator_options(repeat_action_probability),
         )
         if self._envs.single_action_space != Discrete(num_actions(game)):
             raise RuntimeError(
@@ -100,23 +107,10 @@ class AtariScreen:
     """
 
     def __init__(self, game: str, repeat_action_probability: float) -> None:
-        height, width = SCREEN
-        self._envs = AtariVectorEnv(
-            game,
-            num_envs=1,
-            num_threads=1,
-            max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
-            repeat_action_probability=repeat_action_probability,
-            autoreset_mode="SameStep",
-            img_height=height,
-            img_width=width,
-            grayscale=False,
-            stack_num=1,
-            frameskip=1,
-            maxpool=False,
-            noop_max=NOOP_MAX,
-            reward_clipping=False,
-        )
+        in_colour = {"img_height": SCREEN[0], "img_width": SCREEN[1], "grayscale": False}
+        frame_by_frame = {"frameskip": 1, "maxpool": False, "stack_num": 1}
+        options = emulator_options(repeat_action_probability) | in_colour | frame_by_frame
+        self._envs = AtariVectorEnv(game, num_envs=1, num_threads=1, **options)
         self.action_names = tuple(action.name for action in self._envs.ale.get_action_set())
 
     def reset(self, seed: int, observations: Observations) -> Pictures:

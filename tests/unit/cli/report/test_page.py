@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from asyncade_cli.__main__ import main
-from asyncade_learner import checkpoint
-from asyncade_learner.checkpoint import Checkpoint
-from asyncade_learner.progress import Progress
 from asyncade_learner.settings import LearnerSettings
-from asyncade_rl.network import make_network
 from asyncade_runtime.run_folder import RunFolder
+from rigs.models import write_model
 
 ARCHIVED = Path(__file__).parents[4] / "bench" / "results" / "pong-data-seed-1"
 
@@ -86,14 +82,7 @@ def write_run(
         about = {"mode": mode, "game": "catch", "target": 0.9, "ended_by": "max_minutes"}
         folder.write_summary({**about, **last, "commit": "c0ffee", "actors": 2, "cores": 2})
     for number in range(models):
-        state = Checkpoint(
-            progress=Progress(env_steps=1000 * number, policy_version=number),
-            model=make_network(3, "small", seed=number).state_dict(),
-            optimiser={},
-            generator=torch.Generator().get_state(),
-            about={"game": "catch", "network": "small", "model": "any"},
-        )
-        checkpoint.save(folder, state, keep=10)
+        write_model(folder, "catch", seed=number, env_steps=1000 * number, policy_version=number)
     return root
 
 
