@@ -28,6 +28,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
   report RUN.. write one HTML file about runs: curves, films, evaluation, settings
   export RUN DIR  write a trained model as the Hugging Face hub expects one
+  track [RUN]  copy a run's metrics to Weights & Biases, MLflow or Trackio, also while it trains
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner
   actor        run one actor
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "eval": _evaluate,
         "report": _report,
         "export": _export,
+        "track": _track,
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
@@ -132,6 +134,24 @@ def _export(arguments: list[str]) -> int:
         return USAGE_ERROR
     print(f"{out}: {', '.join(path.name for path in written)}")
     print(f"upload it with: hf upload USER/NAME {shlex.quote(str(out))}")
+    return 0
+
+
+def _track(arguments: list[str]) -> int:
+    from asyncade_cli.sharing import TrackSettings
+    from asyncade_cli.start import newest_run
+    from asyncade_cli.track import TrackerError, track
+    from asyncade_runtime.lifecycle import stop_on_signals
+
+    named = bool(arguments) and not arguments[0].startswith("-")
+    settings = load(TrackSettings, arguments[1:] if named else arguments, os.environ)
+    run = Path(arguments[0]) if named else newest_run("asyncade track RUN")
+    try:
+        rows = track(run, settings, stop_on_signals())
+    except TrackerError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    print(f"{rows:,} rows of {run} are in {settings.to}, project {settings.project}")
     return 0
 
 

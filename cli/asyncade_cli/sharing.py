@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -47,3 +48,25 @@ class ExportSettings(Settings):
     """of the model; default: asyncade-GAME"""
     onnx: bool = True
     """write model.onnx too, for which the package onnx is needed"""
+
+
+class TrackSettings(Settings):
+    """Copies a run's metrics to a tracker: those there are, then those to come, until it ends.
+
+    A process of its own, which training neither waits for nor notices. Each tracker is told where
+    to write by its own variables, such as WANDB_MODE=offline or MLFLOW_TRACKING_URI.
+    Such as: asyncade track runs/pong-data --to wandb
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASYNCADE_TRACK_", cli_prog_name="asyncade track [RUN]"
+    )
+
+    to: Literal["wandb", "mlflow", "trackio"]
+    """Weights & Biases, MLflow or Trackio, which must be installed"""
+    project: str = Field("asyncade", min_length=1)
+    """project, or MLflow's experiment"""
+    name: str | None = Field(None, min_length=1)
+    """name of the run in the tracker; default: that of its folder"""
+    follow: bool = True
+    """wait for what a run that has not ended will write; leave it out for one that was killed"""

@@ -60,6 +60,25 @@ class JsonLines:
         """
         append_whole(self._path, (json.dumps(dict(row)) + "\n").encode())
 
+    def after(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Returns the rows after an offset, and the offset of the rows that are yet to come.
+
+        For reading a file that grows. One that has become shorter is read from its start.
+
+        Args:
+            offset: bytes; 0 at first, then as returned.
+        """
+        try:
+            file = self._path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return [], 0
+        with file:
+            start = offset if offset <= file.seek(0, os.SEEK_END) else 0
+            file.seek(start)
+            whole, newline, _ = file.read().rpartition(b"\n")  # a line may be half written
+        rows = [row for line in whole.splitlines() if (row := _row(line)) is not None]
+        return rows, start + len(whole) + len(newline)
+
     def last(self) -> dict[str, Any] | None:
         """Returns the newest row, or None, reading only the end of the file."""
         try:
