@@ -21,6 +21,7 @@ from asyncade_actor.metrics import ActorMetrics
 from asyncade_actor.settings import ActorSettings
 from asyncade_cli.markdown import table
 from asyncade_cli.settings import CompareSettings, EvalSettings, LoadgenSettings, TrainSettings
+from asyncade_cli.sharing import ExportSettings, ReportSettings, TrackSettings
 from asyncade_evaluator.metrics import EvaluatorMetrics
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_learner.metrics import LearnerMetrics
@@ -106,6 +107,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "relay metrics": lambda: metrics_table(RelayMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
+    "report settings": lambda: settings_table(ReportSettings),
+    "export settings": lambda: settings_table(ExportSettings),
+    "track settings": lambda: settings_table(TrackSettings),
     "compare settings": lambda: settings_table(CompareSettings),
     "loadgen settings": lambda: settings_table(LoadgenSettings),
 }

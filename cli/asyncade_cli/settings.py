@@ -119,6 +119,7 @@ class CompareSettings(Settings):
     Every run is an asyncade train, with the same ASYNCADE_TRAIN_, ASYNCADE_LEARNER_ and
     ASYNCADE_ACTOR_ variables. With an existing --out, finished runs are kept, unfinished ones are
     continued, and settings not given are taken from the folder; --seeds adds seeds.
+    Such as: asyncade compare --game catch --seeds 1,2 --max-env-steps 20000
     """
 
     model_config = SettingsConfigDict(
