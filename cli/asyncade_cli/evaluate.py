@@ -152,7 +152,7 @@ def protocol_of(report: Mapping[str, Any]) -> list[str]:
         f"up to {protocol['noop_max']} no-ops at the start" if "noop_max" in protocol else None,
         None if sticky is None else f"sticky actions {sticky:g}" if sticky else "no sticky actions",
         protocol.get("screen"),
-        f"an episode is a {protocol['episode']}" if "episode" in protocol else None,
+        f"episode: {protocol['episode']}" if "episode" in protocol else None,
     ]
     how = "sampled from the policy" if report["policy"] == "sample" else "the most probable ones"
     return [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, PICTURES_PER_SECOND, Pictures
+from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, Pictures
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_MINUTES: Final = 5
 """Of one film: a policy that is stuck plays a single game for half an hour."""
+
+_PICTURES_PER_SECOND: Final = 2 * ENV_STEPS_PER_SECOND
+"""Of an mp4: two for an env step."""
 
 _PALETTE: Final = 256
 _CUBE: Final = (5, 6, 5)
@@ -93,7 +96,7 @@ class Film:
         else:
             # Flat colours and sharp edges; yuv420p is what every browser plays.
             options = {"tune": "animation", "crf": "26"}
-            stream = self._container.add_stream("libx264", PICTURES_PER_SECOND, options)
+            stream = self._container.add_stream("libx264", _PICTURES_PER_SECOND, options)
         stream.width, stream.height = width, height
         stream.pix_fmt = "pal8" if self._is_gif else "yuv420p"
         return stream

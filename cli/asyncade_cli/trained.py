@@ -66,7 +66,8 @@ def sticky_of(folder: RunFolder) -> float:
 def _named(folder: RunFolder, name: Path) -> SavedModel:
     path = name if name.exists() else folder.checkpoints / name
     if not path.is_file():
-        raise RunFolderError(f"there is no checkpoint {name}, nor {path}; is the path right?")
+        known = ", ".join(one.name for one in reversed(folder.checkpoint_files())) or "none"
+        raise RunFolderError(f"there is no checkpoint {name}, nor {path}; the run has {known}")
     try:
         return saved_model(path)
     except SavedModelError as error:

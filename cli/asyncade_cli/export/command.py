@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -72,13 +73,15 @@ def export(run: Path, out: Path, settings: ExportSettings) -> list[Path]:
 
 def _check(out: Path, settings: ExportSettings) -> None:
     """Raises ExportError before anything is played, if the export would fail at its end."""
-    if settings.onnx:
+    for package, file in (("av", "replay.mp4"), ("onnx", "model.onnx")):
+        if package == "onnx" and not settings.onnx:
+            continue
         try:
-            import onnx  # noqa: F401
+            importlib.import_module(package)
         except ImportError as error:
+            leave_out = ", or leave it out with --no-onnx" if package == "onnx" else ""
             raise ExportError(
-                f"model.onnx needs a package ({error}): pip install 'asyncade[export]', or leave"
-                " it out with --no-onnx"
+                f"{file} needs a package ({error}): pip install 'asyncade[export]'{leave_out}"
             ) from error
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out} is a file; name a folder")

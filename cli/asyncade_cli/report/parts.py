@@ -50,6 +50,7 @@ RETURNS: Final = (
     Chart("Points: \N{MINUS SIGN}1 all lost, 1 all won", "point_share"),
     Chart("Env steps per second", "env_steps_per_second", "seconds"),
     Chart("Policy lag [updates]", "policy_lag_mean"),
+    Chart("Actors", "active_actors", "seconds"),
 )
 LOSSES: Final = (
     Chart("Policy loss", "loss_policy"),

@@ -15,7 +15,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Discrete
 
 from asyncade_rl.envs.base import Observations, Step, check_actions
-from asyncade_rl.envs.shown import PICTURES_PER_SECOND, Pictures
+from asyncade_rl.envs.shown import Pictures
 from asyncade_rl.games import FRAME_SIDE, num_actions
 
 FRAME_SKIP: Final = 4
@@ -24,8 +24,6 @@ MAX_FRAMES_PER_EPISODE: Final = 108_000
 
 SCREEN: Final = (210, 160)
 """Height and width of the picture [pixels]."""
-
-_FRAMES_PER_PICTURE: Final = 60 // PICTURES_PER_SECOND
 
 
 def emulator_options(repeat_action_probability: float) -> dict[str, Any]:
@@ -119,7 +117,7 @@ class AtariScreen:
         return pictures
 
     def step(self, actions: npt.NDArray[np.int64], step: Step) -> Pictures:
-        """Plays the frames of an env step; returns uint8 [P, 210, 160, 3], P = 2 or 1 at the end.
+        """Plays the frames of an env step; returns uint8 [P, 210, 160, 3], P = 4, fewer at an end.
 
         Raises:
             RuntimeError: the game is another one than that of `step`.
@@ -134,8 +132,7 @@ class AtariScreen:
         played = float(step.rewards[0]), bool(step.terminated[0] | step.truncated[0])
         if (reward, ended) != played:
             raise RuntimeError("the emulator that shows the game plays another one: report this")
-        pairs = range(0, len(frames), _FRAMES_PER_PICTURE)
-        return np.stack([np.maximum.reduce(frames[i : i + _FRAMES_PER_PICTURE]) for i in pairs])
+        return np.stack(frames)
 
     def close(self) -> None:
         """Frees the emulator."""

@@ -17,9 +17,9 @@ from asyncade_rl.envs.base import Environments, Observations, Step
 Pictures: TypeAlias = npt.NDArray[np.uint8]
 """uint8 [P, H, W, 3], RGB, in the order in which they are shown."""
 
-PICTURES_PER_SECOND: Final = 30
-"""Real time: two pictures per env step, each the maximum of two of the emulator's 60 frames. Many
-games draw some of their objects in every second frame only."""
+PICTURES_PER_SECOND: Final = 60
+"""Real time: every frame of the emulator. Many games draw some of their objects in every second
+frame only; the maximum of two frames has all of them."""
 
 ENV_STEPS_PER_SECOND: Final = 15
 """Real time: the agent acts in every fourth frame."""

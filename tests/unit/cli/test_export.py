@@ -150,10 +150,14 @@ def test_a_missing_package_is_named_before_anything_is_played(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run()
+    for package in ("onnx", "av"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            assert main(["export", "run", "model"]) == 2
+            assert "asyncade[export]" in capsys.readouterr().err
+    assert not Path("model").exists()
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "onnx", None)
-        assert main(["export", "run", "model"]) == 2
-        assert "asyncade[export]" in capsys.readouterr().err
         assert exported("--no-onnx", "--episodes=2")
     assert {path.name for path in Path("model").iterdir()} == FILES
     exported("--no-onnx", "--episodes=3")  # again, over the earlier one
