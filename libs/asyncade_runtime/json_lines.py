@@ -63,7 +63,8 @@ class JsonLines:
     def after(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """Returns the rows after an offset, and the offset of the rows that are yet to come.
 
-        For reading a file that grows. One that has become shorter is read from its start.
+        For reading a file that grows. One that has become shorter is read from its start; if it
+        has grown beyond the offset again since it was read last, a row may be missed.
 
         Args:
             offset: bytes; 0 at first, then as returned.

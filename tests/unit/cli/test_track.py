@@ -117,10 +117,12 @@ def test_rows_that_a_resumed_run_repeats_are_copied_once(
 ) -> None:
     def resumed() -> None:
         run.forget_metrics_after(env_steps=100, seconds=0.0)
+
+    def repeated() -> None:
         for number in (2, 3):
             run.append_metrics(row(number))
 
-    track(run.root, TrackSettings(to="wandb"), Moments(resumed))
+    track(run.root, TrackSettings(to="wandb"), Moments(resumed, repeated))
     assert [env_steps for env_steps, _ in recorders[0].rows] == [0, 100, 200, 300]
 
 

@@ -233,3 +233,21 @@ def test_a_full_disk_names_the_file(folder: RunFolder, monkeypatch: pytest.Monke
 def test_the_commit_is_short_or_unknown() -> None:
     commit = source_commit().removesuffix("+")
     assert commit == "unknown" or (len(commit) == 12 and int(commit, 16) >= 0)
+
+
+def test_a_growing_file_is_read_on_from_where_it_ended(folder: RunFolder) -> None:
+    assert folder.metrics.after(0) == ([], 0)
+    folder.append_metrics({"a": 1})
+    rows, offset = folder.metrics.after(0)
+    assert rows == [{"a": 1}]
+    assert folder.metrics.after(offset) == ([], offset)
+    path = folder.root / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"a": 2}\n{"a"')  # half written
+    rows, offset = folder.metrics.after(offset)
+    assert rows == [{"a": 2}]
+    with path.open("a") as file:
+        file.write(": 3}\n")
+    assert folder.metrics.after(offset)[0] == [{"a": 3}]
+    path.write_text('{"a": 4}\n')  # shorter, as after resuming
+    assert folder.metrics.after(offset)[0] == [{"a": 4}]
