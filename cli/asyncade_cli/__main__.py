@@ -27,7 +27,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   train        train on this machine: a learner and actors, until a target or limit
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
   report RUN.. write one HTML file about runs: curves, films, evaluation, settings
-  export RUN DIR  write a trained model as the Hugging Face hub expects one
+  export       write a trained model to a folder, as the Hugging Face hub expects one
   track [RUN]  copy a run's metrics to Weights & Biases, MLflow or Trackio, also while it trains
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner

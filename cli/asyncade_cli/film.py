@@ -164,8 +164,9 @@ def filming(path: Path) -> Iterator[Film]:
         raise FilmError(f"cannot film to {path}: name a file that ends in .mp4 or .gif")
     try:
         import av  # FFmpeg takes a while to load
+        import PIL  # noqa: F401  # for the text beside the game
     except ImportError as error:
-        raise FilmError(f"cannot film to {path} without PyAV: pip install av ({error})") from error
+        raise FilmError(f"cannot film to {path}: pip install av pillow ({error})") from error
     partial = path.with_name(f".{path.name}.partial")
     with contextlib.ExitStack() as stack:
         with _naming(path):

@@ -9,7 +9,6 @@ from contextlib import closing
 import numpy as np
 
 from asyncade_cli.film import Film
-from asyncade_cli.overlay import Overlay
 from asyncade_cli.trained import Trained
 from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, Pictures
 from asyncade_rl.evaluation import Chooser
@@ -37,6 +36,8 @@ def shoot(
     Raises:
         FilmError: the film cannot be written.
     """
+    from asyncade_cli.overlay import Overlay  # needs Pillow, which playing does not
+
     limit = math.inf if seconds is None else round(seconds * ENV_STEPS_PER_SECOND)
     with closing(trained.shown_game()) as game:
         overlay = Overlay(trained.model.game.replace("_", " "), game.action_names)

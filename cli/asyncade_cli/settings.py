@@ -90,14 +90,12 @@ with warnings.catch_warnings():
 
 
 class EvalSettings(PrintsJson):
-    """Plays games with a trained model and reports their returns.
-
-    Such as: asyncade eval runs/pong --episodes 30 --video game.mp4
-    """
+    """Plays games with a trained model and reports their returns."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval [RUN]"
     )
+    example = "asyncade eval --episodes 20 --video game.mp4"
 
     episodes: int = Field(100, ge=1, le=100_000)
     """games to play"""
@@ -119,12 +117,12 @@ class CompareSettings(Settings):
     Every run is an asyncade train, with the same ASYNCADE_TRAIN_, ASYNCADE_LEARNER_ and
     ASYNCADE_ACTOR_ variables. With an existing --out, finished runs are kept, unfinished ones are
     continued, and settings not given are taken from the folder; --seeds adds seeds.
-    Such as: asyncade compare --game catch --seeds 1,2 --max-env-steps 20000
     """
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_COMPARE_", cli_prog_name="asyncade compare"
     )
+    example = "asyncade compare --game pong --seeds 1,2,3 --max-minutes 10"
 
     game: Game = "pong"
     """ALE game id, or catch (a toy, learned in a minute)"""

@@ -11,14 +11,12 @@ from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 
 class ReportSettings(Settings):
-    """Writes one HTML file about a run, or about several side by side, that needs nothing else.
-
-    Such as: asyncade report runs/pong-data runs/pong-gradients --out pong.html
-    """
+    """Writes one HTML file about a run, or about several side by side, that needs nothing else."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_REPORT_", cli_prog_name="asyncade report RUN..."
     )
+    example = "asyncade report runs/pong-data runs/pong-gradients --out pong.html"
 
     out: Path | None = None
     """file to write; default: report.html in the run's folder, of several runs in this one"""
@@ -30,14 +28,12 @@ class ReportSettings(Settings):
 
 
 class ExportSettings(Settings):
-    """Writes a trained model as the Hugging Face hub expects one: a folder to upload.
-
-    Such as: asyncade export runs/pong-data pong-model
-    """
+    """Writes a trained model as the Hugging Face hub expects one: a folder to upload."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_EXPORT_", cli_prog_name="asyncade export RUN DIR"
     )
+    example = "asyncade export runs/pong-data pong-model"
 
     checkpoint: Path | None = None
     """file to export: a path, or a name in the run's checkpoints; default: the newest"""
@@ -55,12 +51,12 @@ class TrackSettings(Settings):
 
     A process of its own, which training neither waits for nor notices. Each tracker is told where
     to write by its own variables, such as WANDB_MODE=offline or MLFLOW_TRACKING_URI.
-    Such as: asyncade track runs/pong-data --to wandb
     """
 
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_TRACK_", cli_prog_name="asyncade track [RUN]"
     )
+    example = "asyncade track runs/pong-data --to wandb"
 
     to: Literal["wandb", "mlflow", "trackio"]
     """Weights & Biases, MLflow or Trackio, which must be installed"""

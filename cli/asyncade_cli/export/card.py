@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncade_cli.evaluate import protocol_of
 from asyncade_cli.markdown import table
-from asyncade_rl.games import CATCH
+from asyncade_rl.envs import is_atari
 
 
 def environment_id(game: str, sticky: float) -> str:
@@ -22,7 +22,7 @@ def environment_id(game: str, sticky: float) -> str:
     usually given; ``ALE/...-v5`` has them.
     """
     name = "".join(part.capitalize() for part in game.split("_"))
-    return game if game == CATCH else f"ALE/{name}-v5" if sticky else f"{name}NoFrameskip-v4"
+    return game if not is_atari(game) else f"ALE/{name}-v5" if sticky else f"{name}NoFrameskip-v4"
 
 
 def card(config: Mapping[str, Any], evaluation: Mapping[str, Any], name: str, *, onnx: bool) -> str:
@@ -38,7 +38,7 @@ def card(config: Mapping[str, Any], evaluation: Mapping[str, Any], name: str, *,
     game = str(config["game"]).replace("_", " ").capitalize()
     reward = f"{evaluation['mean']:.2f} +/- {evaluation['standard_deviation']:.2f}"
     tags = ["reinforcement-learning", "deep-reinforcement-learning", "actor-critic", "a3c"]
-    tags += [environment, config["game"]] + ["atari"] * (config["game"] != CATCH)
+    tags += [environment, config["game"]] + ["atari"] * is_atari(config["game"])
     tags += ["onnx"] * onnx
     interval = evaluation["interval_95"]
     measured = [

@@ -25,8 +25,8 @@ from asyncade_cli.settings import EvalSettings
 from asyncade_cli.sharing import ExportSettings
 from asyncade_cli.trained import Trained, load_trained
 from asyncade_rl.choices import NETWORKS
+from asyncade_rl.envs import is_atari
 from asyncade_rl.evaluation import Chooser
-from asyncade_rl.games import CATCH
 from asyncade_rl.pretrained import CONFIG, MODEL
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, read_json
 from asyncade_runtime.settings import load
@@ -115,7 +115,7 @@ def _config(folder: RunFolder, trained: Trained) -> dict[str, Any]:
         protocol, actions = shown.protocol(), shown.action_names
     shape = NETWORKS[trained.model.network]  # type: ignore[index]
     emulator = {}
-    if game != CATCH:
+    if is_atari(game):
         from asyncade_rl.envs.atari import emulator_options  # loads ale-py only if needed
 
         emulator = {"environment": emulator_options(trained.sticky)}

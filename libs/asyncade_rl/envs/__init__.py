@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from asyncade_rl.envs.base import Environments, Observations, Step
 from asyncade_rl.envs.shown import GreyScreen, ShownGame
-from asyncade_rl.games import CATCH, num_actions
+from asyncade_rl.games import CATCH, NUM_ACTIONS, num_actions
 
 __all__ = [
     "Environments",
     "Observations",
     "ShownGame",
     "Step",
+    "is_atari",
     "make_environments",
     "make_shown_game",
 ]
@@ -60,8 +61,15 @@ def make_shown_game(game: str, *, repeat_action_probability: float = 0.0) -> Sho
     """
     sticky = repeat_action_probability
     environments = make_environments(game, 1, repeat_action_probability=sticky)
-    if game == CATCH:
-        return ShownGame(environments, GreyScreen(("LEFT", "STAY", "RIGHT")))
+    if not is_atari(game):
+        numbers = tuple(map(str, range(environments.num_actions)))
+        names = ("LEFT", "STAY", "RIGHT") if game == CATCH else numbers
+        return ShownGame(environments, GreyScreen(names))
     from asyncade_rl.envs.atari import AtariScreen  # loads ale-py only if needed
 
     return ShownGame(environments, AtariScreen(game, sticky))
+
+
+def is_atari(game: str) -> bool:
+    """Returns whether ale-py plays a game."""
+    return game != CATCH and game in NUM_ACTIONS
