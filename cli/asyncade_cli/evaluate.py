@@ -155,11 +155,13 @@ def protocol_of(report: Mapping[str, Any]) -> list[str]:
         f"episode: {protocol['episode']}" if "episode" in protocol else None,
     ]
     how = "sampled from the policy" if report["policy"] == "sample" else "the most probable ones"
-    return [
+    lines = [
         f"protocol: {', '.join(rule for rule in rules if rule)}",
-        f"actions {how}; {report['envs']} games in parallel, seeds from {report['seed']};"
-        f" the interval is a bootstrap of the mean, {RESAMPLES:,} resamples",
+        f"actions {how}; {report['envs']} games in parallel, seeds from {report['seed']}",
     ]
+    if report.get("interval_95"):
+        lines.append(f"the interval is a bootstrap of the mean, {RESAMPLES:,} resamples")
+    return lines
 
 
 def _keep(folder: RunFolder, report: Mapping[str, Any]) -> None:
