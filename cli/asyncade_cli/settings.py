@@ -34,7 +34,11 @@ def default_target(game: str) -> float | None:
     return {"pong": 18.0, "catch": 0.9}.get(game)
 
 
-DisplayKind: TypeAlias = Literal["auto", "live", "lines"]
+Progress: TypeAlias = Literal["auto", "live", "lines", "quiet"]
+"""How a training shows its progress to a person."""
+
+SHORT_FOR: Final = {"--quiet": "--display=quiet", "--json": "--display=json"}
+"""Flags of asyncade train that are short for others."""
 
 
 class TrainSettings(Settings):
@@ -69,9 +73,11 @@ class TrainSettings(Settings):
     """continue the run in the folder, with its settings where none are given now"""
     device: Device = "auto"
     """compute device of the learner; auto picks a GPU if there is one"""
-    display: DisplayKind = "auto"
-    """live table, or one line every ten seconds; auto: live on a terminal of at least 60 columns;
-    lines where nothing can be redrawn (TERM=dumb, a pipe)"""
+    display: Progress | Literal["json"] = "auto"
+    """live table; lines, one every ten seconds; quiet (or --quiet): the result and errors only;
+    json (or --json): rows of metrics.jsonl, then the summary, one object a line; auto: live on a
+    terminal of at least 60 columns, else lines, as wherever nothing can be redrawn (TERM=dumb, a
+    pipe)"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""
@@ -128,7 +134,7 @@ class CompareSettings(Settings):
     """folder of runs and report; default: runs/compare-TIME"""
     runs: Annotated[tuple[Path, ...], NoDecode] = ()
     """report on these finished runs, such as --runs A B C; trains nothing"""
-    display: DisplayKind = "auto"
+    display: Progress = "auto"
     """display of each training, as in asyncade train"""
 
     @field_validator("seeds", "runs", mode="before")
