@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys, completion."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   relay        run one relay between the actors of a node or zone and the learner
   loadgen      load a learner with synthetic actors that replay recorded messages
   keys FOLDER  create CURVE keys for a learner and its actors
+  completion SHELL
+               print a script that completes commands and options in bash, zsh or fish
 
 asyncade COMMAND --help lists the options of a command, asyncade --version tells the release."""
 
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
+        "completion": _completion,
     }
     if name in ("", "-h", "--help"):
         print(USAGE)
@@ -128,7 +131,7 @@ def _keys(arguments: list[str]) -> int:
     from asyncade_runtime.transport.keys import ACTOR, LEARNER, make_keys
 
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: asyncade keys FOLDER", file=sys.stderr)
+        print("usage: asyncade keys FOLDER\n\nexample: asyncade keys secrets", file=sys.stderr)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else USAGE_ERROR
     folder = Path(arguments[0])
     try:
@@ -141,6 +144,17 @@ def _keys(arguments: list[str]) -> int:
         f"asyncade learner --keys {shlex.quote(str(folder / LEARNER))}\n"
         f"asyncade actor --keys {shlex.quote(str(folder / ACTOR))}"
     )
+    return 0
+
+
+def _completion(arguments: list[str]) -> int:
+    from asyncade_cli.completion import SHELLS, USAGE, script
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        asked = arguments[:1] in (["-h"], ["--help"])
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else USAGE_ERROR
+    print(script(arguments[0]))
     return 0
 
 

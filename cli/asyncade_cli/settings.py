@@ -49,6 +49,7 @@ class TrainSettings(Settings):
     """
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
+    example = "asyncade train --game breakout --max-minutes 30"
 
     mode: Mode = "data"
     """what actors send: trajectories (data) or gradients"""
@@ -90,6 +91,7 @@ class EvalSettings(Settings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_EVAL_", cli_prog_name="asyncade eval [RUN]"
     )
+    example = "asyncade eval --episodes 20 --video game.mp4"
 
     episodes: int = Field(100, ge=1, le=100_000)
     """games to play"""
@@ -116,6 +118,7 @@ class CompareSettings(Settings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_COMPARE_", cli_prog_name="asyncade compare"
     )
+    example = "asyncade compare --game pong --seeds 1,2,3 --max-minutes 10"
 
     game: Game = "pong"
     """ALE game id, or catch (a toy, learned in a minute)"""
@@ -184,6 +187,7 @@ class LoadgenSettings(Settings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_LOADGEN_", cli_prog_name="asyncade loadgen"
     )
+    example = "asyncade loadgen --actors 16 --seconds 30"
 
     upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
     """where the learner receives trajectories and gradients"""

@@ -22,7 +22,7 @@ import argparse
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pydantic
 import pydantic_settings
@@ -50,6 +50,9 @@ _NONE = "null"
 """Value of a flag or variable that switches an optional setting off."""
 
 
+_EXAMPLE = "example: "
+
+
 class SettingsError(ValueError):
     """Settings are invalid. The message has one line per problem."""
 
@@ -61,7 +64,12 @@ class Settings(BaseSettings):
     and the variable ``PREFIX_UNROLL_LENGTH``. ``--help`` shows the class docstring and the
     docstring below each field. Constructing an instance reads neither the environment nor the
     command line.
+
+    Attributes:
+        example: command line that ``--help`` ends with.
     """
+
+    example: ClassVar[str] = ""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -126,9 +134,9 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
         from_environment = EnvSettingsSource(cls)
         # The library reads os.environ itself; replace what it read by our argument.
         from_environment.env_vars = {key.lower(): value for key, value in environ.items() if value}
-        from_flags: CliSettingsSource[Any] = CliSettingsSource(
-            cls, cli_parse_args=list(argv), formatter_class=argparse.HelpFormatter
-        )
+        from_flags: CliSettingsSource[Any] = CliSettingsSource(cls, formatter_class=_Help)
+        from_flags.root_parser.epilog = f"{_EXAMPLE}{cls.example}" if cls.example else None
+        from_flags(args=list(argv))
         given = {**_with_none(from_environment()), **from_flags()}
     except pydantic_settings.SettingsError as error:
         reason = f": {error.__cause__}" if error.__cause__ else ""
@@ -168,6 +176,13 @@ def changes(settings: Settings, before: Mapping[str, Any], held: Collection[str]
         for name, value in now.items()
         if name in before and before[name] != value
     }
+
+
+class _Help(argparse.HelpFormatter):
+    """Leaves the example in one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLE) else super()._fill_text(text, width, indent)
 
 
 def _with_none(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class LearnerSettings(ServiceSettings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_LEARNER_", cli_prog_name="asyncade learner"
     )
+    example = "asyncade learner --game breakout --run-dir runs/breakout"
 
     # Task and end of the run
     mode: Mode = "data"
