@@ -58,7 +58,7 @@ class TrainSettings(Settings):
     envs: int = Field(ActorSettings.model_fields["envs"].default, ge=1, le=1024)
     """games that each actor plays in parallel"""
     game: Game = "pong"
-    """ALE game id, or catch (a toy, learned in a minute)"""
+    """ALE game id, catch (a toy, learned in a minute), or a game of an installed package"""
     target: float | None = None
     """when the mean return of the last 100 training games exceeds this, cool down and end; null:
     none; default: 18 for pong, 0.9 for catch, none for other games"""
@@ -121,7 +121,7 @@ class CompareSettings(Settings):
     example = "asyncade compare --game pong --seeds 1,2,3 --max-minutes 10"
 
     game: Game = "pong"
-    """ALE game id, or catch (a toy, learned in a minute)"""
+    """ALE game id, catch (a toy, learned in a minute), or a game of an installed package"""
     seeds: Annotated[tuple[int, ...], NoDecode] = Field((1, 2, 3), min_length=1)
     """seeds, such as 1,2,3; one run of each mode per seed"""
     actors: int | None = Field(None, ge=1, le=256)

@@ -49,7 +49,7 @@ class LearnerSettings(ServiceSettings):
     mode: Mode = "data"
     """what actors send: unrolls (data) or gradients"""
     game: Game = "pong"
-    """ALE game id, or catch (a toy game)"""
+    """ALE game id, catch (a toy game), or a game of an installed package"""
     repeat_action_probability: float = Field(0.0, ge=0, lt=1)
     """sticky actions; Machado et al. (2018) use 0.25"""
     network: Network = "small"
