@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_proto.errors import TooLargeError
+from asyncade_rl.games import UnknownGameError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.output import best_effort_output, print_result
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(importlib.import_module(f"asyncade_{name}.__main__").main(arguments))
         if name in commands:
             return commands[name](arguments)
-    except (SettingsError, RunFolderError) as error:
+    except (SettingsError, RunFolderError, UnknownGameError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
     similar = difflib.get_close_matches(name, [*commands, *SERVICES, "--help", "--version"], 1)

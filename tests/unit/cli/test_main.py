@@ -11,6 +11,7 @@ import pytest
 
 from asyncade_cli.__main__ import SERVICES, USAGE, USAGE_ERROR, main
 from asyncade_cli.completion import SHELLS, script
+from asyncade_rl.games import num_actions
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,17 @@ def test_bad_input_is_named(
     printed = capsys.readouterr()
     assert named in printed.out + printed.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_a_game_that_is_not_installed_here_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_: object) -> int:
+        return num_actions("dodge")
+
+    monkeypatch.setattr("asyncade_cli.evaluate.evaluate_and_print", unknown)
+    assert main(["eval", "run"]) == USAGE_ERROR
+    assert "'dodge'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])
@@ -108,6 +120,7 @@ def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixtur
         ("train --qui", {"--quiet"}),
         ("eval fold", {"folder"}),
         ("eval --policy ", {"sample", "greedy"}),
+        ("train --run-dir fold", {"folder"}),
         ("keys fold", {"folder"}),
         ("completion ", set(SHELLS)),
     ],

@@ -31,8 +31,10 @@ class Scripted(gymnasium.Env[Image, np.int64]):
         self._image = image
         self._terminates = terminates
         self.taken: list[int] = []
+        self.seeds: list[int | None] = []
 
-    def reset(self, **_: object) -> tuple[Image, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, **_: object) -> tuple[Image, dict[str, Any]]:
+        self.seeds.append(seed)
         self.taken = []
         return self._image, {}
 
@@ -105,6 +107,18 @@ def test_an_end_is_the_games_own(terminates: bool, offered: Callable[[object], N
     ended = [False, False, True] * 2
     assert [step.terminated.item() for step in steps] == [terminates and one for one in ended]
     assert [step.truncated.item() for step in steps] == [not terminates and one for one in ended]
+
+
+def test_each_game_has_a_seed_of_its_own_and_then_goes_on(
+    offered: Callable[[object], None],
+) -> None:
+    games = [Scripted(image(84, 84), Discrete(3)) for _ in range(2)]
+    offered(Game(3, iter(games).__next__))
+    environments = make_environments("mine", 2)
+    environments.reset(7)
+    for _ in range(3):
+        environments.step(np.array([0, 0]))
+    assert [game.seeds for game in games] == [[7, None], [8, None]]
 
 
 def test_actions_can_be_sticky(offered: Callable[[object], None]) -> None:
