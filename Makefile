@@ -39,6 +39,7 @@ check: setup  ## lint, types, import rules, generated tables
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy bench
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports
 	$(BIN)/python docs/tables.py --check
 	$(BIN)/python k8s/prometheus_rule.py --check

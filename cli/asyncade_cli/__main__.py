@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, report, compare, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, report, compare, the services, loadgen, completion, ..."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_proto.errors import TooLargeError
+from asyncade_rl.games import UnknownGameError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
 from asyncade_runtime.output import best_effort_output, print_result
@@ -36,6 +37,8 @@ USAGE: Final = """usage: asyncade COMMAND [options]
   relay        run one relay between the actors of a node or zone and the learner
   loadgen      load a learner with synthetic actors that replay recorded messages
   keys FOLDER  create CURVE keys for a learner and its actors
+  completion SHELL
+               print a script that completes commands and options in bash, zsh or fish
 
 asyncade COMMAND --help lists the options of a command, asyncade --version tells the release."""
 
@@ -57,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
+        "completion": _completion,
     }
     if name in ("", "-h", "--help"):
         print(USAGE)
@@ -69,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(importlib.import_module(f"asyncade_{name}.__main__").main(arguments))
         if name in commands:
             return commands[name](arguments)
-    except (SettingsError, RunFolderError) as error:
+    except (SettingsError, RunFolderError, UnknownGameError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
     similar = difflib.get_close_matches(name, [*commands, *SERVICES, "--help", "--version"], 1)
@@ -79,9 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from asyncade_cli.settings import TrainSettings
+    from asyncade_cli.settings import SHORT_FOR, TrainSettings
     from asyncade_cli.train import train
 
+    arguments = [SHORT_FOR.get(argument, argument) for argument in arguments]
     return train(load(TrainSettings, arguments, os.environ), os.environ)
 
 
@@ -189,7 +194,7 @@ def _keys(arguments: list[str]) -> int:
     from asyncade_runtime.transport.keys import ACTOR, LEARNER, make_keys
 
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: asyncade keys FOLDER", file=sys.stderr)
+        print("usage: asyncade keys FOLDER\n\nexample: asyncade keys secrets", file=sys.stderr)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else USAGE_ERROR
     folder = Path(arguments[0])
     try:
@@ -202,6 +207,17 @@ def _keys(arguments: list[str]) -> int:
         f"asyncade learner --keys {shlex.quote(str(folder / LEARNER))}\n"
         f"asyncade actor --keys {shlex.quote(str(folder / ACTOR))}"
     )
+    return 0
+
+
+def _completion(arguments: list[str]) -> int:
+    from asyncade_cli.completion import SHELLS, USAGE, script
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        asked = arguments[:1] in (["-h"], ["--help"])
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else USAGE_ERROR
+    print(script(arguments[0]))
     return 0
 
 

@@ -56,7 +56,7 @@ class Actors:
         settings: of the training.
         folder: of the run.
         environ: environment variables of the processes.
-        say: shows an event.
+        warn: shows what went wrong.
 
     Attributes:
         failed: exit code of the training, once restarting cannot help: an actor has ended with bad
@@ -68,13 +68,13 @@ class Actors:
         settings: TrainSettings,
         folder: RunFolder,
         environ: Mapping[str, str],
-        say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self.failed: int | None = None
         self._settings = settings
         self._folder = folder
         self._environ = dict(environ)
-        self._say = say
+        self._warn = warn
         self._services: list[Service] = []
         self._deaths: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
@@ -99,7 +99,6 @@ class Actors:
             )
             actor.start()
             self._services.append(actor)
-        self._say(f"{len(self._services)} actors started; logs: {self._folder.logs}")
 
     def alive(self) -> int:
         """Returns the number of live processes."""
@@ -123,7 +122,7 @@ class Actors:
                 try:
                     actor.start()
                 except OSError as error:  # counts as another death: the next pause is longer
-                    self._say(f"{actor.name} could not be started: {error}")
+                    self._warn(f"{actor.name} could not be started: {error}")
 
     def stop(self, timeout_s: float) -> None:
         """Ends all processes; kills those that take longer than the timeout."""
@@ -139,11 +138,11 @@ class Actors:
         deadly = all(self._deaths.get(a.name, 0) >= len(_RESTART_AFTER_S) for a in self._services)
         if code in (EXIT_BAD_INPUT, EXIT_REFUSED) or (deadly and not useful):
             self.failed = code if code in (EXIT_BAD_INPUT, EXIT_REFUSED) else EXIT_CRASHED
-            self._say(f"{ended}\n{actor.last_lines(1)}\na restart would not help")
+            self._warn(f"{ended}\n{actor.last_lines(1)}\na restart would not help")
             return
         pause = _RESTART_AFTER_S[min(deaths, len(_RESTART_AFTER_S)) - 1]
         self._restart_at[actor.name] = now + pause
-        self._say(f"{ended}; restarting in {pause:g} s")
+        self._warn(f"{ended}; restarting in {pause:g} s")
 
 
 def _arguments(settings: TrainSettings, name: str) -> list[str]:

@@ -61,8 +61,19 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         f"mean return of the last 100 games: {summary.get('mean_return_100')}"
         + (f" (target {target:g} {reached})" if target is not None else ""),
         f"bytes on the wire per env step: {summary.get('bytes_per_env_step')}",
-        f"run folder: {folder.root} (try: asyncade eval {shlex.quote(str(folder.root))})",
+        *_what_next(folder, summary),
     ]
+
+
+def _what_next(folder: RunFolder, summary: Row) -> list[str]:
+    """Returns lines that say where everything is, and what to type next."""
+    root = shlex.quote(str(folder.root))
+    lines = [f"run folder: {folder.root} (checkpoints/, curve.png, metrics.jsonl, logs/)"]
+    if folder.checkpoint_files():
+        if summary.get("ended_by") != "target":
+            lines.append(f"to continue:  asyncade train --resume --run-dir {root}")
+        lines.append(f"to see it play:  asyncade eval {root} --video game.mp4")
+    return lines
 
 
 def last_reported(config: Row, last: Row, ended_by: str) -> dict[str, Any]:

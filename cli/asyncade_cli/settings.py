@@ -35,7 +35,11 @@ def default_target(game: str) -> float | None:
     return {"pong": 18.0, "catch": 0.9}.get(game)
 
 
-DisplayKind: TypeAlias = Literal["auto", "live", "lines"]
+Progress: TypeAlias = Literal["auto", "live", "lines", "quiet"]
+"""How a training shows its progress to a person."""
+
+SHORT_FOR: Final = {"--quiet": "--display=quiet", "--json": "--display=json"}
+"""Flags of asyncade train that are short for others."""
 
 
 class TrainSettings(Settings):
@@ -46,6 +50,7 @@ class TrainSettings(Settings):
     """
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
+    example = "asyncade train --game breakout --max-minutes 30"
 
     mode: Mode = "data"
     """what actors send: trajectories (data) or gradients"""
@@ -54,7 +59,7 @@ class TrainSettings(Settings):
     envs: int = Field(ActorSettings.model_fields["envs"].default, ge=1, le=1024)
     """games that each actor plays in parallel"""
     game: Game = "pong"
-    """ALE game id, or catch (a toy, learned in a minute)"""
+    """ALE game id, catch (a toy, learned in a minute), or a game of an installed package"""
     target: float | None = None
     """when the mean return of the last 100 training games exceeds this, cool down and end; null:
     none; default: 18 for pong, 0.9 for catch, none for other games"""
@@ -70,9 +75,11 @@ class TrainSettings(Settings):
     """continue the run in the folder, with its settings where none are given now"""
     device: Device = "auto"
     """compute device of the learner; auto picks a GPU if there is one"""
-    display: DisplayKind = "auto"
-    """live table, or one line every ten seconds; auto: live on a terminal of at least 60 columns;
-    lines where nothing can be redrawn (TERM=dumb, a pipe)"""
+    display: Progress | Literal["json"] = "auto"
+    """live table; lines, one every ten seconds; quiet (or --quiet): the result and errors only;
+    json (or --json): rows of metrics.jsonl, then the summary, one object a line; auto: live on a
+    terminal of at least 60 columns, else lines, as wherever nothing can be redrawn (TERM=dumb, a
+    pipe)"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""
@@ -125,7 +132,7 @@ class CompareSettings(Settings):
     example = "asyncade compare --game pong --seeds 1,2,3 --max-minutes 10"
 
     game: Game = "pong"
-    """ALE game id, or catch (a toy, learned in a minute)"""
+    """ALE game id, catch (a toy, learned in a minute), or a game of an installed package"""
     seeds: Annotated[tuple[int, ...], NoDecode] = Field((1, 2, 3), min_length=1)
     """seeds, such as 1,2,3; one run of each mode per seed"""
     actors: int | None = Field(None, ge=1, le=256)
@@ -141,7 +148,7 @@ class CompareSettings(Settings):
     """folder of runs and report; default: runs/compare-TIME"""
     runs: Annotated[tuple[Path, ...], NoDecode] = ()
     """report on these finished runs, such as --runs A B C; trains nothing"""
-    display: DisplayKind = "auto"
+    display: Progress = "auto"
     """display of each training, as in asyncade train"""
 
     @field_validator("seeds", "runs", mode="before")
@@ -191,6 +198,7 @@ class LoadgenSettings(Settings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_LOADGEN_", cli_prog_name="asyncade loadgen"
     )
+    example = "asyncade loadgen --actors 16 --seconds 30"
 
     upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
     """where the learner receives trajectories and gradients"""

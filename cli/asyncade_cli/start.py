@@ -34,12 +34,14 @@ class Start:
     Attributes:
         settings: what the learner has too is as the learner will have it.
         folder: of the run.
+        learner: settings that the learner will have.
         learner_arguments: command line of the learner.
         changed: name to ``old -> new`` of the settings given anew for a resumed run.
     """
 
     settings: TrainSettings
     folder: RunFolder
+    learner: LearnerSettings
     learner_arguments: list[str]
     changed: Mapping[str, str]
 
@@ -65,6 +67,7 @@ def prepare(settings: TrainSettings, environ: Mapping[str, str]) -> Start:
     return Start(
         settings=settings.model_copy(update=of_the_learner),
         folder=folder,
+        learner=learner,
         learner_arguments=arguments,
         changed=changes(settings, before, HELD_ON_RESUME) | changed(learner),
     )

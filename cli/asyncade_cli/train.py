@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import signal
 import time
@@ -14,9 +15,11 @@ from rich.console import Console
 from asyncade_cli.actors import Actors
 from asyncade_cli.display import Display, make_display
 from asyncade_cli.outcome import complete
+from asyncade_cli.outlook import Ends, Outlook
 from asyncade_cli.processes import PendingLog, Service
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.start import Start, prepare
+from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_BUSY
@@ -54,8 +57,9 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     settings, folder = start.settings, start.folder
     console = Console()
     title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, {folder.root}"
-    display = make_display(settings.display, console, title)
-    training = Training(start, display, environ)
+    outlook = Outlook(_ends(start.learner))
+    display = make_display(settings.display, console, title, outlook)
+    training = Training(start, display, outlook, environ)
     try:
         if start.changed:
             display.say("settings changed: " + ", ".join(map(" ".join, start.changed.items())))
@@ -63,9 +67,24 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     finally:
         display.close()
     if training.accepted:
-        for line in complete(settings, folder, training.ended_by(code)):
+        lines = complete(settings, folder, training.ended_by(code))
+        if settings.display == "json":
+            lines = [json.dumps(folder.read_summary())]
+        for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+    elif code == EXIT_INTERRUPTED:
+        display.warn("ended before the learner was ready: nothing has been written")
     return code
+
+
+def _ends(learner: LearnerSettings) -> Ends:
+    minutes = learner.max_minutes
+    return Ends(
+        env_steps=learner.max_env_steps,
+        seconds=None if minutes is None else minutes * 60,
+        target=learner.target,
+        cooldown=learner.cooldown,
+    )
 
 
 class Training:
@@ -74,22 +93,26 @@ class Training:
     Args:
         start: settings, folder, and the learner's command line.
         display: shows events and progress.
+        outlook: is told the rows of earlier sittings.
         environ: environment variables of the processes.
 
     Attributes:
         accepted: True once the learner has taken the folder over. Nothing in it is changed before.
     """
 
-    def __init__(self, start: Start, display: Display, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, start: Start, display: Display, outlook: Outlook, environ: Mapping[str, str]
+    ) -> None:
         self.accepted = False
         self._settings = start.settings
         self._folder = start.folder
         self._display = display
+        self._outlook = outlook
         self._log = PendingLog(start.folder.logs / "learner.log")
         self._learner = Service(
             "learner", "asyncade_learner", start.learner_arguments, self._log.path, environ
         )
-        self._actors = Actors(start.settings, start.folder, environ, display.say)
+        self._actors = Actors(start.settings, start.folder, environ, display.warn)
         self._earlier_row: Mapping[str, Any] | None = None  # of an earlier sitting, another target
         self._target_announced = self._skipped_announced = False
         self._stop = stop_on_signals()
@@ -122,6 +145,8 @@ class Training:
             self._accept()
             endpoints = self._folder.read_endpoints() or {}
             self._actors.start(endpoints["upstream"], endpoints["weights"])
+            actors, logs = self._settings.actors, self._folder.logs
+            self._display.say(f"{actors} actors started; logs: {logs}")
             self._watch()
         interrupted = self._is_to_end() and self._learner.exit_code() is None
         if interrupted:
@@ -149,7 +174,7 @@ class Training:
             if endpoints != earlier and endpoints.get("pid") == self._learner.pid:
                 return True
             if time.monotonic() > deadline:
-                self._display.say("the learner did not start in time")
+                self._display.warn("the learner did not start in time")
                 return False
             self._stop.wait(0.05)
         return False
@@ -157,6 +182,7 @@ class Training:
     def _accept(self) -> None:
         """Writes to the folder from now on."""
         self.accepted = True
+        self._outlook.continues(self._folder.metrics)
         self._earlier_row = self._folder.last_metrics()
         self._learner.log = self._log.accept()
         self._folder.write_config("train", self._settings.model_dump(mode="json"))
@@ -199,7 +225,7 @@ class Training:
         skipped = row.get("updates_skipped", 0)
         if skipped and not self._skipped_announced:
             self._skipped_announced = True
-            self._display.say(
+            self._display.warn(
                 f"{skipped:,} updates skipped so far, for gradients that are not finite: if this"
                 " goes on, lower ASYNCADE_LEARNER_LEARNING_RATE"
             )
@@ -221,8 +247,8 @@ class Training:
             return EXIT_DONE
         said = self._learner.last_lines() if self.accepted else self._learner.last_lines(50)
         where = f"; log: {self._learner.log}" if self.accepted else ""
-        self._display.say(f"the learner {self._learner.how_it_ended()}{where}\n{said}")
+        self._display.warn(f"the learner {self._learner.how_it_ended()}{where}\n{said}")
         if self.accepted and self._folder.checkpoint_files():
             resume = ["asyncade", "train", "--resume", "--run-dir", str(self._folder.root)]
-            self._display.say(f"continue with: {shlex.join(resume)}")
+            self._display.warn(f"continue with: {shlex.join(resume)}")
         return code if code in (EXIT_BAD_INPUT, EXIT_BUSY) else EXIT_DIED

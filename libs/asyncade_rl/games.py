@@ -1,13 +1,16 @@
 """The games' screen size and numbers of actions, known without an emulator.
 
 The learner's image has no emulator, but needs both to build the network. A test compares the table
-with ale-py.
+with ale-py. An installed package adds a game by an entry point in the group `GROUP`, whose object
+is a `Game`: examples/my_game is one.
 """
 
 from __future__ import annotations
 
 import difflib
-from typing import Final
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Final, NamedTuple
 
 FRAME_SIDE: Final = 84
 """Pixels on each side of a frame."""
@@ -53,20 +56,65 @@ NUM_ACTIONS: Final = {
 """Size of the minimal action set by game id: ALE's single-player games, and `CATCH`."""
 
 
+GROUP: Final = "asyncade.games"
+"""The entry points of installed games; a name of the table above is not taken from there."""
+
+
+class Game(NamedTuple):
+    """A game of an installed package.
+
+    Attributes:
+        num_actions: size of its discrete action space, at least 1.
+        make: returns a new gymnasium.Env with images as observations, uint8 [H, W], [H, W, 1] or
+            [H, W, 3]. Only actors and evaluators call it: where the emulator is imported within it,
+            the learner needs none.
+    """
+
+    num_actions: int
+    make: Callable[[], Any]
+
+
 class UnknownGameError(ValueError):
-    """No game has this id; the message names the closest ids."""
+    """No game has this id, or that of a package cannot be used; the message says what to do."""
 
 
 def num_actions(game: str) -> int:
-    """Returns the size of a game's minimal action set.
+    """Returns the size of a game's (minimal) action set.
 
     Raises:
-        UnknownGameError: no game has this id.
+        UnknownGameError: no game has this id, or that of a package cannot be loaded.
     """
-    if game not in NUM_ACTIONS:
-        near = difflib.get_close_matches(game.lower(), NUM_ACTIONS, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return NUM_ACTIONS[game] if game in NUM_ACTIONS else installed(game).num_actions
+
+
+def installed(game: str) -> Game:
+    """Returns the game of an installed package.
+
+    Raises:
+        UnknownGameError: no package has a game of this id, or it cannot be loaded.
+    """
+    found = entry_points(group=GROUP)
+    if game not in found.names:
+        raise _unknown(game, sorted(found.names))
+    entry = found[game]
+    try:
+        loaded = entry.load()
+    except Exception as error:  # a package may raise anything
         raise UnknownGameError(
-            f"unknown game {game!r}{hint} (ids are ale-py's: pong, space_invaders, ...)"
+            f"game {game!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(loaded, Game) or loaded.num_actions < 1:
+        raise UnknownGameError(
+            f"game {game!r}: {entry.value} is {loaded!r}, not an asyncade_rl.games.Game"
         )
-    return NUM_ACTIONS[game]
+    return loaded
+
+
+def _unknown(game: str, of_packages: list[str]) -> UnknownGameError:
+    near = difflib.get_close_matches(game.lower(), [*NUM_ACTIONS, *of_packages], n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return UnknownGameError(
+        f"unknown game {game!r}{hint} There are ale-py's (pong, space_invaders, ...), {CATCH}, and"
+        f" those of installed packages ({', '.join(of_packages) or 'none here'}); docs/extending.md"
+        " says how to add one"
+    )

@@ -1,14 +1,17 @@
-"""Catch and the emulators keep the contract of `asyncade_rl.envs`."""
+"""Catch, the emulators and a game of a package keep the contract of `asyncade_rl.envs`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from asyncade_rl.envs import Environments, Step, make_environments
+from packages import MY_GAME, install
 
 E = 2
 SHAPE = (E, 4, 84, 84)
@@ -16,8 +19,13 @@ SHAPE = (E, 4, 84, 84)
 UInt8 = npt.NDArray[np.uint8]
 
 
-@pytest.fixture(params=["catch", "breakout"])
-def environments(request: pytest.FixtureRequest) -> Environments:
+@pytest.fixture(params=["catch", "breakout", "dodge"])
+def environments(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Environments:
+    if request.param == "dodge":
+        for path in install(MY_GAME, tmp_path)["PYTHONPATH"].split(os.pathsep)[:2]:
+            monkeypatch.syspath_prepend(path)
     return make_environments(request.param, E)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -40,3 +41,33 @@ def test_a_training_outlives_its_output(
     assert summary is not None
     assert summary["ended_by"] == "max_env_steps"
     assert saved(folder).env_steps == summary["env_steps"] >= 2000
+
+
+def test_programs_read_the_rows_and_then_the_summary(tmp_path: Path) -> None:
+    folder, out, _ = quick_run(tmp_path, "--json")
+    *rows, summary = [json.loads(line) for line in out.splitlines()]
+    assert summary == folder.read_summary()
+    assert rows
+    assert all(row in folder.read_metrics() for row in rows)
+
+
+def test_quiet_prints_the_result_only(tmp_path: Path) -> None:
+    folder, out, err = quick_run(tmp_path, "--quiet")
+    assert out.startswith("ended by max_env_steps")
+    assert str(folder.root) in out
+    assert err == ""
+
+
+def quick_run(home: Path, *arguments: str) -> tuple[RunFolder, str, str]:
+    """Returns the folder, standard output and standard error of a training."""
+    folder = RunFolder(home / "run")
+    limits = ("--game=catch", "--actors=1", "--envs=4", "--max-env-steps=2000")
+    ended = subprocess.run(
+        [ASYNCADE, "train", *limits, f"--run-dir={folder.root}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | QUICK,
+        timeout=DEADLINE_S,
+    )
+    return folder, ended.stdout, ended.stderr

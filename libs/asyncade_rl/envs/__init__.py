@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from asyncade_rl.envs.base import Environments, Observations, Step
 from asyncade_rl.envs.shown import GreyScreen, ShownGame
-from asyncade_rl.games import CATCH, NUM_ACTIONS, num_actions
+from asyncade_rl.games import CATCH, NUM_ACTIONS
 
 __all__ = [
     "Environments",
@@ -26,19 +26,24 @@ def make_environments(
     """Returns E environments of one game.
 
     Args:
-        game: an ALE id such as ``pong``, or ``catch``.
+        game: an ALE id such as ``pong``, ``catch``, or a game of an installed package.
         num_envs: E.
         repeat_action_probability: sticky actions, in [0, 1); ignored by ``catch``.
         num_threads: threads that step the games.
 
     Raises:
-        UnknownGameError: no game has this id.
+        UnknownGameError: no game has this id, or that of a package cannot be used.
     """
-    num_actions(game)
     if game == CATCH:
         from asyncade_rl.envs.catch import Catch
 
         return Catch(num_envs)
+    if game not in NUM_ACTIONS:
+        from asyncade_rl.envs.installed import InstalledEnvironments  # loads gymnasium
+
+        return InstalledEnvironments(
+            game, num_envs, repeat_action_probability=repeat_action_probability
+        )
     from asyncade_rl.envs.atari import AtariEnvironments  # loads ale-py only if needed
 
     return AtariEnvironments(

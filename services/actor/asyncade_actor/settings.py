@@ -16,6 +16,10 @@ class ActorSettings(ServiceSettings):
     """Plays games with the learner's newest weights and sends it trajectories or gradients."""
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_ACTOR_", cli_prog_name="asyncade actor")
+    example = (
+        "asyncade actor --upstream-address tcp://10.0.0.1:5555"
+        " --weights-address tcp://10.0.0.1:5556"
+    )
 
     upstream_address: str = f"tcp://127.0.0.1:{ports.UPSTREAM}"
     """the learner's address for trajectories and gradients"""

@@ -16,6 +16,7 @@ class EvaluatorSettings(ServiceSettings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_EVALUATOR_", cli_prog_name="asyncade evaluator"
     )
+    example = "asyncade evaluator --weights-address tcp://10.0.0.1:5556"
 
     weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
     """the learner's address for weights"""

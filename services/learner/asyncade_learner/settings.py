@@ -43,12 +43,13 @@ class LearnerSettings(ServiceSettings):
     model_config = SettingsConfigDict(
         env_prefix="ASYNCADE_LEARNER_", cli_prog_name="asyncade learner"
     )
+    example = "asyncade learner --game breakout --run-dir runs/breakout"
 
     # Task and end of the run
     mode: Mode = "data"
     """what actors send: unrolls (data) or gradients"""
     game: Game = "pong"
-    """ALE game id, or catch (a toy game)"""
+    """ALE game id, catch (a toy game), or a game of an installed package"""
     repeat_action_probability: float = Field(0.0, ge=0, lt=1)
     """sticky actions; Machado et al. (2018) use 0.25"""
     network: Network = "small"

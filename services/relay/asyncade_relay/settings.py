@@ -18,6 +18,10 @@ class RelaySettings(ServiceSettings):
         env_prefix="ASYNCADE_RELAY_",
         cli_prog_name="asyncade relay",
     )
+    example = (
+        "asyncade relay --learner-upstream-address tcp://10.0.0.1:5555"
+        " --learner-weights-address tcp://10.0.0.1:5556"
+    )
 
     upstream_address: str = f"tcp://127.0.0.1:{ports.RELAY_UPSTREAM}"
     """address to bind for the actors' trajectories and gradients"""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
+from asyncade_cli.__main__ import SERVICES, USAGE, USAGE_ERROR, main
+from asyncade_cli.completion import SHELLS, script
+from asyncade_rl.games import num_actions
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,8 @@ from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
         (["train", "--envs=600"], USAGE_ERROR, "--envs"),
         (["compare", "--runs", "absent", "other"], USAGE_ERROR, "absent"),
         (["loadgen", "--upstream-address=nonsense"], USAGE_ERROR, "nonsense"),
+        (["completion"], USAGE_ERROR, "asyncade completion bash"),
+        (["completion", "nonsense"], USAGE_ERROR, "asyncade completion bash"),
         (["relay", "--nonsense=1"], USAGE_ERROR, "--nonsense"),
     ],
 )
@@ -45,6 +51,17 @@ def test_bad_input_is_named(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_of_a_game_that_is_not_installed_here_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_: object) -> int:
+        return num_actions("dodge")
+
+    monkeypatch.setattr("asyncade_cli.evaluate.evaluate_and_print", unknown)
+    assert main(["eval", "run"]) == USAGE_ERROR
+    assert "'dodge'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_a_misspelt_variable_of_a_service_is_refused_before_anything_starts(
     command: str,
@@ -61,12 +78,72 @@ def test_a_misspelt_variable_of_a_service_is_refused_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [*SERVICES, "train", "eval", "compare", "loadgen"])
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    assert f"usage: asyncade {command}" in capsys.readouterr().out.replace("asyncade-", "asyncade ")
+def commands() -> list[str]:
+    """Returns the commands that ``asyncade --help`` lists."""
+    return re.findall(r"^  ([a-z]+) ", USAGE, re.MULTILINE)
+
+
+def test_every_service_is_a_command() -> None:
+    assert set(SERVICES) < set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_help_that_ends_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    try:
+        code: object = main([command, "--help"])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 0
+    printed = "".join(capsys.readouterr())
+    assert f"usage: asyncade {command}" in printed
+    assert re.match(rf"example: .*asyncade {command}\b", printed.splitlines()[-1])
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert [one for one in commands() if not re.search(rf"\b{one}\b", script)] == []
+    assert "--max-env-steps" in script
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("trai", {"train"}),
+        ("train --max-m", {"--max-minutes"}),
+        ("train --mode ", {"data", "gradients"}),
+        ("train --game brea", {"breakout"}),
+        ("train --qui", {"--quiet"}),
+        ("eval fold", {"folder"}),
+        ("eval --policy ", {"sample", "greedy"}),
+        ("train --run-dir fold", {"folder"}),
+        ("keys fold", {"folder"}),
+        ("completion ", set(SHELLS)),
+    ],
+)
+def test_bash_completes(typed: str, offered: set[str], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    program = """
+        source /dev/stdin
+        read -ra COMP_WORDS <<< "asyncade $1"
+        [[ $1 == *' ' ]] && COMP_WORDS+=('')
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _shtab_asyncade asyncade "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", program, "bash", typed],
+        input=script("bash"),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert set(done.stdout.split()) == offered, done.stderr
 
 
 def test_keys_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

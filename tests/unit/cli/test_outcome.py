@@ -10,7 +10,7 @@ import pytest
 
 from asyncade_cli.outcome import complete, processor, read_finished
 from asyncade_cli.settings import TrainSettings
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 
 ROW = {
     "seconds": 400.0,
@@ -71,13 +71,20 @@ def test_skipped_updates_are_named(tmp_path: Path) -> None:
     assert any("1,234 updates" in line for line in complete(TrainSettings(), folder, "unknown"))
 
 
-def test_suggested_commands_are_quoted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", ["signal", "target"])
+def test_a_run_says_where_it_is_and_what_to_type_next(ended_by: str, tmp_path: Path) -> None:
     root = tmp_path / "my run; rm"
-    lines = complete(TrainSettings(), folder_with(root, ROW), "unknown")
-    assert f"asyncade eval '{root}'" in lines[-1]
-    with pytest.raises(RunFolderError) as error:
-        read_finished(tmp_path / "no run")
-    assert f"--run-dir '{tmp_path / 'no run'}'" in str(error.value)
+    folder = folder_with(root, ROW)
+    folder.checkpoint_file(1).touch()
+    text = "\n".join(complete(TrainSettings(), folder, ended_by))
+    assert f"run folder: {root}" in text
+    assert f"asyncade eval '{root}'" in text
+    assert (f"asyncade train --resume --run-dir '{root}'" in text) == (ended_by == "signal")
+
+
+def test_without_a_checkpoint_nothing_can_be_continued_or_played(tmp_path: Path) -> None:
+    text = "\n".join(complete(TrainSettings(), folder_with(tmp_path, ROW), "signal"))
+    assert "asyncade" not in text.replace(str(tmp_path), "")
 
 
 def test_a_learner_that_died_without_a_row_has_a_summary(tmp_path: Path) -> None:
