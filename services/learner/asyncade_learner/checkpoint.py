@@ -8,7 +8,7 @@ target that was reached, and what the run is about, as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,9 +21,12 @@ from torch import Tensor
 from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
+from asyncade_rl.saved_models import FORMAT
 from asyncade_runtime.run_folder import RunFolder, write_atomically
 
-FORMAT: Final = "asyncade-checkpoint-1"
+SPREAD_OVER_THE_RUN: Final = 5
+"""Checkpoints kept besides the newest ones, for whoever looks at how the run has learned."""
+
 _COUNTERS: Final = (
     "env_steps",
     "updates",
@@ -127,9 +130,10 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any])
 
 
 def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes a checkpoint and removes older ones, so that with it `keep` are left.
+    """Writes a checkpoint and removes older ones.
 
-    Newer ones stay: they are damaged, and the run has fallen back to an older one.
+    With it `keep` are left, and `SPREAD_OVER_THE_RUN` of the older ones, the first of all among
+    them. Newer ones stay: they are damaged, and the run has fallen back to an older one.
 
     Raises:
         OSError: it could not be written; older ones are untouched.
@@ -153,9 +157,26 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomically(path, safetensors.torch.save(contiguous, metadata))
     not_newer = [other for other in folder.checkpoint_files() if other.name <= path.name]
-    for old in not_newer[keep:]:
-        old.unlink(missing_ok=True)
+    for old in _crowded([int(other.stem) for other in not_newer], keep):
+        folder.checkpoint_file(old).unlink(missing_ok=True)
     return path
+
+
+def _crowded(versions: Sequence[int], keep: int) -> list[int]:
+    """Returns the versions to remove: one by one, that whose neighbours are closest together.
+
+    So the rest is spread evenly over the run however long it becomes: no gap is more than about
+    twice another.
+
+    Args:
+        versions: newest first; the first `keep` stay, and so does the last one.
+        keep: at least 1.
+    """
+    left, removed = list(versions), []
+    while len(left) > keep + SPREAD_OVER_THE_RUN:
+        inner = range(keep, len(left) - 1)
+        removed.append(left.pop(min(inner, key=lambda at: left[at - 1] - left[at + 1])))
+    return removed
 
 
 def load(path: Path) -> Checkpoint:

@@ -199,6 +199,7 @@ class Learner:
         following = self.phase.next()
         if following is not self.phase:
             self.log.info("input normalisation calibrated", env_steps=self.progress.env_steps)
+            self._save()  # the agent before it has learned anything, to look at later
         self.phase = following
 
     def _publish(self) -> None:

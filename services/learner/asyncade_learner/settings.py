@@ -74,7 +74,7 @@ class LearnerSettings(ServiceSettings):
     checkpoint_seconds: float = Field(30.0, gt=0)
     """time between checkpoints [seconds]"""
     checkpoints_kept: int = Field(3, ge=1)
-    """older checkpoints are removed"""
+    """newest checkpoints kept; of the older ones five are, spread over the run"""
     report_seconds: float = Field(2.0, gt=0)
     """time between reports [seconds]"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,15 @@ import safetensors
 import safetensors.torch
 import torch
 
-from asyncade_learner.checkpoint import FORMAT, Checkpoint, CheckpointError, load, save
+from asyncade_learner.checkpoint import (
+    SPREAD_OVER_THE_RUN,
+    Checkpoint,
+    CheckpointError,
+    load,
+    save,
+)
 from asyncade_learner.progress import Milestone, Progress
+from asyncade_rl.saved_models import FORMAT
 from asyncade_runtime.run_folder import RunFolder
 
 ABOUT = {"game": "catch", "network": "small", "model": "0123456789abcdef"}
@@ -92,19 +100,25 @@ def versions(folder: RunFolder) -> list[int]:
     return [load(path).progress.policy_version for path in folder.checkpoint_files()]
 
 
-def test_the_newest_are_kept(folder: RunFolder) -> None:
-    for version in (7, 8, 9, 10, 100):
+def test_the_newest_are_kept_and_others_spread_over_the_run(folder: RunFolder) -> None:
+    for version in range(1, 41):
         save(folder, checkpoint(version), keep=3)
-    assert versions(folder) == [100, 10, 9]
+    newest, spread = versions(folder)[:3], versions(folder)[3:]
+    assert newest == [40, 39, 38]
+    assert len(spread) == SPREAD_OVER_THE_RUN
+    assert spread[-1] == 1  # the agent as it began
+    gaps = [later - earlier for later, earlier in itertools.pairwise([newest[-1], *spread])]
+    assert max(gaps) <= 2 * min(gaps[1:])
 
 
 def test_the_newest_file_is_never_pruned(folder: RunFolder) -> None:
     """A learner with damaged checkpoints falls back, and writes lower version numbers."""
     for version in (100, 101, 102):
         save(folder, checkpoint(version), keep=3)
-    for version in (10, 11, 12, 13):
+    for version in range(10, 24):
         assert save(folder, checkpoint(version), keep=2) in folder.checkpoint_files()
-    assert versions(folder) == [102, 101, 100, 13, 12]
+    assert versions(folder)[:5] == [102, 101, 100, 23, 22]
+    assert len(versions(folder)) == 5 + SPREAD_OVER_THE_RUN
 
 
 @pytest.mark.parametrize(
@@ -113,9 +127,10 @@ def test_the_newest_file_is_never_pruned(folder: RunFolder) -> None:
 def test_other_files_are_not_removed(folder: RunFolder, name: str) -> None:
     theirs = folder.checkpoints / name
     theirs.write_bytes(b"theirs")
-    for version in (1, 2, 3):
+    for version in range(1, 12):
         newest = save(folder, checkpoint(version), keep=1)
-        assert folder.checkpoint_files() == [newest]
+        assert folder.checkpoint_files()[0] == newest
+    assert len(folder.checkpoint_files()) == 1 + SPREAD_OVER_THE_RUN
     assert theirs.read_bytes() == b"theirs"
 
 
@@ -135,7 +150,7 @@ def test_a_failed_write_keeps_the_older_checkpoints(
     assert folder.checkpoint_files() == [older]
     assert load(older).progress.policy_version == 1
     save(folder, checkpoint(2), keep=1)  # remains of the failed write are no obstacle
-    assert [path.name for path in folder.checkpoints.iterdir()] == ["000000000002.safetensors"]
+    assert set(folder.checkpoints.iterdir()) == set(folder.checkpoint_files())
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "header", "absent"])

@@ -1,0 +1,93 @@
+"""The models in a run's checkpoints, for whoever only plays: no optimiser, no learner's state.
+
+`asyncade_learner.checkpoint` writes the files and reads them whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import safetensors
+from torch import Tensor
+
+FORMAT: Final = "asyncade-checkpoint-1"
+"""In the metadata of every checkpoint."""
+
+_MODEL: Final = "model."
+
+
+class SavedModelError(ValueError):
+    """A checkpoint cannot be played. The message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A checkpoint's model, not yet loaded.
+
+    Attributes:
+        path: of the file.
+        game: that it plays.
+        network: a key of `asyncade_rl.choices.NETWORKS`.
+        env_steps: of the run until then.
+        seconds: of the run until then.
+        policy_version: of the weights.
+    """
+
+    path: Path
+    game: str
+    network: str
+    env_steps: int
+    seconds: float
+    policy_version: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the network's parameters and buffers by name.
+
+        Raises:
+            SavedModelError: the file cannot be read; it may have been removed meanwhile.
+        """
+        try:
+            with safetensors.safe_open(self.path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(_MODEL)]  # noqa: SIM118
+                return {name.removeprefix(_MODEL): file.get_tensor(name) for name in names}
+        except (OSError, safetensors.SafetensorError) as error:
+            raise SavedModelError(f"{self.path} cannot be read ({error})") from error
+
+
+def saved_model(path: Path) -> SavedModel:
+    """Reads what a checkpoint is, not its tensors.
+
+    Raises:
+        SavedModelError: it is damaged, or of another format.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise SavedModelError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}")
+        counters, about = json.loads(metadata["counters"]), json.loads(metadata["about"])
+        return SavedModel(
+            path=path,
+            game=str(about["game"]),
+            network=str(about["network"]),
+            env_steps=int(counters["env_steps"]),
+            seconds=float(counters["seconds"]),
+            policy_version=int(counters["policy_version"]),
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
+        raise SavedModelError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
+
+
+def saved_models(paths: Iterable[Path]) -> list[SavedModel]:
+    """Returns the readable ones of these checkpoints, in the order of their env steps."""
+    found = []
+    for path in paths:
+        try:
+            found.append(saved_model(path))
+        except SavedModelError:
+            continue
+    return sorted(found, key=lambda model: model.env_steps)
