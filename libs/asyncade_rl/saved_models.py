@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import safetensors
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # takes seconds to load, and a list of checkpoints needs none
 
 FORMAT: Final = "asyncade-checkpoint-1"
 """In the metadata of every checkpoint."""
@@ -65,7 +67,7 @@ def saved_model(path: Path) -> SavedModel:
         SavedModelError: it is damaged, or of another format.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise SavedModelError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}")
