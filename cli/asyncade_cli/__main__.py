@@ -1,4 +1,4 @@
-"""``asyncade COMMAND``: train, eval, compare, the services, loadgen, keys."""
+"""``asyncade COMMAND``: train, eval, watch, compare, the services, loadgen, keys."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
 
   train        train on this machine: a learner and actors, until a target or limit
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
+  watch [RUN]  show a run in the browser: the game, the curve, the actors; default: the newest
   compare      train in both modes, or read finished runs, and report medians and ranges
   learner      run one learner
   actor        run one actor
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "watch": _watch,
         "compare": _compare,
         "loadgen": _loadgen,
         "keys": _keys,
@@ -91,6 +93,15 @@ def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.evaluate import evaluate_and_print  # imports torch
 
     return evaluate_and_print(run, settings)
+
+
+def _watch(arguments: list[str]) -> int:
+    from asyncade_cli.start import newest_run
+    from asyncade_watch.__main__ import main as watch
+
+    if not arguments or (arguments[0].startswith("-") and not {"-h", "--help"} & {*arguments}):
+        arguments = [str(newest_run("asyncade watch RUN")), *arguments]
+    return watch(arguments)
 
 
 def _compare(arguments: list[str]) -> int:

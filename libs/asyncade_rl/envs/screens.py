@@ -103,8 +103,10 @@ class AtariScreens:
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         self._ale.setFloat("repeat_action_probability", repeat_action_probability)
-        self._rom = roms.get_rom_path(game)
-        self._ale.loadROM(self._rom)
+        rom = roms.get_rom_path(game)
+        assert rom is not None, "every known game has one"
+        self._rom = rom
+        self._ale.loadROM(rom)
         self._actions = self._ale.getMinimalActionSet()
         self.actions = [action.name for action in self._actions]
         height, width = self._ale.getScreenDims()
@@ -165,7 +167,8 @@ class AtariScreens:
         return ScreenStep(self._observe(), reward, over, screens)
 
     def _observe(self) -> Observations:
-        brightest = np.maximum(*self._last_two, out=self._last_two[0])
+        brightest, before = self._last_two
+        np.maximum(brightest, before, out=brightest)
         small = self._rows.applied(self._columns.applied(brightest.T.astype(np.float32)).T)
         self._stack[0, :-1] = self._stack[0, 1:]
         self._stack[0, -1] = np.rint(small)
