@@ -28,6 +28,7 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.settings import Settings, flag_of, variable_of
+from asyncade_watch.settings import WatchSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -106,6 +107,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "relay metrics": lambda: metrics_table(RelayMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
+    "watch settings": lambda: settings_table(WatchSettings),
     "compare settings": lambda: settings_table(CompareSettings),
     "loadgen settings": lambda: settings_table(LoadgenSettings),
 }

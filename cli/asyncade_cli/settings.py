@@ -72,6 +72,10 @@ class TrainSettings(Settings):
     display: DisplayKind = "auto"
     """live table, or one line every ten seconds; auto: live on a terminal of at least 60 columns;
     lines where nothing can be redrawn (TERM=dumb, a pipe)"""
+    watch: bool = True
+    """serve the live page (asyncade watch) while training; its address is printed"""
+    open: bool = False
+    """open the live page in a browser"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""

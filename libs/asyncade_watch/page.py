@@ -91,14 +91,14 @@ async def _live(websocket: WebSocket, state: State, viewers: Viewers) -> None:
     name = viewers.add(viewer, asked.get("model", NEWEST))
     sending = asyncio.create_task(_send(websocket, viewer))
     try:
-        await websocket.receive()  # the end; whatever else comes ends it too
+        said = await websocket.receive()
     finally:
         viewers.remove(viewer, name)
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
             await sending
-    with contextlib.suppress(RuntimeError):  # it has closed already
-        await websocket.close(_POLICY_VIOLATION)
+    if said["type"] != "websocket.disconnect":
+        await websocket.close(_POLICY_VIOLATION, "this page is only read")
 
 
 async def _send(websocket: WebSocket, viewer: Viewer) -> None:

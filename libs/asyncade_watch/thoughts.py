@@ -53,9 +53,7 @@ def think(
     return Thought(probabilities, action, float(values[0]), looked_at)
 
 
-def attribution(
-    network: ActorCritic, frames: torch.Tensor, action: int
-) -> npt.NDArray[np.uint8]:
+def attribution(network: ActorCritic, frames: torch.Tensor, action: int) -> npt.NDArray[np.uint8]:
     """Returns how much the logarithm of the action's probability depends on each patch.
 
     Gradient times input, summed over the 64 pixels of a patch (Shrikumar et al. 2016, "Not just a

@@ -30,7 +30,7 @@ export class Chart {
   }
 
   draw() {
-    const { x, y, target, unit } = this.data;
+    const { x, y, target } = this.data;
     const width = this.box.clientWidth, height = this.box.clientHeight;
     this.svg.replaceChildren();
     if (!x.length || !width) {
@@ -50,7 +50,6 @@ export class Chart {
       text(this.svg, MARGIN.left - 8, this.py(tick) + 4, short(tick), "end");
     }
     for (const tick of xTicks) text(this.svg, this.px(tick), height - 6, short(tick), "middle");
-    text(this.svg, right, bottom - 6, unit, "end");
     const points = x.map((value, at) => `${this.px(value).toFixed(1)},${this.py(y[at]).toFixed(1)}`).join(" ");
     const area = `${this.px(x[0])},${bottom} ${points} ${this.px(x[last])},${bottom}`;
     this.svg.append(make("polygon", { class: "area", points: area }), make("polyline", { class: "line", points }));
@@ -90,7 +89,7 @@ export class Chart {
 export function short(value) {
   if (Math.abs(value) >= 1e6) return `${+(value / 1e6).toFixed(2)}M`;
   if (Math.abs(value) >= 1e3) return `${+(value / 1e3).toFixed(1)}k`;
-  return `${+value.toFixed(2)}`;
+  return `${+value.toFixed(2)}`.replace("-", "−");
 }
 
 function ticks(low, high, about) {

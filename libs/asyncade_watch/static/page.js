@@ -179,12 +179,18 @@ function actionRow(name) {
 
 function drawValues() {
   const canvas = $("value-line"), context = canvas.getContext("2d");
-  const { width, height } = canvas, low = Math.min(0, ...values), high = Math.max(0, ...values), span = high - low || 1;
-  const y = (value) => height - 3 - ((value - low) / span) * (height - 6);
+  const sharp = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * sharp) || canvas.height !== Math.round(height * sharp)) {
+    canvas.width = Math.round(width * sharp);
+    canvas.height = Math.round(height * sharp);
+  }
+  context.setTransform(sharp, 0, 0, sharp, 0, 0);
+  const low = Math.min(0, ...values), high = Math.max(0, ...values), span = Math.max(high - low, 1);
+  const y = (value) => height - 4 - ((value - low) / span) * (height - 8);
   const style = getComputedStyle(document.documentElement);
   context.clearRect(0, 0, width, height);
-  context.strokeStyle = style.getPropertyValue("--line");
-  context.strokeRect(0, Math.round(y(0)), width, 0.5);
+  context.fillStyle = style.getPropertyValue("--line");
+  context.fillRect(0, Math.round(y(0)), width, 1);
   context.strokeStyle = style.getPropertyValue("--accent");
   context.lineWidth = 1.5;
   context.beginPath();
