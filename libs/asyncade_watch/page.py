@@ -15,8 +15,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -24,6 +23,13 @@ from asyncade_watch.run_state import State, as_json
 from asyncade_watch.viewers import NEWEST, Viewer, Viewers
 
 STATIC: Final = Path(__file__).with_name("static")
+
+_TYPES: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 
 SECONDS_BETWEEN_STATES: Final = 1.0
 
@@ -50,6 +56,14 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
         host: that the page is served on, a name that it may be called by.
     """
 
+    files = {path.name: path.read_bytes() for path in STATIC.iterdir()}
+
+    async def file(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in files:
+            return PlainTextResponse("there is no such file\n", 404)
+        return Response(files[name], media_type=_TYPES[Path(name).suffix])
+
     @contextlib.asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
         telling = asyncio.create_task(_tell(state, viewers))
@@ -64,22 +78,13 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            Route("/", _index, methods=["GET"]),
-            Route("/healthz", _healthz, methods=["GET"]),
+            Route("/", file),
+            Route("/static/{name}", file),
             WebSocketRoute("/live", live),
-            Mount("/static", StaticFiles(directory=STATIC)),
         ],
         lifespan=running,
     )
     return Guard(app, {host, "localhost", socket.gethostname()})
-
-
-async def _index(request: Request) -> Response:
-    return Response((STATIC / "index.html").read_bytes(), media_type="text/html")
-
-
-async def _healthz(request: Request) -> Response:
-    return PlainTextResponse("ok\n")
 
 
 async def _live(websocket: WebSocket, state: State, viewers: Viewers) -> None:
