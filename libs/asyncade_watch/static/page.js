@@ -19,7 +19,7 @@ let paused = still.matches;
 let looking = false;
 let model = NEWEST;
 let axis = "env_steps";
-export const shown = { film, states: 0 }; // for the tests
+export const shown = { film, version: null }; // for the tests
 
 function connect() {
   if (socket) socket.onclose = socket.onmessage = null;
@@ -44,7 +44,6 @@ function showStatus(kind, words) {
 
 function showState(now) {
   state = now;
-  shown.states += 1;
   const row = now.now, name = (now.game ?? "asyncade").replaceAll("_", " ");
   $("game-name").textContent = name[0].toUpperCase() + name.slice(1);
   document.title = `${$("game-name").textContent} · Asyncade`;
@@ -147,6 +146,7 @@ function showNote() {
 }
 
 function showThought(header, lookedAt) {
+  shown.version = header.version;
   if (film.drawn < 2) $("film-note").textContent = "";
   const list = $("actions");
   if (list.actions !== header.actions.join()) {

@@ -34,7 +34,9 @@ class Models:
         self.closed += 1
 
 
-def model(version: int, game: str = "catch", load: Callable[[Session], None] | None = None) -> Model:
+def model(
+    version: int, game: str = "catch", load: Callable[[Session], None] | None = None
+) -> Model:
     def fitting(session: Session) -> None:
         network = make_network(num_actions(game), "small", seed=version)
         session.load_tensors(network.state_dict())
