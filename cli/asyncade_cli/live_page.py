@@ -1,4 +1,4 @@
-"""The live page of a training, as a process of its own: whatever becomes of it, training goes on."""
+"""The live page of a training, a process of its own: whatever becomes of it, training goes on."""
 
 from __future__ import annotations
 

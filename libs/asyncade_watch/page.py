@@ -55,7 +55,6 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
         viewers: get the state and the film.
         host: that the page is served on, a name that it may be called by.
     """
-
     files = {path.name: path.read_bytes() for path in STATIC.iterdir()}
 
     async def file(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_long_run_is_thinned_evenly(tmp_path: Path) -> None:
         folder.append_metrics(row(number))
     steps = RunState(folder).refresh()["curve"]["env_steps"]
     assert POINTS / 2 <= len(steps) <= POINTS + 1
-    gaps = {later - earlier for earlier, later in zip(steps, steps[1:-1], strict=False)}
+    gaps = {later - earlier for earlier, later in itertools.pairwise(steps[:-1])}
     assert len(gaps) == 1
     assert (steps[0], steps[-1]) == (100, 499_900)
 
