@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -23,7 +24,7 @@ class State(Protocol):
     """Tells what there is to show besides the game."""
 
     def refresh(self) -> dict[str, Any]:
-        """Returns what the page shows, as JSON; reads what is new."""
+        """Returns what the page shows; reads what is new."""
         ...
 
     def saved(self) -> list[SavedModel]:
@@ -62,6 +63,8 @@ class RunState:
         now = self._clock()
         return {
             "run": str(folder.root),
+            "again": f"asyncade watch {shlex.quote(str(folder.root))}",
+            "curve_of": "Mean return of the last 100 games",
             "game": learner.get("game"),
             "mode": learner.get("mode"),
             "seed": learner.get("seed"),

@@ -18,12 +18,13 @@ _LARGEST_MESSAGE: Final = 1024  # of a browser, which has nothing to say
 _GRACE_S: Final = 1
 
 
-def listen(host: str, port: int | None) -> socket.socket:
+def listen(host: str, port: int | None, *, setting: str = "--port") -> socket.socket:
     """Returns a listening socket.
 
     Args:
         host: address to listen on.
         port: 0 picks a free one; None takes the usual one, or a free one if that is taken.
+        setting: option that sets the port, for the error message.
 
     Raises:
         HttpAddressError: the address or port is not available.
@@ -35,12 +36,14 @@ def listen(host: str, port: int | None) -> socket.socket:
             with contextlib.suppress(OSError):
                 return _listen(host, 0)
         raise HttpAddressError(
-            f"cannot serve the page on {host}:{port}: {error}; choose another port with --port (0"
-            " picks a free one)"
+            f"cannot serve the page on {host}:{port}: {error}; choose another port with"
+            f" {setting} (0 picks a free one)"
         ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if host == "::" and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
 

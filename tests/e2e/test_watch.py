@@ -212,6 +212,32 @@ def test_a_learner_that_restarts(tmp_path: Path, tabs: Callable[[], Tab]) -> Non
                 quiet(tab, address)
 
 
+def test_the_page_of_an_evaluator(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
+    upstream, weights, page = free_ports(3)
+    addresses = [
+        f"--upstream-address=tcp://127.0.0.1:{upstream}",
+        f"--weights-address=tcp://127.0.0.1:{weights}",
+        "--metrics-port=0",
+    ]
+    run = ("learner", f"--run-dir={tmp_path / 'run'}", "--game=catch", *addresses)
+    evaluator = ("evaluator", *addresses[1:], f"--page-port={page}", "--episodes=8")
+    with (
+        running(tmp_path / "learner.txt", *run) as learner,
+        running(tmp_path / "evaluator.txt", *evaluator) as evaluating,
+    ):
+        address = f"http://127.0.0.1:{page}/"
+        eventually(lambda: address in evaluating.text(), "its address", learner, evaluating)
+        tab = tabs()
+        tab.open(address)
+        tab.wait_for("document.getElementById('learning-title')?.textContent.includes('round')")
+        drawn(tab, 10)
+        tab.wait_for("/[0-9]/.test(document.getElementById('games').textContent)")
+        assert tab.value("document.getElementById('senders').hidden")
+        quiet(tab, address)
+        evaluating.signal(signal.SIGTERM)
+        assert evaluating.exit_code() == 0
+
+
 @pytest.mark.skipif(SCREENSHOTS is None, reason="ASYNCADE_SCREENSHOTS is not set")
 def test_screenshots(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
     run = os.environ.get("ASYNCADE_SCREENSHOTS_RUN")

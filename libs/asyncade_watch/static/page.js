@@ -32,7 +32,7 @@ function connect() {
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? showState(JSON.parse(data)) : film.add(data));
   socket.onclose = () => {
-    showStatus("lost", state ? `not connected; later: asyncade watch ${state.run}` : "not connected");
+    showStatus("lost", state?.again ? `not connected; again with ${state.again}` : "not connected");
     setTimeout(connect, RECONNECT_MS);
   };
 }
@@ -57,10 +57,11 @@ function showState(now) {
   showStatus(now.status, words[now.status] ?? now.status);
   showFigures(row, now.target);
   showCurve();
+  $("limit").hidden = $("senders").hidden = !now.actors; // an evaluator knows none
   $("bottleneck").textContent = now.bottleneck ? sentence(now.bottleneck.sentence) : "Nothing measured yet.";
   $("cure").textContent = now.bottleneck && now.status === "training" ? sentence(now.bottleneck.cure) : "";
-  showActors(now.actors, row, now.status === "training");
-  const dropped = Object.entries(now.dropped).map(([reason, count]) => `${count.toLocaleString("en")} ${reason}`);
+  showActors(now.actors ?? [], row, now.status === "training");
+  const dropped = Object.entries(now.dropped ?? {}).map(([reason, count]) => `${count.toLocaleString("en")} ${reason}`);
   $("dropped").textContent = dropped.length ? `Messages dropped: ${dropped.join(", ")}` : "";
   showCheckpoints();
   showNote();
@@ -88,11 +89,14 @@ function duration(seconds) {
 
 function showCurve() {
   const { env_steps, seconds, mean_return_100 } = state.curve;
+  $("learning-title").textContent = state.curve_of;
+  $("axes").hidden = !env_steps;
+  const against = env_steps ? axis : "minutes";
   const kept = mean_return_100.map((value, at) => [value, at]).filter(([value]) => value !== null);
-  const x = kept.map(([, at]) => (axis === "minutes" ? seconds[at] / 60 : env_steps[at]));
+  const x = kept.map(([, at]) => (against === "minutes" ? seconds[at] / 60 : env_steps[at]));
   const y = kept.map(([value]) => value);
-  chart.show({ x, y, target: state.target ?? null, unit: axis === "minutes" ? "minutes" : "env steps" });
-  if (y.length) $("curve").setAttribute("aria-label", `Mean return ${y.at(-1).toFixed(1)} after ${state.now.env_steps.toLocaleString("en")} env steps. Arrow keys read the curve.`);
+  chart.show({ x, y, target: state.target ?? null, unit: against === "minutes" ? "minutes" : "env steps" });
+  if (y.length) $("curve").setAttribute("aria-label", `${state.curve_of}: ${y.at(-1).toFixed(1)} at the end. Arrow keys read the curve.`);
 }
 
 function showActors(actors, row, running) {
