@@ -80,7 +80,8 @@ class RunState:
             ],
             "dropped": senders.get("dropped", {}),
             "checkpoints": [
-                {"name": one.path.name, "env_steps": one.env_steps} for one in self.saved()
+                {"name": one.path.name, "env_steps": one.env_steps, "seconds": one.seconds}
+                for one in self.saved()
             ],
         }
 

@@ -96,6 +96,7 @@ def test_a_finished_run(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
         assert colours >= 3
         choose(tab, 0)
         assert text(tab, "checkpoint-name") == "after 1,000 env steps"
+        assert tab.value("document.querySelectorAll('#curve .mark').length") == 1
         drawn(tab, 60)
         tab.value("document.getElementById('look').click()")
         tab.wait_for("!document.getElementById('attention').hidden")

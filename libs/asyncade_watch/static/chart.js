@@ -7,7 +7,7 @@ export class Chart {
   constructor(box) {
     this.box = box;
     this.svg = box.appendChild(make("svg", { "aria-hidden": "true" }));
-    this.data = { x: [], y: [], target: null, unit: "" };
+    this.data = { x: [], y: [], target: null, mark: null, unit: "" };
     this.at = null;
     new ResizeObserver(() => this.draw()).observe(box);
     box.addEventListener("pointermove", (event) => this.read(event.offsetX));
@@ -22,7 +22,7 @@ export class Chart {
     });
   }
 
-  // x, y: numbers, without gaps; target: a number or null; unit: of x.
+  // x, y: numbers, without gaps; target: a number or null; mark: what is shown, an x or null; unit: of x.
   show(data) {
     if (this.at !== null && data.unit !== this.data.unit) this.at = null;
     this.data = data;
@@ -30,7 +30,7 @@ export class Chart {
   }
 
   draw() {
-    const { x, y, target } = this.data;
+    const { x, y, target, mark } = this.data;
     const width = this.box.clientWidth, height = this.box.clientHeight;
     this.svg.replaceChildren();
     if (!x.length || !width) {
@@ -56,6 +56,11 @@ export class Chart {
     if (target !== null) {
       line(this.svg, MARGIN.left, this.py(target), right, this.py(target), "target");
       text(this.svg, MARGIN.left + 6, this.py(target) + 15, `target ${short(target)}`, "start", "target-name");
+    }
+    if (mark !== null) {
+      const at = this.px(mark);
+      line(this.svg, at, MARGIN.top, at, bottom, "mark");
+      text(this.svg, at + (at > width / 2 ? -6 : 6), bottom - 8, "shown above", at > width / 2 ? "end" : "start");
     }
     this.reading = this.svg.appendChild(make("g", {}));
     this.point(this.at === null ? null : Math.min(this.at, last));

@@ -95,7 +95,9 @@ function showCurve() {
   const kept = mean_return_100.map((value, at) => [value, at]).filter(([value]) => value !== null);
   const x = kept.map(([, at]) => (against === "minutes" ? seconds[at] / 60 : env_steps[at]));
   const y = kept.map(([value]) => value);
-  chart.show({ x, y, target: state.target ?? null, unit: against === "minutes" ? "minutes" : "env steps" });
+  const played = state.checkpoints.find((one) => one.name === model);
+  const mark = played ? (against === "minutes" ? played.seconds / 60 : played.env_steps) : null;
+  chart.show({ x, y, target: state.target ?? null, mark, unit: against === "minutes" ? "minutes" : "env steps" });
   if (y.length) $("curve").setAttribute("aria-label", `${state.curve_of}: ${y.at(-1).toFixed(1)} at the end. Arrow keys read the curve.`);
 }
 
@@ -140,6 +142,7 @@ function choose(name) {
   if (name === model) return;
   model = name;
   values.length = 0;
+  if (state) showCurve();
   connect();
 }
 
