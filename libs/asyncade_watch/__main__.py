@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_runtime.cores import set_thread_environment
-from asyncade_runtime.lifecycle import HttpAddressError
+from asyncade_runtime.lifecycle import HttpAddressError, stop_on_signals
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.keys import KeysError, load_actor_keys
@@ -57,6 +57,7 @@ def watch(run: Path, settings: WatchSettings) -> int:
         print(f"{run} is shown at {address}", flush=True)
         if settings.open:
             webbrowser.open(address)
+        stop_on_signals()  # uvicorn ends on a signal, and then raises it again
         with page_of_run(folder, keys, settings.host, _SEED) as page:
             serve(page, listening)
     return 0

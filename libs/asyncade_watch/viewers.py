@@ -114,10 +114,10 @@ class Viewers:
             if len(self._games) >= MOST_GAMES:
                 self._games.pop(idle).close()
                 del self._viewers[idle]
-        source = self._source_of(name) if len(self._games) < MOST_GAMES else None
+        room = len(self._games) < MOST_GAMES or name == NEWEST
+        source = self._source_of(name) if room else None
         if source is None:
-            if name == NEWEST:
-                raise LookupError("there is always a source of the newest weights")
+            assert name != NEWEST, "there is always a source of the newest weights"
             return self._opened(NEWEST)
         loop = asyncio.get_running_loop()
 

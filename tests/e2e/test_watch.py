@@ -46,6 +46,8 @@ def watched(home: Path, run: Path) -> Iterator[str]:
     with running(home / "watch.txt", "watch", run, "--port=0") as page:
         eventually(lambda: ADDRESS.search(page.text()), "an address", page)
         yield ADDRESS.findall(page.text())[0]
+        page.signal(signal.SIGINT)
+        assert page.exit_code() == 0
         assert "Traceback" not in page.text()
 
 

@@ -21,6 +21,9 @@ from asyncade_cli.__main__ import SERVICES, USAGE_ERROR, main
         (["--version"], 0, version("asyncade")),
         (["eval"], USAGE_ERROR, "asyncade eval RUN"),
         (["eval", "absent"], USAGE_ERROR, "absent"),
+        (["watch"], USAGE_ERROR, "asyncade watch RUN"),
+        (["watch", "absent"], USAGE_ERROR, "absent"),
+        (["watch", "absent", "--prot=1"], USAGE_ERROR, "--port"),
         (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
         (["keys", "--help"], 0, "asyncade keys FOLDER"),
         (["train", "--actors=0"], USAGE_ERROR, "--actors"),
@@ -61,7 +64,7 @@ def test_a_misspelt_variable_of_a_service_is_refused_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [*SERVICES, "train", "eval", "compare", "loadgen"])
+@pytest.mark.parametrize("command", [*SERVICES, "train", "eval", "watch", "compare", "loadgen"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -118,3 +118,14 @@ def test_an_unknown_checkpoint_and_one_game_too_many_show_the_newest_weights() -
         viewers.close()
 
     asyncio.run(scenario())
+
+
+def test_there_is_always_room_for_the_newest_weights() -> None:
+    async def scenario() -> None:
+        viewers = Viewers(lambda name: Nothing(), seed=1)
+        for number in range(MOST_GAMES):
+            assert viewers.add(Viewer(False, False), f"{number}") == f"{number}"
+        assert viewers.add(Viewer(False, False), "another") == NEWEST
+        viewers.close()
+
+    asyncio.run(scenario())
