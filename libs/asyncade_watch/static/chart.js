@@ -55,12 +55,12 @@ export class Chart {
     this.svg.append(make("polygon", { class: "area", points: area }), make("polyline", { class: "line", points }));
     if (target !== null) {
       line(this.svg, MARGIN.left, this.py(target), right, this.py(target), "target");
-      text(this.svg, MARGIN.left + 6, this.py(target) + 15, `target ${short(target)}`, "start", "target-name");
+      text(this.svg, MARGIN.left + 16, this.py(target) + 15, `target ${short(target)}`, "start", "target-name");
     }
     if (mark !== null) {
       const at = this.px(mark);
       line(this.svg, at, MARGIN.top, at, bottom, "mark");
-      text(this.svg, at + (at > width / 2 ? -6 : 6), bottom - 8, "shown above", at > width / 2 ? "end" : "start");
+      text(this.svg, at + (at > width / 2 ? -8 : 8), (MARGIN.top + bottom) / 2, "shown above", at > width / 2 ? "end" : "start");
     }
     this.reading = this.svg.appendChild(make("g", {}));
     this.point(this.at === null ? null : Math.min(this.at, last));
