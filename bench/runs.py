@@ -47,12 +47,19 @@ def running(
         arguments: positional arguments.
         flags: settings; None leaves a setting at its default.
         log: file for the output.
-        environment: variables set in addition to this process's.
+        environment: variables set in addition to this process's. No live page is served unless
+            they ask for one: nothing else shall run on the machine.
     """
     command = [*arguments, *(f"--{k}={v}" for k, v in flags.items() if v is not None)]
     name = " ".join([module, *arguments])
     log.parent.mkdir(parents=True, exist_ok=True)
-    service = Service(name, module, command, log, os.environ | dict(environment or {}))
+    service = Service(
+        name,
+        module,
+        command,
+        log,
+        {**os.environ, "ASYNCADE_TRAIN_WATCH": "false", **(environment or {})},
+    )
     service.start()
     try:
         yield service

@@ -25,7 +25,7 @@ RUN python requirements.py > requirements.txt \
 
 # The actor's own dependencies, and the code.
 FROM common AS actor
-RUN python requirements.py actor > actor.txt \
+RUN python requirements.py actor watch > actor.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/actor \
        -c constraints.txt -r actor.txt
 COPY . .

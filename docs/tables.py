@@ -29,6 +29,7 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.settings import Settings, flag_of, variable_of
+from asyncade_watch.settings import WatchSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -57,6 +58,8 @@ def default(field: FieldInfo) -> str:
         return "computed"
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
+    if field.is_required():
+        return "required"
     return f"`{'null' if field.default is None else field.default}`"
 
 
@@ -107,6 +110,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "relay metrics": lambda: metrics_table(RelayMetrics),
     "train settings": lambda: settings_table(TrainSettings),
     "eval settings": lambda: settings_table(EvalSettings),
+    "watch settings": lambda: settings_table(WatchSettings),
     "report settings": lambda: settings_table(ReportSettings),
     "export settings": lambda: settings_table(ExportSettings),
     "track settings": lambda: settings_table(TrackSettings),

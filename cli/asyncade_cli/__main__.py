@@ -27,6 +27,7 @@ USAGE: Final = """usage: asyncade COMMAND [options]
 
   train        train on this machine: a learner and actors, until a target or limit
   eval [RUN]   play games with a trained model and report their returns; default: the newest run
+  watch [RUN]  show a run in the browser: the game, the curve, the actors; default: the newest
   report RUN.. write one HTML file about runs: curves, films, evaluation, settings
   export       write a trained model to a folder, as the Hugging Face hub expects one
   track [RUN]  copy a run's metrics to Weights & Biases, MLflow or Trackio, also while it trains
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "watch": _watch,
         "report": _report,
         "export": _export,
         "track": _track,
@@ -103,6 +105,15 @@ def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.evaluate import evaluate_and_print  # imports torch
 
     return evaluate_and_print(run, settings)
+
+
+def _watch(arguments: list[str]) -> int:
+    from asyncade_cli.start import newest_run
+    from asyncade_watch.__main__ import main as watch
+
+    if not arguments or (arguments[0].startswith("-") and not {"-h", "--help"} & {*arguments}):
+        arguments = [str(newest_run("asyncade watch RUN")), *arguments]
+    return watch(arguments)
 
 
 def _report(arguments: list[str]) -> int:

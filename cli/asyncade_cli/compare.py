@@ -139,6 +139,7 @@ def plan(
             **({"--actors": settings.actors} if settings.actors else {}),
         }
         arguments = [f"{flag}={'null' if v is None else v}" for flag, v in flags.items()]
+        arguments.append("--no-watch")
         planned[root] = load(TrainSettings, [*arguments, *["--resume"] * resume], environ)
     return planned
 

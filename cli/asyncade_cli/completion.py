@@ -29,6 +29,7 @@ example: eval "$(asyncade completion bash)"     # for this session"""
 SETTINGS: Final = {
     "train": "asyncade_cli.settings:TrainSettings",
     "eval": "asyncade_cli.settings:EvalSettings",
+    "watch": "asyncade_watch.settings:WatchSettings",
     "report": "asyncade_cli.sharing:ReportSettings",
     "export": "asyncade_cli.sharing:ExportSettings",
     "track": "asyncade_cli.sharing:TrackSettings",
@@ -41,7 +42,7 @@ SETTINGS: Final = {
 }
 """The settings of each command that has any."""
 
-RUNS: Final = {"eval": "?", "report": "+", "export": "+", "track": "?"}
+RUNS: Final = {"eval": "?", "watch": "?", "report": "+", "export": "+", "track": "?"}
 """Commands that take folders, and how many: as argparse's `nargs`."""
 
 

@@ -72,7 +72,8 @@ def _what_next(folder: RunFolder, summary: Row) -> list[str]:
     if folder.checkpoint_files():
         if summary.get("ended_by") != "target":
             lines.append(f"to continue:  asyncade train --resume --run-dir {root}")
-        lines.append(f"to see it play:  asyncade eval {root} --video game.mp4")
+        lines.append(f"to see it play:  asyncade watch {root} --open")
+        lines.append(f"to share it:  asyncade report {root}, asyncade export {root} DIR")
     return lines
 
 

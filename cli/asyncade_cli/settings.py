@@ -80,6 +80,10 @@ class TrainSettings(Settings):
     json (or --json): rows of metrics.jsonl, then the summary, one object a line; auto: live on a
     terminal of at least 60 columns, else lines, as wherever nothing can be redrawn (TERM=dumb, a
     pipe)"""
+    watch: bool = True
+    """serve the live page (asyncade watch) while training; its address is printed"""
+    open: bool = False
+    """open the live page in a browser"""
 
     def env_threads(self, cores: int) -> int:
         """Returns the number of threads that step one actor's games when all share the cores."""

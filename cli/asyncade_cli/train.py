@@ -14,6 +14,7 @@ from rich.console import Console
 
 from asyncade_cli.actors import Actors
 from asyncade_cli.display import Display, make_display
+from asyncade_cli.live_page import LivePage
 from asyncade_cli.outcome import complete
 from asyncade_cli.outlook import Ends, Outlook
 from asyncade_cli.processes import PendingLog, Service
@@ -113,6 +114,7 @@ class Training:
             "learner", "asyncade_learner", start.learner_arguments, self._log.path, environ
         )
         self._actors = Actors(start.settings, start.folder, environ, display.warn)
+        self._page = LivePage(start.folder, environ, display.say, open_it=start.settings.open)
         self._earlier_row: Mapping[str, Any] | None = None  # of an earlier sitting, another target
         self._target_announced = self._skipped_announced = False
         self._stop = stop_on_signals()
@@ -123,6 +125,7 @@ class Training:
             try:
                 return self._run()
             finally:
+                self._page.stop()
                 self._learner.terminate()
                 self._actors.stop(_STOP_TIMEOUT_S)
                 self._learner.wait(_STOP_TIMEOUT_S)
@@ -147,6 +150,8 @@ class Training:
             self._actors.start(endpoints["upstream"], endpoints["weights"])
             actors, logs = self._settings.actors, self._folder.logs
             self._display.say(f"{actors} actors started; logs: {logs}")
+            if self._settings.watch:
+                self._page.start()
             self._watch()
         interrupted = self._is_to_end() and self._learner.exit_code() is None
         if interrupted:
@@ -205,6 +210,8 @@ class Training:
         while not self._is_to_end() and self._learner.exit_code() is None:
             row = self._folder.last_metrics() or {}
             self._actors.restart_dead(useful=row.get("env_steps", 0) > before)
+            if self._settings.watch:
+                self._page.note()
             self._display.show(row, self._actors.alive())
             if row != self._earlier_row:
                 self._announce_target(row)

@@ -90,6 +90,35 @@ class JsonLines:
             rows = (_row(line) for _, line in _lines_from_end(file))
             return next((row for row in rows if row is not None), None)
 
+    def since(self, position: int) -> tuple[list[dict[str, Any]], int]:
+        """Returns the rows after a position, and the position after them.
+
+        A line that is still being written is left for the next call. A returned position below the
+        given one says that the file has been cut: there are no rows then.
+
+        Args:
+            position: in bytes; 0 is the beginning.
+        """
+        try:
+            file = self._path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return [], 0
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= position:
+                return [], size
+            file.seek(position)
+            whole, end, _ = file.read(size - position).rpartition(b"\n")
+        rows = (_row(line) for line in whole.splitlines())
+        return [row for row in rows if row is not None], position + len(whole) + len(end)
+
+    def changed_at(self) -> float | None:
+        """Returns when the file was last written, in Unix seconds; None if it is missing."""
+        try:
+            return self._path.stat().st_mtime
+        except OSError:
+            return None
+
     def truncate_after(self, kept: Callable[[Mapping[str, Any]], bool]) -> None:
         """Cuts the file after the last row that is to be kept, reading only what is cut.
 

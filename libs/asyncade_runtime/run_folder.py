@@ -8,6 +8,7 @@ checkpoints/         twelve digits and .safetensors, the newest has the highest 
 tensorboard/         event files
 logs/                one file per service
 endpoints.json       addresses of the running learner
+senders.json         who sends to it, replaced every few seconds
 curve.png            return against env steps
 evaluations.jsonl    one object for each finished `asyncade eval`
 .lock                held by the learner that writes here
@@ -94,6 +95,7 @@ class RunFolder:
         self.evaluations = JsonLines(root / "evaluations.jsonl")
         self._summary = root / "summary.json"
         self._endpoints = root / "endpoints.json"
+        self._senders = root / "senders.json"
         self._lock = root / ".lock"
 
     @staticmethod
@@ -247,6 +249,20 @@ class RunFolder:
             RunFolderError: the file cannot be written.
         """
         write_json(self._endpoints, endpoints)
+
+    def read_senders(self) -> dict[str, Any] | None:
+        """Returns who sends to the learner, or None."""
+        return read_json(self._senders)
+
+    def write_senders(self, senders: Mapping[str, Any]) -> None:
+        """Writes who sends to the learner. A power cut may lose it: the next report replaces it.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        neighbour = self._senders.with_name(f".{self._senders.name}.tmp")
+        neighbour.write_text(json.dumps(dict(senders)) + "\n", encoding="utf-8")
+        neighbour.replace(self._senders)
 
     def remove_endpoints(self) -> None:
         """Removes the addresses of an earlier learner."""

@@ -27,3 +27,6 @@ RELAY_WEIGHTS: Final = 5558
 
 RELAY_HTTP: Final = 9103
 """A relay's /metrics, /healthz and /readyz."""
+
+WATCH: Final = 9105
+"""The live page."""

@@ -69,7 +69,9 @@ def test_without_variables_services_have_their_defaults(service: str) -> None:
                 "learner_keys",
             },
             "actor": {"upstream_address", "weights_address", "keys"},
-            "evaluator": {"weights_address", "keys", "metrics_host"},
+            "evaluator": {
+                *("weights_address", "keys", "metrics_host", "page_host", "page_port"),
+            },
         }[service]
     )
 
@@ -106,6 +108,9 @@ def test_the_evaluator_runs_the_actors_image() -> None:
     assert evaluator["entrypoint"] == ["asyncade-evaluator"]
     assert evaluator["profiles"] == ["eval"]
     assert evaluator["healthcheck"]["test"][-1] == str(ports.EVALUATOR_HTTP)
+    assert settings_of("evaluator").page_port == ports.WATCH
+    (published,) = evaluator["ports"]
+    assert published == f"127.0.0.1:{ports.WATCH}:{ports.WATCH}"
     asked = settings_of("evaluator", EPISODES="5", POLICY="greedy")
     assert (asked.episodes, asked.policy) == (5, "greedy")
 
@@ -160,9 +165,10 @@ def test_every_service_is_locked_down(service: str) -> None:
     assert all(volume.endswith(":ro") for volume in files)
 
 
-def test_only_dashboards_are_published_and_only_on_loopback() -> None:
+def test_only_pages_to_look_at_are_published_and_only_on_loopback() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
     assert published == {
+        "evaluator": ["127.0.0.1:9105:9105"],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
     }

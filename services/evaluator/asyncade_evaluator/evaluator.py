@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from asyncade_evaluator.metrics import EvaluatorMetrics
+from asyncade_evaluator.rounds import Rounds
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_proto.messages import Weights
 from asyncade_rl.envs import Environments, make_environments
@@ -35,6 +36,7 @@ class Evaluator:
         subscriber: weights from the learner.
         metrics: updated by the evaluator.
         health: ticked every step; ready once weights are in use.
+        rounds: gets the returns of every round.
         log: default: structlog's.
         make_environments: replaceable in tests.
     """
@@ -46,6 +48,7 @@ class Evaluator:
         subscriber: Subscriber,
         metrics: EvaluatorMetrics,
         health: Health,
+        rounds: Rounds,
         log: Any = None,
         make_environments: Callable[..., Environments] = make_environments,
     ) -> None:
@@ -53,6 +56,7 @@ class Evaluator:
         self._envs = min(settings.envs, settings.episodes)
         self._seed = settings.seed
         self._metrics = metrics
+        self._rounds = rounds
         self._health = health
         self._log = log or structlog.get_logger()
         self._feed = WeightsFeed(subscriber, metrics.stages, metrics.weights_refused, self._log)
@@ -69,6 +73,7 @@ class Evaluator:
         self._round: Round | None = None
         self._chooser: Chooser | None = None
         self._policy_version = 0
+        self._game = ""
         health.waiting_for = "weights from the learner"
 
     def run(self, stop: threading.Event) -> None:
@@ -110,6 +115,7 @@ class Evaluator:
         metrics.return_min.set(low)
         metrics.return_max.set(high)
         metrics.policy_version.set(self._policy_version)
+        self._rounds.add(self._game, returns)
         self._log.info(
             "round",
             policy_version=self._policy_version,
@@ -146,5 +152,5 @@ class Evaluator:
         self._chooser = Chooser(session.network, self._settings.policy, self._seed)
         self._round = Round(environments, self._settings.episodes, self._seed)
         self._seed = (self._seed + self._envs) % 2**30
-        self._policy_version = weights.policy_version
+        self._policy_version, self._game = weights.policy_version, assignment.game
         self._health.ready = True

@@ -8,6 +8,7 @@ from asyncade_proto import ports
 from asyncade_rl.choices import Policy
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
+from asyncade_watch.settings import PagePort
 
 
 class EvaluatorSettings(ServiceSettings):
@@ -32,4 +33,9 @@ class EvaluatorSettings(ServiceSettings):
     """seed of the first round's games; should differ from the training's seed"""
     torch_threads: int = Field(1, ge=1, le=256)
     """torch threads"""
+    page_port: PagePort | None = None
+    """port of the live page, which shows the newest weights at play; 0 picks a free one; null: no
+    page"""
+    page_host: str = "127.0.0.1"
+    """address of the live page"""
     metrics_port: Port = ports.EVALUATOR_HTTP

@@ -59,6 +59,14 @@ class RunLog:
         summary = Summary(value=values)
         self._append(Event(wall_time=time.time(), step=row["env_steps"], summary=summary))
 
+    def replace_senders(self, senders: dict[str, Any]) -> None:
+        """Replaces the file that says who sends.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._folder.write_senders(senders)
+
     def _append(self, *events: Event) -> None:
         # Whole: TensorBoard stops reading at a record that is cut.
         append_whole(self._path, b"".join(map(_record, events)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.progress import Progress, RecentPoints
 from asyncade_learner.receiving import Received
 from asyncade_learner.run_log import RunLog, counters, rounded
+from asyncade_learner.senders import Senders
 from asyncade_learner.trainer import Improvement
 from asyncade_proto.errors import DecodeError
 from asyncade_runtime.admission import Accepted, Dropped
@@ -45,6 +46,7 @@ class Telemetry:
         self._noise_scale: float | None = None
         self._dropped = self._lost = self._skipped = 0
         self.points = RecentPoints()
+        self._senders = Senders()
 
     def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
         """A frame arrived; before it, messages of its sender were lost.
@@ -58,6 +60,7 @@ class Telemetry:
         if isinstance(outcome, Dropped):
             metrics.dropped.labels(reason=outcome.reason).inc()
             self._dropped += 1
+            self._senders.dropped(outcome.reason)
             self.log.debug("message dropped", reason=outcome.reason, detail=outcome.detail)
         else:
             metrics.messages.labels(kind=type(message).__name__.lower()).inc()
@@ -66,6 +69,9 @@ class Telemetry:
         if isinstance(message, DecodeError):
             return
         progress.received_bytes += received.size
+        lag = outcome.policy_lag if isinstance(outcome, Accepted) else None
+        env_steps = 0 if outcome.foreign else message.env_steps
+        self._senders.received(message.actor_id, env_steps, lag, self.wall_clock())
         if not outcome.foreign:
             returns = message.episodes.returns
             progress.env_steps += message.env_steps
@@ -118,8 +124,9 @@ class Telemetry:
             self.metrics.checkpoint_failures.inc()
             self.log.error("checkpoint not written", detail=str(error))
 
-    def report(self, active_actors: int, late_actors: int) -> None:
-        """Writes a row. One that cannot be written is logged and left out."""
+    def report(self, active_actors: int, late: Collection[str]) -> None:
+        """Writes a row and who sends. What cannot be written is logged and left out."""
+        late_actors = len(late)
         self.metrics.active_actors.set(active_actors)
         self.metrics.late_actors.set(late_actors)
         mean = self.progress.mean_return()
@@ -132,6 +139,7 @@ class Telemetry:
         row = self._row(active_actors, late_actors)
         try:
             self.run_log.append(row)
+            self.run_log.replace_senders(self._senders.report(self.wall_clock(), late))
         except OSError as error:
             self.log.error("report not written", detail=str(error))
         else:

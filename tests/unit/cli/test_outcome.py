@@ -78,7 +78,8 @@ def test_a_run_says_where_it_is_and_what_to_type_next(ended_by: str, tmp_path: P
     folder.checkpoint_file(1).touch()
     text = "\n".join(complete(TrainSettings(), folder, ended_by))
     assert f"run folder: {root}" in text
-    assert f"asyncade eval '{root}'" in text
+    for command in ("watch", "report", "export"):
+        assert f"asyncade {command} '{root}'" in text
     assert (f"asyncade train --resume --run-dir '{root}'" in text) == (ended_by == "signal")
 
 

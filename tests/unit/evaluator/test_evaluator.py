@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from asyncade_evaluator.evaluator import Evaluator
 from asyncade_evaluator.metrics import EvaluatorMetrics
+from asyncade_evaluator.rounds import Rounds
 from asyncade_evaluator.settings import EvaluatorSettings
 from asyncade_proto.codec import encode
 from asyncade_rl.envs.catch import Catch
@@ -38,11 +39,13 @@ class Evaluation:
         self.health = Health(60.0)
         self.arcade = Arcade()
         self.network = make_network(3, "small", seed=0)
+        self.rounds = Rounds("tcp://learner:5556")
         self.evaluator = Evaluator(
             EvaluatorSettings(episodes=episodes, envs=envs, seed=7),
             subscriber=self.subscriber,
             metrics=EvaluatorMetrics(self.registry),
             health=self.health,
+            rounds=self.rounds,
             make_environments=self.arcade,
         )
 
@@ -173,3 +176,16 @@ def test_greedy_takes_the_likeliest_action() -> None:
     with torch.no_grad():
         logits, _ = network(torch.from_numpy(observations))
     assert chosen.tolist() == logits.argmax(-1).tolist()
+
+
+def test_the_page_is_told_of_every_round() -> None:
+    evaluation = Evaluation()
+    assert evaluation.rounds.refresh()["now"] == {}
+    evaluation.publish(1)
+    evaluation.play_a_round()
+    evaluation.publish(2)
+    evaluation.play_a_round()
+    shown = evaluation.rounds.refresh()
+    assert (shown["game"], shown["now"]["episodes"]) == ("catch", 6)
+    assert shown["curve"]["mean_return_100"][-1] == evaluation.value("return_mean")
+    assert len(shown["curve"]["seconds"]) == 2

@@ -273,6 +273,17 @@ def test_bad_messages_are_counted_by_reason_and_survived(tmp_path: Path) -> None
     assert rig.newest().received == {"a": 1}  # none for senders of another run
 
 
+def test_who_sends_is_reported_with_each_row(tmp_path: Path) -> None:
+    rig = begun(tmp_path, max_policy_lag=0)
+    rig.step(of("a", 0), of("b", 1))
+    rig.step(of("a", 1))  # of the first version, which is too old by now
+    rig.wait(REPORT_S)
+    senders = rig.folder.read_senders()
+    assert senders is not None
+    assert [actor["id"] for actor in senders["actors"]] == ["a", "b"]
+    assert senders["dropped"]["stale"] >= 1
+
+
 def test_a_non_finite_gradient_is_skipped_and_counted(tmp_path: Path) -> None:
     rig, (first, second) = begun(tmp_path, mode="gradients"), computed()[:2]
     before = parameters(rig.newest())

@@ -94,6 +94,15 @@ def test_a_resumed_run_equals_one_without_interruption(tmp_path: Path, mode: str
     assert seconds[-1] == 7.0  # 1.5 + 1.5 + 2, then 2 more
 
 
+def test_the_agent_is_saved_before_it_has_learned_anything(tmp_path: Path) -> None:
+    rig = begun(tmp_path, calibration_env_steps=STEPS)
+    rig.step(played()[0])
+    (path,) = rig.folder.checkpoint_files()
+    saved = checkpoint.load(path)
+    assert (saved.progress.env_steps, saved.progress.updates) == (STEPS, 0)
+    assert saved.model["frame_mean"].any()  # but sees as it will see
+
+
 def test_a_resumed_run_is_not_calibrated_again(tmp_path: Path) -> None:
     settings = {"calibration_env_steps": STEPS, "max_policy_lag": 10 * UPDATES}
     first = begun(tmp_path, **settings)

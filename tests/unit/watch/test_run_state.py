@@ -1,0 +1,109 @@
+"""What the page says of a run follows its folder: new rows, restarts, checkpoints, the end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from asyncade_runtime.run_folder import RunFolder
+from asyncade_watch.run_state import POINTS, RunState, as_json
+from rigs.page import add_checkpoint, row, run_folder
+
+
+def test_a_finished_run(tmp_path: Path) -> None:
+    state = json.loads(as_json(RunState(run_folder(tmp_path)).refresh()))
+    assert (state["game"], state["status"], state["ended_by"]) == ("catch", "ended", "target")
+    assert state["curve"]["env_steps"] == [100 * number for number in range(1, 11)]
+    assert state["curve"]["mean_return_100"][-1] == 0.5
+    assert state["now"]["env_steps"] == 1000
+    assert state["bottleneck"]["name"] == "actors"
+    assert [one["env_steps"] for one in state["checkpoints"]] == [1000, 2000, 3000]
+
+
+def test_new_rows_and_checkpoints_appear(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    state = RunState(folder)
+    state.refresh()
+    folder.append_metrics(row(11))
+    add_checkpoint(folder, 4)
+    now = state.refresh()
+    assert now["curve"]["env_steps"][-2:] == [1000, 1100]
+    assert len(now["checkpoints"]) == 4
+    folder.checkpoint_files()[-1].unlink()
+    assert [one["env_steps"] for one in state.refresh()["checkpoints"]] == [2000, 3000, 4000]
+
+
+def test_a_resumed_run_repeats_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    state = RunState(folder)
+    state.refresh()
+    folder.forget_metrics_after(env_steps=400, seconds=8.0)
+    folder.append_metrics(row(5, mean_return_100=0.75))
+    curve = state.refresh()["curve"]
+    assert curve["env_steps"] == [100, 200, 300, 400, 500]
+    assert curve["mean_return_100"][-1] == 0.75
+
+
+def test_half_a_row_is_left_for_later(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    state = RunState(folder)
+    state.refresh()
+    line = json.dumps(row(11)) + "\n"
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(line[:40])
+        file.flush()
+        assert state.refresh()["now"]["env_steps"] == 1000
+        file.write(line[40:])
+    assert state.refresh()["now"]["env_steps"] == 1100
+
+
+def test_a_long_run_is_thinned_evenly(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path)
+    for number in range(1, 5000):
+        folder.append_metrics(row(number))
+    steps = RunState(folder).refresh()["curve"]["env_steps"]
+    assert POINTS / 2 <= len(steps) <= POINTS + 1
+    gaps = {later - earlier for earlier, later in itertools.pairwise(steps[:-1])}
+    assert len(gaps) == 1
+    assert (steps[0], steps[-1]) == (100, 499_900)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "later", "status"),
+    [(True, 5.0, "training"), (True, 60.0, "silent"), (False, 5.0, "stopped")],
+)
+def test_the_status_of_an_unfinished_run(
+    tmp_path: Path, endpoints: bool, later: float, status: str
+) -> None:
+    folder = run_folder(tmp_path)
+    folder.remove_summary()
+    if endpoints:
+        folder.write_endpoints({"weights": "tcp://127.0.0.1:5556"})
+    written = (tmp_path / "metrics.jsonl").stat().st_mtime
+    state = RunState(folder, clock=lambda: written + later)
+    assert state.refresh()["status"] == status
+    assert state.weights_address() == ("tcp://127.0.0.1:5556" if endpoints else None)
+
+
+def test_the_senders_are_shown_with_their_silence(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    actor = {"id": "a", "env_steps_per_second": 5.0, "policy_lag": 1, "last_seen": 70.0}
+    folder.write_senders({"actors": [{**actor, "late": False}], "dropped": {"stale": 3}})
+    now = RunState(folder, clock=lambda: 75.5).refresh()
+    assert now["actors"][0]["silent"] == 5.5
+    assert now["dropped"] == {"stale": 3}
+
+
+def test_a_folder_without_anything_yet(tmp_path: Path) -> None:
+    now = RunState(RunFolder.create(tmp_path)).refresh()
+    assert (now["status"], now["game"], now["bottleneck"]) == ("stopped", None, None)
+    assert now["curve"]["env_steps"] == []
+
+
+def test_a_file_that_cannot_be_read_does_not_end_the_page(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    (tmp_path / "senders.json").write_text("{")
+    assert RunState(folder).refresh()["now"]["env_steps"] == 1000
