@@ -17,6 +17,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from asyncade_actor.metrics import ActorMetrics
+from asyncade_actor.modes import GradientParallel
 from asyncade_actor.player import Header, Player
 from asyncade_cli.replay import record_messages
 from asyncade_cli.settings import TrainSettings
@@ -32,11 +33,21 @@ from asyncade_rl.devices import fastest_precision, prepare_processor
 from asyncade_rl.envs import Step, make_environments
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.objective import backpropagate, minibatches, minibatches_per_pass, prepare
-from asyncade_rl.params import fingerprint, gradients_of, load_safetensors, to_safetensors
+from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
 from asyncade_runtime.settings import load
 
 RECORDED_UNROLLS: Final = 4
+
+
+class Recorded(Player):
+    """A player that has always just played the same unroll."""
+
+    def __init__(self, unroll: Trajectory) -> None:
+        self._unroll = unroll
+
+    def trajectory(self, header: Header) -> Trajectory:
+        """Returns the unroll."""
+        return self._unroll
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +84,6 @@ class Pieces:
         self.unroll = self.envs * self.settings.unroll_length
         request: Request = "gradients" if mode == "gradients" else "trajectories"
         self.assignment = self.settings.assignment(request, 1.0, self.actors)
-
-    @property
-    def env_steps_per_message(self) -> float:
-        """Mean env steps per message of an actor."""
-        if self.mode == "data":
-            return self.unroll
-        objective = self.assignment.objective
-        return self.unroll / (objective.passes * minibatches_per_pass(self.unroll, objective))
 
     @functools.cached_property
     def messages(self) -> list[Upstream]:
@@ -129,12 +132,12 @@ class Pieces:
     def encode(self) -> Piece:
         """Returns the encoding of one message."""
         turn = itertools.cycle(self.messages)
-        return Piece(lambda: encode(next(turn)), self.env_steps_per_message)
+        return Piece(lambda: encode(next(turn)), self.unroll)
 
     def decode(self) -> Piece:
         """Returns the decoding of one message."""
         turn = itertools.cycle([encode(message) for message in self.messages])
-        return Piece(lambda: decode(next(turn)), self.env_steps_per_message)
+        return Piece(lambda: decode(next(turn)), self.unroll)
 
     def rebuild(self) -> Piece:
         """Returns the decoding of one trajectory and the rebuilding of its frame stacks."""
@@ -151,7 +154,7 @@ class Pieces:
         """Returns the learner's improvement with one batch.
 
         Data mode: all passes over a batch of the default number of actors. Gradient mode: the mean
-        of one gradient of every actor, and an optimiser step.
+        of the actors' steps.
         """
         stages = LearnerMetrics(CollectorRegistry()).stages
         mode = make_mode(Trainer(self._network(), self.settings, stages))
@@ -166,30 +169,23 @@ class Pieces:
             for _ in range(taken):
                 mode.add(next(turn))
 
-        return Piece(run, taken * self.env_steps_per_message)
+        return Piece(run, taken * self.unroll)
 
     def gradient(self) -> Piece:
-        """Returns an actor's work for all gradients of one unroll, without playing it."""
+        """Returns an actor's work on one unroll, without playing it."""
         network = self._network()
         network.hold_for_inference()
-        objective = self.assignment.objective
         (trajectory,) = self._record(replace(self.assignment, request="trajectories"), 1)
-        generator = torch.Generator().manual_seed(self.seed)
-
-        def run() -> None:
-            assert isinstance(trajectory, Trajectory)
-            batch = batch_of([trajectory], objective.discount)
-            samples = prepare(network, batch, objective)
-            for minibatch in minibatches(samples, objective, generator):
-                backpropagate(network, minibatch, objective)
-                gradients_of(network)
-
-        return Piece(run, self.unroll)
+        assert isinstance(trajectory, Trajectory)
+        stages = ActorMetrics(CollectorRegistry()).stages
+        mode = GradientParallel(Recorded(trajectory), network, stages, self.seed)
+        header = Header(actor_id="bench", sequence=0, policy_version=1, model=fingerprint(network))
+        return Piece(lambda: mode.message(self.assignment, header), self.unroll)
 
     def publish(self) -> Piece:
         """Returns the learner's part of a publication: from parameters to an encoded message."""
         network = self._network()
-        env_steps = self.actors * self.env_steps_per_message
+        env_steps = self.actors * self.unroll
         return Piece(lambda: encode(self.weights_message(network)), env_steps)
 
     def take_over(self) -> Piece:
@@ -203,7 +199,7 @@ class Pieces:
             load_safetensors(network, message.safetensors)
             network.hold_for_inference()
 
-        return Piece(run, self.env_steps_per_message)
+        return Piece(run, self.unroll)
 
     def _record(self, assignment: Assignment, unrolls: int) -> list[Upstream]:
         return record_messages(

@@ -38,11 +38,10 @@ def sizes(mode: Mode, game: str, seed: int) -> dict[str, Any]:
     work = Pieces(mode, game, seed)
     parts = [bytes_by_part(encode(message)) for message in work.messages]
     split = {
-        name: statistics.fmean(part[name] for part in parts) / work.env_steps_per_message
-        for name in parts[0]
+        name: statistics.fmean(part[name] for part in parts) / work.unroll for name in parts[0]
     }
     return {
-        "env_steps_per_message": work.env_steps_per_message,
+        "env_steps_per_message": work.unroll,
         "bytes_per_env_step": sum(split.values()),
         "bytes_per_env_step_by_part": split,
         "weights_bytes": len(encode(work.weights_message())),

@@ -31,6 +31,11 @@ OBJECTIVE = Objective(
     entropy_cost=0.02,
     value_cost=0.7,
     normalise_advantages=True,
+    vtrace=True,
+    batch_samples=16,
+    learning_rate=1e-3,
+    max_gradient_norm=0.5,
+    adam_epsilon=1e-5,
 )
 
 ASSIGNMENT = Assignment(

@@ -37,8 +37,7 @@ _MEASURED: Final[dict[Mode, tuple[dict[str, Any], ...]]] = {
         {"actors": 2, "envs": 8},
     ),
     "gradients": tuple(
-        {"actors": 1, "envs": games, "unroll_length": steps, "minibatch_size": size}
-        for games, steps, size in ((8, 64, 128), (4, 64, 256), (4, 32, 128))
+        {"actors": 1, "envs": games, "batch_samples": 64 * games} for games in (1, 2, 4, 8)
     ),
 }
 """Clusters whose stages are measured, a later one replacing what an earlier one measured."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import zmq
 
-from asyncade_cli.replay import LoadgenError, Recording, record
+from asyncade_cli.replay import LoadgenError, RecordedMessage, record
 from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.codec import decode
 from asyncade_proto.errors import DecodeError
@@ -77,7 +77,7 @@ class LoadGenerator:
             for number, outbox in enumerate(outboxes)
         ]
         self._weights: Weights | None = None
-        self._recordings: dict[tuple[object, ...], Recording] = {}
+        self._recordings: dict[tuple[object, ...], list[RecordedMessage]] = {}
         self._created = clock()
         self._started: float | None = None
         self._ended = 0.0
@@ -178,7 +178,7 @@ class LoadGenerator:
         rate, seconds = self._settings.rate, self._clock() - self._started
         return rate == "unlimited" or self._env_steps <= rate * seconds
 
-    def _send_one(self, actor: SyntheticActor, recording: Recording) -> bool:
+    def _send_one(self, actor: SyntheticActor, recording: list[RecordedMessage]) -> bool:
         """Sends one message of an actor; returns False if it may not send or its socket is full."""
         assert self._weights is not None
         if not (self._has_credit(actor) and self._messages_left() > 0 and self._rate_allows()):
@@ -196,20 +196,16 @@ class LoadGenerator:
         return True
 
     def _next_frame(
-        self, actor: SyntheticActor, recording: Recording, weights: Weights
+        self, actor: SyntheticActor, recording: list[RecordedMessage], weights: Weights
     ) -> tuple[bytes, int]:
-        unroll, part = divmod(actor.sequence, recording.sent_per_message)
-        message = recording.messages[unroll % len(recording.messages)]
-        env_steps = message.env_steps if part == 0 else 0
+        message = recording[actor.sequence % len(recording)]
         fields: dict[str, object] = {
             "actor_id": actor.actor_id,
             "sequence": actor.sequence,
             "policy_version": weights.policy_version,
             "model": weights.model,
         }
-        if weights.assignment.request == "gradients":
-            fields["env_steps"] = env_steps
-        return message.frame(**fields), env_steps
+        return message.frame(**fields), message.env_steps
 
     # --- weights -----------------------------------------------------------------------------
 
@@ -236,7 +232,7 @@ class LoadGenerator:
             received = weights.received.get(actor.actor_id, actor.sequence)
             actor.received = min(received, actor.sequence)
 
-    def _recording(self, assignment: Assignment) -> Recording:
+    def _recording(self, assignment: Assignment) -> list[RecordedMessage]:
         """Returns the messages to replay; records them if the assignment has changed."""
         key = (
             assignment.request,

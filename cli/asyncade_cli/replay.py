@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Final
 
 import torch
 from prometheus_client import CollectorRegistry
@@ -18,10 +15,7 @@ from asyncade_proto.codec import encode, join, split
 from asyncade_proto.messages import Assignment, Upstream
 from asyncade_rl.devices import fastest_precision
 from asyncade_rl.games import num_actions
-from asyncade_rl.objective import minibatches_per_pass
 from asyncade_rl.session import Session
-
-_MAX_GRADIENTS_OF_AN_UNROLL: Final = 1024
 
 
 class LoadgenError(RuntimeError):
@@ -43,20 +37,6 @@ class RecordedMessage:
     def frame(self, **fields: object) -> bytes:
         """Returns the frame with these header fields replaced."""
         return join(self._header | fields, [self._arrays])
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Messages to replay in turn.
-
-    Attributes:
-        messages: in order.
-        sent_per_message: times each is sent in a row: 1 for a trajectory, the number of gradients
-            per unroll for a gradient. Only the first reports the unroll's env steps.
-    """
-
-    messages: Sequence[RecordedMessage]
-    sent_per_message: int = 1
 
 
 def record_messages(
@@ -88,7 +68,7 @@ def record_messages(
         return [next_message(mode, assignment, header) for _ in range(messages)]
 
 
-def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
+def record(assignment: Assignment, settings: LoadgenSettings) -> list[RecordedMessage]:
     """Records the messages of an assignment.
 
     Raises:
@@ -105,10 +85,4 @@ def record(assignment: Assignment, settings: LoadgenSettings) -> Recording:
     played = record_messages(
         assignment, game=game, envs=envs, count=settings.unrolls, seed=settings.seed
     )
-    messages = [RecordedMessage(encode(message), message.env_steps) for message in played]
-    if assignment.request == "trajectories":
-        return Recording(messages)
-    objective = assignment.objective
-    samples = envs * assignment.unroll_length
-    gradients = objective.passes * minibatches_per_pass(samples, objective)
-    return Recording(messages, min(gradients, _MAX_GRADIENTS_OF_AN_UNROLL))
+    return [RecordedMessage(encode(message), message.env_steps) for message in played]

@@ -10,6 +10,7 @@ therefore refuses tensors of unequal shapes before any arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,26 @@ class Losses(NamedTuple):
     def as_numbers(self) -> dict[str, float]:
         """Returns the losses as plain floats, by name."""
         return {name: float(value.detach()) for name, value in self._asdict().items()}
+
+
+class MeanLosses:
+    """The mean of each loss over minibatches, weighted by their samples.
+
+    Attributes:
+        samples: of all minibatches.
+        means: by the losses' names.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.means: dict[str, float] = {}
+
+    def add(self, losses: Mapping[str, float], samples: int) -> None:
+        """Adds the losses of a minibatch."""
+        self.samples += samples
+        for name, value in losses.items():
+            mean = self.means.get(name, 0.0)
+            self.means[name] = mean + (value - mean) * samples / self.samples
 
 
 def check_shapes(axes: str, **tensors: Tensor) -> None:
@@ -167,19 +188,21 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(dim=-1).mean()
 
 
-def normalise(advantages: Tensor) -> Tensor:
+def normalise(advantages: Tensor, over: Tensor | None = None) -> Tensor:
     """Normalise advantages to zero mean and unit standard deviation over the samples.
 
     Args:
         advantages: float ``[N]``, in reward units.
+        over: float ``[M]``, whose mean and deviation become 0 and 1 instead; None: `advantages`.
 
     Returns:
         float ``[N]``, dimensionless; all 0 if N = 1.
     """
     check_shapes("[N]", advantages=advantages)
+    over = advantages if over is None else over
     # The biased deviation (divide by N, not N - 1) is 0 rather than NaN for a single sample.
-    deviation = advantages.std(correction=0)
-    return (advantages - advantages.mean()) / (deviation + 1e-8)
+    deviation = over.std(correction=0)
+    return (advantages - over.mean()) / (deviation + 1e-8)
 
 
 def actor_critic_loss(

@@ -8,7 +8,7 @@ for minibatch in minibatches(samples, objective, ...):    `passes` times over th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -58,9 +58,38 @@ class Samples:
         )
 
 
-def prepare(network: ActorCritic, batch: Batch, objective: Objective) -> Samples:
-    """Returns `prepare_all` of one batch."""
-    return prepare_all(network, [batch], objective)
+class RecentAdvantages:
+    """The advantages of an actor's last unrolls, to normalise those of the newest by.
+
+    An unroll alone has few points scored or lost, often none, and then only noise, which
+    normalising over the unroll would amplify.
+    """
+
+    def __init__(self) -> None:
+        self._unrolls: list[Tensor] = []
+
+    def normalise(self, advantages: Tensor, over_samples: int) -> Tensor:
+        """Returns the newest advantages, float32 [N], as `normalise` over the last unrolls does.
+
+        Args:
+            advantages: float32 [N], of the newest unroll.
+            over_samples: as many unrolls count as it takes to have these, the newest included.
+        """
+        self._unrolls.append(advantages)
+        while sum(map(len, self._unrolls[1:])) >= over_samples:
+            del self._unrolls[0]
+        return normalise(advantages, torch.cat(self._unrolls))
+
+
+def prepare(
+    network: ActorCritic, batch: Batch, objective: Objective, recent: RecentAdvantages
+) -> Samples:
+    """Returns `prepare_all` of one unroll, its advantages normalised by the `recent` ones."""
+    samples = prepare_all(network, [batch], replace(objective, normalise_advantages=False))
+    if not objective.normalise_advantages:
+        return samples
+    normalised = recent.normalise(samples.advantages, objective.batch_samples)
+    return replace(samples, advantages=normalised)
 
 
 def prepare_all(network: ActorCritic, batches: Sequence[Batch], objective: Objective) -> Samples:

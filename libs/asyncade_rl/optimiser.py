@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+_BETAS: Final = (0.9, 0.999)
+"""Decay of Adam's moments per step: its authors' values."""
 
 
 class Optimiser:
@@ -18,8 +22,15 @@ class Optimiser:
         self._max_gradient_norm = max_gradient_norm
         self._adam = torch.optim.Adam(self._parameters, lr=0.0, eps=epsilon, fused=True)
 
-    def step(self, learning_rate: float) -> float | None:
+    def step(self, learning_rate: float, steps_side_by_side: float = 1.0) -> float | None:
         """Takes one step with the parameters' ``grad``.
+
+        Args:
+            learning_rate: step size.
+            steps_side_by_side: how many steps all actors together take on a batch for each one
+                taken here. The moments then forget as much per batch as if this one took them all:
+                Adam's second moment looks back 1,000 steps, a run's whole play for one of many
+                actors.
 
         Returns:
             The gradient's norm before clipping; None if it was not finite, and then nothing has
@@ -28,8 +39,10 @@ class Optimiser:
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm))
         if not math.isfinite(norm):
             return None
+        betas = tuple(beta**steps_side_by_side for beta in _BETAS)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
+            group["betas"] = betas
         self._adam.step()
         return norm
 

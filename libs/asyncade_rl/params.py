@@ -73,23 +73,21 @@ def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Non
             state[name].copy_(tensor)
 
 
-def gradients_of(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
-    """Returns a copy of every parameter's gradient by name; zeros for a missing one."""
-    return {
-        name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy(force=True).copy()
-        for name, p in network.named_parameters()
-    }
+def copies_of_parameters(network: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of every parameter by name."""
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
-def set_gradients(network: nn.Module, gradients: NamedArrays) -> None:
-    """Writes gradients into the ``grad`` of the network's parameters.
+def move(network: nn.Module, against: NamedArrays, step_size: float) -> None:
+    """Subtracts `step_size` times the arrays from the parameters of the same names.
 
     Raises:
-        ModelMismatchError: names or shapes differ.
+        ModelMismatchError: names or shapes differ; nothing is changed.
     """
     parameters = dict(network.named_parameters())
-    tensors = {n: torch.from_numpy(np.array(g, dtype=np.float32)) for n, g in gradients.items()}
-    buffers = {name: torch.empty_like(parameter) for name, parameter in parameters.items()}
-    copy_into(buffers, tensors)
-    for name, parameter in parameters.items():
-        parameter.grad = buffers[name]
+    tensors = {n: torch.from_numpy(np.array(a, dtype=np.float32)) for n, a in against.items()}
+    steps = copies_of_parameters(network)
+    copy_into(steps, tensors)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.sub_(steps[name], alpha=step_size)

@@ -38,17 +38,17 @@ from asyncade_proto.messages import Episodes, Gradients, Message, Trajectory, We
 from asyncade_proto.reading import TENSOR_PREFIX, read_message
 
 MAGIC: Final = b"A3C"
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 _PREAMBLE: Final = struct.Struct("<3sBI")
 _IDENTITY: Final = struct.Struct("<3sB")  # common to all protocol versions
 
 
-def encode(message: Message, *, bfloat16: bool = True) -> bytes:
+def encode(message: Message, *, float8: bool = True) -> bytes:
     """Encodes a message as a frame.
 
     Args:
         message: numbers are not checked; the receiver refuses and counts NaNs.
-        bfloat16: of gradients, send the tensors in half the bytes; no other array is rounded.
+        float8: of gradients, send the tensors in a quarter of the bytes; no other array is rounded.
 
     Raises:
         TooLargeError: the message is over a limit of the wire.
@@ -58,7 +58,7 @@ def encode(message: Message, *, bfloat16: bool = True) -> bytes:
         case Trajectory():
             header, buffers = _trajectory_parts(message)
         case Gradients():
-            header, buffers = _gradients_parts(message, bfloat16)
+            header, buffers = _gradients_parts(message, float8)
         case Weights():
             header, buffers = _weights_parts(message)
     described = [{"name": name} | packed.description for name, packed in buffers.items()]
@@ -149,9 +149,7 @@ def _trajectory_parts(message: Trajectory) -> tuple[dict[str, Any], dict[str, Pa
     return _upstream_header("trajectory", message), buffers | _episode_buffers(message.episodes)
 
 
-def _gradients_parts(
-    message: Gradients, bfloat16: bool
-) -> tuple[dict[str, Any], dict[str, Packed]]:
+def _gradients_parts(message: Gradients, float8: bool) -> tuple[dict[str, Any], dict[str, Packed]]:
     header = _upstream_header("gradients", message) | {
         "samples": message.samples,
         "env_steps": message.env_steps,
@@ -160,7 +158,7 @@ def _gradients_parts(
     points = {"points_won": message.points_won, "points_lost": message.points_lost}
     header |= {name: value for name, value in points.items() if value}
     tensors = {
-        f"{TENSOR_PREFIX}{name}": arrays.pack(tensor, bfloat16=bfloat16)
+        f"{TENSOR_PREFIX}{name}": arrays.pack(tensor, float8=float8)
         for name, tensor in message.tensors.items()
     }
     return header, tensors | _episode_buffers(message.episodes)

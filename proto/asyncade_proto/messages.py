@@ -56,6 +56,11 @@ class Objective:
         normalise_advantages: normalise a batch's advantages to mean 0, standard deviation 1.
         vtrace: correct for the difference between behaviour and target policy; if false, all data
             count as on-policy.
+        batch_samples: samples of all actors in a batch: over as many of its own an actor normalises
+            advantages.
+        learning_rate: Adam's step size for a minibatch of 128 samples, >= 0.
+        max_gradient_norm: gradients are clipped to this global norm, > 0.
+        adam_epsilon: Adam's epsilon, > 0.
     """
 
     discount: float
@@ -67,7 +72,11 @@ class Objective:
     entropy_cost: float
     value_cost: float
     normalise_advantages: bool
-    vtrace: bool = True
+    vtrace: bool
+    batch_samples: int
+    learning_rate: float
+    max_gradient_norm: float
+    adam_epsilon: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,16 +196,17 @@ def check_unroll(unroll_length: int, envs: int, frame_side: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gradients:
-    """The gradient of the loss on one minibatch, actor to learner.
+    """The optimiser's steps on one unroll, actor to learner.
 
     Attributes:
         actor_id, sequence, model: as in `Trajectory`.
-        policy_version: of the weights the gradient was taken at.
-        samples: number of samples that the gradient is the mean of.
-        env_steps: env steps since the actor's last message. An unroll yields several gradients;
-            the first carries its env steps and episodes.
-        tensors: parameter name to float32 array of that parameter's shape.
-        losses: parts of the loss on this minibatch, by name, for monitoring.
+        policy_version: of the weights the steps start from.
+        samples: number of samples in the unroll.
+        env_steps: env steps since the actor's last message.
+        tensors: parameter name to float32 array of that parameter's shape: the pseudo-gradient
+            (Reddi et al. 2021), which is the parameter at the start minus the parameter at the end,
+            over the objective's learning rate.
+        losses: mean of each part of the loss on the way, by name, for monitoring.
         episodes: games that ended since the actor's last message.
         points_won: sum of the positive rewards since the actor's last message.
         points_lost: sum of the negative ones, without the sign.

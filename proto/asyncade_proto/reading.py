@@ -165,4 +165,8 @@ def _objective(fields: Fields) -> Objective:
         value_cost=fields.number("value_cost", 0, 1e6),
         normalise_advantages=fields.flag("normalise_advantages"),
         vtrace=fields.flag("vtrace"),
+        batch_samples=fields.integer("batch_samples", 1, MAX_STEPS),
+        learning_rate=fields.number("learning_rate", 0, 1e6),
+        max_gradient_norm=fields.number("max_gradient_norm", _ABOVE_ZERO, 1e6),
+        adam_epsilon=fields.number("adam_epsilon", _ABOVE_ZERO, 1e6),
     )

@@ -32,18 +32,18 @@ from asyncade_proto.messages import (
 MODEL = "0123456789abcdef"
 NO_EPISODES = Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32))
 
-# Each float32 and what bfloat16 keeps of it. A bfloat16 has 7 bits after the point.
-BFLOAT16_VALUES = [
+# Each float32 and what float8_e5m2 keeps of it. It has 2 bits after the point.
+FLOAT8_VALUES = [
     (0.0, 0.0),
     (-0.0, -0.0),
     (-2.5, -2.5),
-    (1 + 2**-8, 1.0),  # a tie: down, to the even one
-    (1 + 3 * 2**-8, 1 + 2**-6),  # a tie: up, to the even one
-    (1 + 2**-8 + 2**-23, 1 + 2**-7),  # just over the tie
-    (-(1 + 2**-8 - 2**-23), -1.0),  # just under it
+    (1.125, 1.0),  # a tie: down, to the even one
+    (1.375, 1.5),  # a tie: up, to the even one
+    (1.125 + 2**-10, 1.25),  # just over the tie
+    (-(1.125 - 2**-10), -1.0),  # just under it
     (2**-149, 0.0),  # the smallest float32
-    (2**-133, 2**-133),  # the smallest bfloat16
-    (2.0**127 * (2 - 2**-7), 2.0**127 * (2 - 2**-7)),  # the largest bfloat16
+    (2**-16, 2**-16),  # the smallest float8
+    (57_344.0, 57_344.0),  # the largest float8
 ]
 
 
@@ -78,7 +78,7 @@ def gradients(values: list[float]) -> Gradients:
         sequence=42,
         policy_version=1000,
         model=MODEL,
-        samples=128,
+        samples=256,
         env_steps=256,
         tensors={
             "policy.weight": np.array(values, np.float32).reshape(2, -1),
@@ -114,6 +114,11 @@ def weights() -> Weights:
         entropy_cost=0.01,
         value_cost=0.5,
         normalise_advantages=True,
+        vtrace=True,
+        batch_samples=1024,
+        learning_rate=0.001,
+        max_gradient_norm=0.5,
+        adam_epsilon=1e-5,
     )
     assignment = Assignment(
         request="trajectories",
@@ -139,11 +144,10 @@ def weights() -> Weights:
 
 def vectors() -> dict[str, tuple[Message, Message, dict[str, bool]]]:
     """Returns, by name: what to encode, what it decodes to, and the options of `encode`."""
-    exact, rounded = map(list, zip(*BFLOAT16_VALUES, strict=True))
+    exact, rounded = map(list, zip(*FLOAT8_VALUES, strict=True))
     float32 = gradients([*exact, 2.0**127 * (2 - 2**-23), -(2.0**-126)])
     lossy = gradients(rounded)
-    # bfloat16 keeps 1e-20 as 0xbd * 2**-74 (0xbc.e5 before rounding).
-    rounded_bias = np.array([0.5, -0.25, 0xBD * 2.0**-74], np.float32)
+    rounded_bias = np.array([0.5, -0.25, 0.0], np.float32)  # 1e-20 is far below the smallest
     lossy_tensors = dict(lossy.tensors) | {"policy.bias": rounded_bias}
     lossy = replace(lossy, tensors=lossy_tensors)
     dated = replace(weights(), published_at=1_700_000_000.25)
@@ -154,8 +158,8 @@ def vectors() -> dict[str, tuple[Message, Message, dict[str, bool]]]:
     )
     return {
         "trajectory": (trajectory(), trajectory(), {}),
-        "gradients-float32": (float32, float32, {"bfloat16": False}),
-        "gradients-bfloat16": (gradients(exact), lossy, {}),
+        "gradients-float32": (float32, float32, {"float8": False}),
+        "gradients-float8": (gradients(exact), lossy, {}),
         "weights": (weights(), weights(), {}),
         "weights-published-at": (dated, dated, {}),
         "weights-games": (fewer, fewer, {}),

@@ -21,14 +21,14 @@ import zstandard
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors"
 EXPECTED: dict[str, Any] = json.loads((VECTORS / "vectors.json").read_text())
 
-BYTES_PER_ELEMENT = {"|u1": 1, "<i4": 4, "<f4": 4, "bfloat16": 2}
+BYTES_PER_ELEMENT = {"|u1": 1, "<i4": 4, "<f4": 4, "float8_e5m2": 1}
 
 
 def read_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads magic, version, header size, header, buffers."""
     magic, version, header_bytes = struct.unpack("<3sBI", frame[:8])
     assert magic == b"\x41\x33\x43"
-    assert version == 1
+    assert version == 2
     header = msgpack.unpackb(frame[8 : 8 + header_bytes])
     position, arrays = 8 + header_bytes, {}
     for description in header.pop("buffers"):
@@ -47,9 +47,9 @@ def read_array(description: dict[str, Any], data: bytes) -> dict[str, Any]:
         assert zstandard.frame_content_size(data) == count * BYTES_PER_ELEMENT[dtype]
         data = zstandard.decompress(data)
     assert len(data) == count * BYTES_PER_ELEMENT[dtype]
-    if dtype == "bfloat16":
-        halves = struct.unpack(f"<{count}H", data)
-        data = struct.pack(f"<{count}I", *(half << 16 for half in halves))
+    if dtype == "float8_e5m2":
+        halves = struct.pack(f"<{count}H", *(byte << 8 for byte in data))
+        data = struct.pack(f"<{count}f", *struct.unpack(f"<{count}e", halves))
         dtype = "<f4"
     return {"dtype": dtype, "shape": shape, "values": np.frombuffer(data, dtype).tolist()}
 

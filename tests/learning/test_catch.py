@@ -30,7 +30,6 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_seconds": 1e6,
     "report_seconds": 1.0,  # a row every turn
     "batch_samples": 256,
-    "gradients_per_update": 1,
     "learning_rate": 3e-3,
     "minibatch_size": 64,
     "passes": 2,

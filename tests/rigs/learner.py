@@ -44,7 +44,6 @@ SMALL: Mapping[str, Any] = {
     "unroll_length": T,
     "calibration_env_steps": 0,
     "batch_samples": STEPS,
-    "gradients_per_update": 1,
     "passes": PASSES,
     "minibatch_size": STEPS // 2,
     "max_policy_lag": 2 * UPDATES,
@@ -167,7 +166,7 @@ def played() -> Sequence[Trajectory]:
 
 @cache
 def computed() -> Sequence[Gradients]:
-    """Returns five gradients of actor "a": two per pass over an unroll."""
+    """Returns five messages of actor "a" with the steps on an unroll each."""
     return _messages("gradients", 5)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 import builders
 from asyncade_actor.metrics import ActorMetrics
-from asyncade_actor.player import Header
-from asyncade_proto.messages import Weights
+from asyncade_actor.player import Header, Player
+from asyncade_proto.messages import Trajectory, Weights
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic
 from asyncade_rl.params import fingerprint, to_safetensors
@@ -57,6 +58,19 @@ class Arcade:
 
     def closed(self) -> list[bool]:
         return [games.closed for games in self.made]
+
+
+class Replay(Player):
+    """A player that has played given unrolls."""
+
+    def __init__(self, *unrolls: Trajectory) -> None:
+        self._unrolls = list(unrolls)
+
+    def play(self, *_: object, **__: object) -> Iterator[None]:
+        return iter(())
+
+    def trajectory(self, header: Header) -> Trajectory:
+        return replace(self._unrolls.pop(0), **asdict(header))
 
 
 def weights_of(network: ActorCritic, **fields: Any) -> Weights:

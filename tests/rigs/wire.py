@@ -22,7 +22,7 @@ FRAMES = {path.stem: path.read_bytes() for path in sorted(VECTORS.glob("*.a3c"))
 MESSAGES: dict[str, Message] = {name: decode(frame) for name, frame in FRAMES.items()}
 
 TRAJECTORY, GRADIENTS, WEIGHTS = (
-    MESSAGES[name] for name in ("trajectory", "gradients-bfloat16", "weights")
+    MESSAGES[name] for name in ("trajectory", "gradients-float8", "weights")
 )
 assert isinstance(TRAJECTORY, Trajectory)
 assert isinstance(GRADIENTS, Gradients)
@@ -46,7 +46,7 @@ def split(frame: bytes) -> tuple[Header, bytes]:
 
 def with_header(raw: bytes, body: bytes = b"") -> bytes:
     """Returns a frame with these bytes for its header."""
-    return b"A3C\x01" + struct.pack("<I", len(raw)) + raw + body
+    return b"A3C\x02" + struct.pack("<I", len(raw)) + raw + body
 
 
 def forged(frame: bytes, edit: Callable[[Header], object], more: bytes = b"") -> bytes:

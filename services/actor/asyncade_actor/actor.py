@@ -154,7 +154,6 @@ class Actor:
         self._count(message)
         self._metrics.stages.enter("encode", message.env_steps)
         self._send(message, encode(message))
-        yield from work.mode.play_ahead(work.assignment)
 
     def close(self) -> None:
         """Closes the environments."""

@@ -1,37 +1,32 @@
-"""The two modes, actor's half: what an actor sends, and when it plays and computes it.
+"""The two modes, actor's half: what an actor makes of the unrolls that it plays.
 
 The learner's half is `asyncade_learner.modes`, with classes of the same names.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final, TypeAlias
 
-import numpy as np
 import torch
 
 from asyncade_actor.player import Header, Player
-from asyncade_proto.messages import (
-    Assignment,
-    Episodes,
-    Gradients,
-    Request,
-    Trajectory,
-    Upstream,
-)
+from asyncade_proto.messages import Assignment, Gradients, Objective, Request, Trajectory, Upstream
 from asyncade_rl.batch import batch_of
+from asyncade_rl.losses import MeanLosses
 from asyncade_rl.network import ActorCritic
 from asyncade_rl.objective import (
+    RecentAdvantages,
     Samples,
     backpropagate,
     minibatches,
     minibatches_per_pass,
     prepare,
 )
-from asyncade_rl.params import gradients_of
+from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.params import copies_of_parameters
+from asyncade_rl.schedule import learning_rate_at
 from asyncade_runtime.stages import Stages
 
 
@@ -57,29 +52,26 @@ class DataParallel:
         """Returns the unroll that `play` completed."""
         return self._player.trajectory(header)
 
-    def play_ahead(self, assignment: Assignment) -> Iterator[None]:
-        """Plays nothing: the next unroll waits for credit, and so for newer weights."""
-        return iter(())
-
 
 class GradientParallel:
-    """Sends the gradient of one minibatch per message; an unroll yields several messages.
+    """Takes the optimiser's steps on every unroll itself, and sends their sum as one message.
 
-    The network takes the newest weights before each of them, so each gradient is computed at the
-    learner's current parameters, as in the learner's own passes over a batch.
+    All actors start from the same weights and take the steps that the learner would take on the
+    same samples in data mode; the learner averages where they ended. One message per unroll
+    replaces one per minibatch and pass (local SGD, Stich 2019; the sum is the pseudo-gradient of
+    Reddi et al. 2021, "Adaptive federated optimization").
 
-    While a gradient travels up and the resulting weights travel down, the actor plays its share of
-    the next unroll. This hides the network's latency and gives every actor equal work in every
-    update; with an unroll played in one go, all would wait for the actor that is playing.
+    The optimiser's moments stay here from unroll to unroll, as in DiLoCo (Douillard et al. 2023):
+    moments of one unroll alone are noise.
 
     Args:
         player: plays the unrolls.
-        network: the policy, and where gradients are computed.
+        network: the policy. It has the learner's weights again once a message is made.
         stages: entered at ``prepare`` and ``gradient``.
         seed: of the division into minibatches.
 
     Attributes:
-        refreshes_weights: False: the header names the version that the gradient is computed at.
+        refreshes_weights: False: the header names the version that the steps start from.
     """
 
     refreshes_weights: Final = False
@@ -89,52 +81,66 @@ class GradientParallel:
         self._network = network
         self._stages = stages
         self._generator = torch.Generator().manual_seed(seed)
-        self._minibatches: Iterator[Samples] = iter(())
-        self._left = 0
+        self._advantages = RecentAdvantages()
+        self._optimiser: Optimiser | None = None
 
     def play(self, assignment: Assignment) -> Iterator[None]:
-        """Plays what is missing of an unroll if no minibatch is left; yields before each step."""
-        if self._left:
-            return iter(())
+        """Plays an unroll; yields before each step."""
         return self._player.play(self._network, assignment.unroll_length, games=assignment.games)
 
     def message(self, assignment: Assignment, header: Header) -> Gradients:
-        """Returns the gradient of the next minibatch, of a new unroll if none is left."""
+        """Returns the steps on the unroll that `play` completed."""
         objective = assignment.objective
-        env_steps, won, lost, episodes = 0, 0.0, 0.0, _NO_EPISODES
-        if not self._left:
-            unroll = self._player.trajectory(header)
-            self._stages.enter("prepare", unroll.env_steps)
-            env_steps, episodes = unroll.env_steps, unroll.episodes
-            won, lost = unroll.points_won, unroll.points_lost
-            samples = prepare(self._network, batch_of([unroll], objective.discount), objective)
-            self._left = minibatches_per_pass(len(samples), objective) * objective.passes
-            self._minibatches = minibatches(samples, objective, self._generator)
-        self._left -= 1
-        minibatch = next(self._minibatches)
-        self._stages.enter("gradient", len(minibatch))
-        losses = backpropagate(self._network, minibatch, objective)
+        unroll = self._player.trajectory(header)
+        self._stages.enter("prepare", unroll.env_steps)
+        batch = batch_of([unroll], objective.discount)
+        samples = prepare(self._network, batch, objective, self._advantages)
+        start = copies_of_parameters(self._network)
+        losses = self._improve(samples, objective)
+        tensors = {}
+        with torch.no_grad():
+            for name, parameter in self._network.named_parameters():
+                taken = (start[name] - parameter) / max(objective.learning_rate, _SMALLEST_STEP)
+                tensors[name] = taken.numpy()
+                parameter.copy_(start[name])
         return Gradients(
             **asdict(header),
-            samples=len(minibatch),
-            env_steps=env_steps,
-            tensors=gradients_of(self._network),
-            losses=losses.as_numbers(),
-            episodes=episodes,
-            points_won=won,
-            points_lost=lost,
+            samples=len(samples),
+            env_steps=unroll.env_steps,
+            tensors=tensors,
+            losses=losses.means,
+            episodes=unroll.episodes,
+            points_won=unroll.points_won,
+            points_lost=unroll.points_lost,
         )
 
-    def play_ahead(self, assignment: Assignment) -> Iterator[None]:
-        """Plays a share of the next unroll, complete when this one's last minibatch is used."""
-        steps = assignment.unroll_length
-        share = math.ceil(self._player.missing(steps) / (self._left + 1))
-        return self._player.play(self._network, steps, share, assignment.games)
+    def _improve(self, samples: Samples, objective: Objective) -> MeanLosses:
+        """Takes the optimiser's steps; returns the mean of the losses on the way."""
+        if self._optimiser is None:
+            self._optimiser = Optimiser(
+                self._network,
+                max_gradient_norm=objective.max_gradient_norm,
+                epsilon=objective.adam_epsilon,
+            )
+        mean = MeanLosses()
+        in_batch, here = (
+            minibatches_per_pass(count, objective)
+            for count in (objective.batch_samples, len(samples))
+        )
+        side_by_side = max(1.0, in_batch / here)
+        for minibatch in minibatches(samples, objective, self._generator):
+            self._stages.enter("gradient", len(minibatch))
+            losses = backpropagate(self._network, minibatch, objective)
+            mean.add(losses.as_numbers(), len(minibatch))
+            learning_rate = learning_rate_at(1.0, objective.learning_rate, len(minibatch))
+            self._optimiser.step(learning_rate, side_by_side)
+        return mean
 
 
 ActorMode: TypeAlias = DataParallel | GradientParallel
 
-_NO_EPISODES = Episodes(returns=np.zeros(0, np.float32), lengths=np.zeros(0, np.int32))
+_SMALLEST_STEP: Final = 1e-30
+"""A step size of 0, at the end of a cooldown, changes nothing: 0 over this is 0."""
 
 
 def make_mode(

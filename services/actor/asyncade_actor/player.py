@@ -90,36 +90,25 @@ class Player:
         self._steps = 0  # of the unroll before the current one
         self._resize(games)
 
-    def missing(self, unroll_length: int) -> int:
-        """Returns how many steps the current unroll lacks: all of `unroll_length` if none began."""
-        if self._recording is None:
-            return unroll_length
-        return self._recording.steps - self._recording.done
-
     def play(
         self,
         network: ActorCritic,
         unroll_length: int,
-        at_most: int | None = None,
         games: int | None = None,
     ) -> Iterator[None]:
-        """Plays the missing steps of the current unroll; yields before each.
+        """Plays an unroll; yields before each step.
 
         Newer weights may be loaded into the network at every yield. Rewards are clipped to [-1, 1].
 
         Args:
             network: the policy.
-            unroll_length: T of the next unroll; one that was begun keeps its own.
-            at_most: steps to play; None plays the unroll to its end.
-            games: number of games from the next unroll on; None: all. A game that is no longer
+            unroll_length: T.
+            games: number of games; None: all. A game that is no longer
                 wanted ends first. Plain environments keep their number.
         """
-        if self._recording is None:
-            self._resize(games)
-            self._recording = _Recording(self._observations, unroll_length)
-        recording = self._recording
-        missing = recording.steps - recording.done
-        for _ in range(missing if at_most is None else min(at_most, missing)):
+        self._resize(games)
+        recording = self._recording = _Recording(self._observations, unroll_length)
+        for _ in range(unroll_length):
             yield
             self._step(network, recording)
 

@@ -7,6 +7,7 @@ enough, improves the policy with them, and names the phase that comes next.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -17,8 +18,13 @@ from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.messages import Gradients, Objective, Request, Trajectory, Upstream
 from asyncade_rl.batch import batches_of
 from asyncade_rl.noise_scale import GradientSum, NoiseScale
-from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare_all
-from asyncade_rl.params import set_gradients
+from asyncade_rl.objective import (
+    Samples,
+    backpropagate,
+    minibatches,
+    minibatches_per_pass,
+    prepare_all,
+)
 from asyncade_rl.schedule import minibatch_of
 from asyncade_runtime.gradient_mean import GradientMean
 
@@ -31,7 +37,7 @@ _SPAN_DATA: Final = 4
 """Measurements that the noise scale is averaged over in data mode: 128 batches."""
 
 _SPAN_GRADIENTS: Final = 256
-"""The same in gradient mode: updates. An update of two gradients says far less than a batch."""
+"""The same in gradient mode: updates. An update of two actors says far less than a batch."""
 
 
 class DataParallel:
@@ -52,9 +58,7 @@ class DataParallel:
 
     def wanted(self, actors: int) -> int:
         """Returns the samples that a batch should have."""
-        settings = self._trainer.settings
-        games, steps = settings.play_of(actors)
-        return max(settings.batch_samples, actors * games * steps)
+        return self._trainer.settings.samples_in_batch(actors)
 
     def add(self, message: Upstream) -> None:
         """Adds a trajectory to the batch."""
@@ -88,7 +92,7 @@ class DataParallel:
             with trainer.timed(len(minibatch)):
                 stages.enter("forward_backward", len(minibatch))
                 losses = backpropagate(trainer.network, minibatch, objective)
-                improvement.count(losses.as_numbers(), len(minibatch))
+                improvement.mean_losses.add(losses.as_numbers(), len(minibatch))
                 trainer.step(remaining, size, improvement)
         return improvement
 
@@ -110,11 +114,10 @@ class DataParallel:
 
 
 class GradientParallel:
-    """Averages the gradients that actors compute.
+    """Averages the steps that actors took from the present weights, and takes them.
 
-    By default one from each actor, of at most four. Applied one by one as they arrive, the
-    gradients of two actors overshoot together at this step size: Pong then stood at 12 after
-    640,000 env steps.
+    The average of N actors has less noise than the steps of one, so it is taken with N times the
+    samples in mind: the root of N times as far (`asyncade_rl.schedule.learning_rate_at`).
     """
 
     request: Request = "gradients"
@@ -124,6 +127,7 @@ class GradientParallel:
         self._mean = GradientMean()
         self._improvement = Improvement()
         self._noise, self._squared = NoiseScale(_SPAN_GRADIENTS), 0.0
+        self._actors = 1
 
     @property
     def gathered(self) -> int:
@@ -131,34 +135,43 @@ class GradientParallel:
         return self._mean.samples
 
     def wanted(self, actors: int) -> int:
-        """Returns the samples that an update should have."""
-        settings = self._trainer.settings
-        return settings.gradients_in_update(actors) * settings.minibatch_size
+        """Returns the samples that a batch should have."""
+        self._actors = actors
+        return self._trainer.settings.samples_in_batch(actors)
 
     def add(self, message: Upstream) -> None:
-        """Adds a gradient to the mean."""
+        """Adds an actor's steps to the mean."""
         assert isinstance(message, Gradients)
         self._trainer.stages.enter("prepare")
         self._mean.add(message.tensors, message.samples)
-        self._improvement.count(message.losses, message.samples)
+        self._improvement.mean_losses.add(message.losses, message.samples)
         squared = sum(float(np.vdot(one, one)) for one in message.tensors.values())
         self._squared += message.samples * squared
 
     def improve(self, remaining: float) -> Improvement:
-        """Makes one optimiser step along the mean; it and its gradients measure the noise scale.
+        """Takes the mean of the steps, which also measures the noise scale.
+
+        It counts as the steps that an actor takes one after another.
 
         Args:
             remaining: fraction of the step size that is left.
         """
-        mean, improvement = self._mean, self._improvement
+        mean, improvement, trainer = self._mean, self._improvement, self._trainer
         squared_small = self._squared / mean.samples
         self._mean, self._improvement, self._squared = GradientMean(), Improvement(), 0.0
-        set_gradients(self._trainer.network, mean.tensors())
-        with self._trainer.timed(improvement.samples):
-            self._trainer.step(remaining, mean.samples, improvement)
-        if mean.count > 1 and improvement.updates:
-            each, norm = mean.samples / mean.count, improvement.gradient_norm
-            self._noise.add(each, squared_small, mean.samples, norm**2)
+        games, steps = trainer.settings.play_of(self._actors)
+        # An actor may have fewer games than it is asked for; a relay sends the mean of several.
+        of_one = min(games * steps, round(mean.samples / mean.count))
+        with trainer.timed(mean.samples):
+            factor = math.sqrt(mean.samples / of_one)
+            trainer.move(remaining, mean.tensors(), factor, improvement)
+        if not improvement.non_finite:
+            objective = trainer.settings.objective_at(remaining)
+            improvement.updates = objective.passes * minibatches_per_pass(of_one, objective)
+            trainer.updates += improvement.updates
+            if mean.count > 1:
+                each, norm = mean.samples / mean.count, improvement.gradient_norm
+                self._noise.add(each, squared_small, mean.samples, norm**2)
         improvement.noise_scale = self._noise.samples()
         return improvement
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -17,9 +16,6 @@ from asyncade_rl.schedule import REFERENCE_SAMPLES, shared_play
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
-
-MOST_GRADIENTS: Final = 4
-"""Gradients per update by default, however many actors: updates must stay frequent."""
 
 
 def _known_game(game: str) -> str:
@@ -104,10 +100,8 @@ class LearnerSettings(ServiceSettings):
     max_policy_lag: int = Field(128, ge=0)
     """drop messages made with weights more than this many updates old"""
     batch_samples: int = Field(1024, ge=1, le=2**20)
-    """samples per batch (data mode). With more actors, each plays fewer games and shorter unrolls;
-    the batch grows once one game of 32 steps each is too much"""
-    gradients_per_update: int | None = Field(None, ge=1)
-    """gradients per update (gradient mode); default: one from each actor, at most 4"""
+    """samples per batch. With more actors, each plays fewer games and shorter unrolls; the batch
+    grows once one game of 32 steps each is too much"""
     quorum: float = Field(0.5, gt=0, le=1)
     """share of the actors whose pace is the measure: who takes more than twice their median is late
     and is not waited for"""
@@ -163,10 +157,6 @@ class LearnerSettings(ServiceSettings):
         """Returns the number of torch threads on a machine with `cores` cores."""
         return self.torch_threads or (1 if self.mode == "gradients" else learner_threads(cores))
 
-    def gradients_in_update(self, actors: int) -> int:
-        """Returns the gradients per update, given the number of active actors."""
-        return self.gradients_per_update or min(max(1, actors), MOST_GRADIENTS)
-
     def objective_at(self, remaining: float) -> Objective:
         """Returns the objective.
 
@@ -184,21 +174,24 @@ class LearnerSettings(ServiceSettings):
             value_cost=self.value_cost,
             normalise_advantages=self.normalise_advantages,
             vtrace=self.vtrace,
+            batch_samples=self.batch_samples,
+            learning_rate=self.learning_rate * remaining,
+            max_gradient_norm=self.max_gradient_norm,
+            adam_epsilon=self.adam_epsilon,
         )
 
     def play_of(self, actors: int) -> tuple[int, int]:
         """Returns the games of each actor, at most, and the unroll length.
 
-        In gradient mode an unroll has at least the samples of one gradient, and all actors together
-        play twice a batch: the unroll that is used, and the one that is played meanwhile.
-
         Args:
             actors: number of active actors, which share the play of a batch.
         """
-        if self.mode == "data":
-            return shared_play(self.batch_samples, actors, self.unroll_length)
-        games, steps = shared_play(2 * self.batch_samples, actors, self.unroll_length)
-        return max(games, math.ceil(self.minibatch_size / steps)), steps
+        return shared_play(self.batch_samples, actors, self.unroll_length)
+
+    def samples_in_batch(self, actors: int) -> int:
+        """Returns the samples that a batch should have, given the number of active actors."""
+        games, steps = self.play_of(actors)
+        return max(self.batch_samples, actors * games * steps)
 
     def assignment(self, request: Request, remaining: float, actors: int = 1) -> Assignment:
         """Returns the work for actors.

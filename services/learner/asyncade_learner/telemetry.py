@@ -95,7 +95,8 @@ class Telemetry:
         metrics = self.metrics
         self.progress.updates += improvement.updates
         metrics.updates.inc(improvement.updates)
-        metrics.samples.inc(improvement.samples)
+        losses = improvement.mean_losses
+        metrics.samples.inc(losses.samples)
         metrics.non_finite.inc(improvement.non_finite)
         self._skipped += improvement.non_finite
         if improvement.non_finite:
@@ -106,9 +107,9 @@ class Telemetry:
             metrics.last_update.set(self.wall_clock())
             scale = self._noise_scale = improvement.noise_scale
             metrics.noise_scale.set(math.nan if scale is None else scale)
-            self._losses = improvement.losses
-            for name in LOSSES & improvement.losses.keys():  # actors could send any name
-                metrics.loss.labels(part=name).set(improvement.losses[name])
+            self._losses = losses.means
+            for name in LOSSES & losses.means.keys():  # actors could send any name
+                metrics.loss.labels(part=name).set(losses.means[name])
 
     def published(self, policy_version: int, size: int) -> None:
         """Weights were published in a frame of `size` bytes."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from asyncade_learner.processor import Processor
 from asyncade_learner.settings import LearnerSettings
+from asyncade_rl.losses import MeanLosses
 from asyncade_rl.network import ActorCritic
 from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.params import NamedArrays, move
 from asyncade_rl.schedule import learning_rate_at
 from asyncade_runtime.stages import Stages
 
@@ -24,27 +28,19 @@ class Improvement:
     Attributes:
         updates: optimiser steps made.
         non_finite: optimiser steps skipped because the gradient was not finite.
-        samples: samples in all gradients.
-        losses: mean of each loss over the gradients, by name.
-        gradient_norm: of the last gradient, before the clip.
+        mean_losses: over all gradients, and their samples.
+        gradient_norm: of the last gradient, before the clip; in gradient mode of the mean of the
+            actors' steps.
         learning_rate: of the last step.
         noise_scale: the gradient noise scale so far, in samples; None while it is not known.
     """
 
     updates: int = 0
     non_finite: int = 0
-    samples: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
+    mean_losses: MeanLosses = field(default_factory=MeanLosses)
     gradient_norm: float = 0.0
     learning_rate: float = 0.0
     noise_scale: float | None = None
-
-    def count(self, losses: Mapping[str, float], samples: int) -> None:
-        """Adds the losses of one gradient, weighted by its samples."""
-        self.samples += samples
-        for name, value in losses.items():
-            mean = self.losses.get(name, 0.0)
-            self.losses[name] = mean + (value - mean) * samples / self.samples
 
 
 class Trainer:
@@ -81,6 +77,27 @@ class Trainer:
     def timed(self, samples: int) -> AbstractContextManager[None]:
         """Encloses the work on a minibatch of `samples` samples, its optimiser step included."""
         return self.processor.minibatch(samples) if self.processor else nullcontext()
+
+    def move(
+        self, remaining: float, steps: NamedArrays, factor: float, improvement: Improvement
+    ) -> None:
+        """Moves the parameters along the steps that actors took, unless they are not finite.
+
+        Args:
+            remaining: fraction of the step size that is left.
+            steps: pseudo-gradient by parameter, in units of the step size.
+            factor: of the step size.
+            improvement: updated, but for the number of steps.
+        """
+        self.tick()
+        self.stages.enter("optimise")
+        norm = math.sqrt(sum(float(np.vdot(one, one)) for one in steps.values()))
+        improvement.learning_rate = remaining * self.settings.learning_rate
+        if not math.isfinite(norm):
+            improvement.non_finite += 1
+            return
+        move(self.network, steps, factor * improvement.learning_rate)
+        improvement.gradient_norm = norm
 
     def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
         """Moves the parameters along the gradients they hold, and counts the step.

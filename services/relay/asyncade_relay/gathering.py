@@ -20,8 +20,8 @@ from asyncade_runtime.gradient_mean import GradientMean
 DROP_REASONS: Final[tuple[DropReason, ...]] = ("stale", "future", "model", "shape")
 """Why a decoded gradient is not averaged."""
 
-_MAX: Final = 2.0**127 * (2 - 2**-7)
-"""The largest bfloat16: the wire rounds what is above it to infinity."""
+_MAX: Final = 57_344.0
+"""The largest float8: the wire rounds what is above it to infinity."""
 
 
 class Gathering:

@@ -1,13 +1,15 @@
-"""What an actor sends in either mode, and when it plays and computes it."""
+"""What an actor makes of its unrolls in either mode."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import builders
 from asyncade_actor.modes import DataParallel, GradientParallel, next_message
@@ -16,17 +18,18 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Gradients, Trajectory
 from asyncade_rl.batch import batch_of
 from asyncade_rl.envs.catch import CELLS, Catch
+from asyncade_rl.losses import MeanLosses
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare
-from asyncade_rl.params import gradients_of
+from asyncade_rl.objective import RecentAdvantages, Samples, backpropagate, minibatches, prepare
+from asyncade_rl.optimiser import Optimiser
+from asyncade_rl.params import copies_of_parameters
+from asyncade_rl.schedule import learning_rate_at
 from asyncade_runtime.stages import Stages
-from rigs.play import actor_stages, header
+from rigs.play import Replay, actor_stages, header
 
 SEED = 5
 E, T = 2, CELLS  # a game of Catch lasts 11 steps, so each ends once in the first unroll
 PASSES, SIZE = 2, 8
-MESSAGES = PASSES * E * T // SIZE
-
 OBJECTIVE = dataclasses.replace(builders.OBJECTIVE, passes=PASSES, minibatch_size=SIZE)
 ASSIGNMENT = dataclasses.replace(
     builders.ASSIGNMENT, request="gradients", unroll_length=T, objective=OBJECTIVE
@@ -63,7 +66,7 @@ def samples_of_first_unroll(network: ActorCritic) -> Iterator[Samples]:
     """Returns its minibatches, in the order of the mode fixture."""
     batch = batch_of(unrolls(network, 1), OBJECTIVE.discount)
     generator = torch.Generator().manual_seed(SEED)
-    return minibatches(prepare(network, batch, OBJECTIVE), OBJECTIVE, generator)
+    return minibatches(prepare(network, batch, OBJECTIVE, RecentAdvantages()), OBJECTIVE, generator)
 
 
 def test_data_mode_sends_the_unroll(player: Player, network: ActorCritic) -> None:
@@ -77,86 +80,80 @@ def test_data_mode_sends_the_unroll(player: Player, network: ActorCritic) -> Non
     assert isinstance(decode(encode(message)), Trajectory)
 
 
-def test_an_unroll_yields_a_gradient_for_every_minibatch_of_every_pass(
-    mode: GradientParallel, network: ActorCritic
-) -> None:
-    headers = [header(sequence=n, policy_version=n + 10) for n in range(2 * MESSAGES)]
-    messages = [next_message(mode, ASSIGNMENT, one) for one in headers]
-    for number, message in enumerate(messages):
+def steps_on_first_unroll(network: ActorCritic) -> tuple[dict[str, Tensor], MeanLosses]:
+    """Takes the optimiser's steps on a copy of the network: returns where they end, and losses."""
+    pupil = copy.deepcopy(network)
+    optimiser = Optimiser(pupil, max_gradient_norm=0.5, epsilon=1e-5)
+    losses = MeanLosses()
+    for minibatch in samples_of_first_unroll(network):
+        losses.add(backpropagate(pupil, minibatch, OBJECTIVE).as_numbers(), len(minibatch))
+        optimiser.step(learning_rate_at(1.0, OBJECTIVE.learning_rate, len(minibatch)))
+    return copies_of_parameters(pupil), losses
+
+
+def test_an_unroll_yields_one_message(mode: GradientParallel, network: ActorCritic) -> None:
+    for number in range(3):
+        sent = header(sequence=number, policy_version=number + 10)
+        message = next_message(mode, ASSIGNMENT, sent)
         assert isinstance(message, Gradients)
         assert (message.sequence, message.policy_version) == (number, number + 10)
-        assert message.samples == SIZE
-        first = number % MESSAGES == 0
-        assert message.env_steps == (E * T if first else 0)
-        assert len(message.episodes.returns) == (E if first else 0)
-        assert len(message.episodes.lengths) == len(message.episodes.returns)
+        assert message.samples == message.env_steps == E * T
+        assert message.episodes.lengths.tolist() == [CELLS - 1] * E
         assert message.tensors.keys() == dict(network.named_parameters()).keys()
         assert isinstance(decode(encode(message)), Gradients)
-    for message in messages[1:]:
-        weight = message.tensors["value.weight"]
-        assert not np.array_equal(weight, messages[0].tensors["value.weight"])
 
 
-def test_gradients_are_computed_at_the_present_weights(
+def test_a_message_has_the_steps_of_the_optimiser_in_step_sizes(
     mode: GradientParallel, network: ActorCritic
 ) -> None:
-    """Targets are of the weights that played, gradients of the newest ones."""
-    expected = samples_of_first_unroll(network)
-    for _ in range(MESSAGES):
-        message = next_message(mode, ASSIGNMENT, header())
-        losses = backpropagate(network, next(expected), OBJECTIVE)
-        for name, gradient in gradients_of(network).items():
-            np.testing.assert_array_equal(message.tensors[name], gradient)
-        assert message.losses == losses.as_numbers()
-        with torch.no_grad():
-            network.policy.weight.add_(0.01)  # as newer weights do
-    assert next(expected, None) is None
+    start = copies_of_parameters(network)
+    end, losses = steps_on_first_unroll(network)
+    message = next_message(mode, ASSIGNMENT, header())
+    for name, tensor in message.tensors.items():
+        taken = (start[name] - end[name]).numpy() / OBJECTIVE.learning_rate
+        assert np.abs(taken).max() > 0.1
+        np.testing.assert_array_equal(tensor, taken)
+    assert message.losses == losses.means
 
 
-def test_a_gradient_is_not_changed_by_the_next(
+def test_the_network_has_the_learners_weights_again(
     mode: GradientParallel, network: ActorCritic
 ) -> None:
+    """Otherwise actors would drift apart, each by its own steps."""
+    start = copies_of_parameters(network)
+    next_message(mode, ASSIGNMENT, header())
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, start[name])
+
+
+def test_the_optimiser_keeps_its_moments_from_unroll_to_unroll(
+    player: Player, network: ActorCritic, stages: Stages
+) -> None:
+    """Those of a single unroll are noise."""
+    modes = [GradientParallel(player, network, stages, SEED) for _ in range(2)]
+    first, second = unrolls(network, 2)
+    modes[0]._player, modes[1]._player = Replay(first, second), Replay(second)
+    next_message(modes[0], ASSIGNMENT, header())
+    experienced = next_message(modes[0], ASSIGNMENT, header())
+    fresh = next_message(modes[1], ASSIGNMENT, header())
+    assert isinstance(experienced, Gradients)
+    assert isinstance(fresh, Gradients)
+    one, other = experienced.tensors["policy.bias"], fresh.tensors["policy.bias"]
+    assert not np.allclose(one, other, rtol=0.1)
+
+
+def test_a_step_size_of_zero_sends_zeros(mode: GradientParallel, network: ActorCritic) -> None:
+    """At the end of a cooldown; dividing by it must not make NaNs."""
+    still = dataclasses.replace(OBJECTIVE, learning_rate=0.0)
+    message = next_message(mode, dataclasses.replace(ASSIGNMENT, objective=still), header())
+    assert isinstance(message, Gradients)
+    assert not any(tensor.any() for tensor in message.tensors.values())
+
+
+def test_a_message_is_not_changed_by_the_next(mode: GradientParallel, network: ActorCritic) -> None:
     one = next_message(mode, ASSIGNMENT, header())
+    assert isinstance(one, Gradients)
     copies = {name: tensor.copy() for name, tensor in one.tensors.items()}
     next_message(mode, ASSIGNMENT, header())
-    for name, copy in copies.items():
-        np.testing.assert_array_equal(one.tensors[name], copy)
-
-
-def test_newer_costs_apply_within_an_unroll(mode: GradientParallel, network: ActorCritic) -> None:
-    """The entropy cost is on a schedule, which an unroll in use must not hold up."""
-    parts = [*samples_of_first_unroll(network)]
-    next_message(mode, ASSIGNMENT, header())
-    objective = dataclasses.replace(OBJECTIVE, entropy_cost=0.5)
-    assignment = dataclasses.replace(ASSIGNMENT, objective=objective)
-    message = next_message(mode, assignment, header())
-    assert message.losses == backpropagate(network, parts[1], objective).as_numbers()
-    assert message.losses != backpropagate(network, parts[1], OBJECTIVE).as_numbers()
-
-
-def test_the_next_unroll_is_played_in_equal_shares_while_gradients_travel(
-    mode: GradientParallel, player: Player, network: ActorCritic, stages: Stages
-) -> None:
-    """An actor that played it in one go would keep the others waiting."""
-    ahead = []
-    for number in range(MESSAGES):
-        message = next_message(mode, ASSIGNMENT, header())
-        assert message.env_steps == (E * T if number == 0 else 0)
-        assert len(list(mode.play_ahead(ASSIGNMENT))) == T // MESSAGES
-        ahead.append(T - player.missing(T))
-    assert ahead == [T * (number + 1) // MESSAGES for number in range(MESSAGES)]
-    _, second = unrolls(network, 2)
-    entered: list[tuple[str, int]] = []
-    stages.enter = lambda stage, amount=1: entered.append((stage, amount))
-    message = next_message(mode, ASSIGNMENT, header())
-    # Nothing is left to play.
-    assert entered == [("prepare", E * T), ("gradient", message.samples)]
-    assert message.env_steps == E * T
-    np.testing.assert_array_equal(message.episodes.lengths, second.episodes.lengths)
-
-
-def test_data_mode_does_not_play_ahead(player: Player, network: ActorCritic) -> None:
-    mode = DataParallel(player, network)
-    next_message(mode, ASSIGNMENT, header())
-    assert list(mode.play_ahead(ASSIGNMENT)) == []
-    assert player.missing(T) == T
+    for name, tensor in copies.items():
+        np.testing.assert_array_equal(one.tensors[name], tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -103,36 +104,15 @@ def play(player: Player, network: Any, steps: int = T) -> Trajectory:
     return player.trajectory(header())
 
 
-def play_ahead(player: Player, at_most: int) -> None:
-    for _ in player.play(Judge(), T, at_most):
-        pass
-
-
 def numbers(unroll: Trajectory, env: int) -> list[int]:
     assert (unroll.frames[env] == unroll.frames[env, :, :1, :1]).all()
     return unroll.frames[env, :, 0, 0].tolist()
 
 
-@pytest.mark.parametrize("shares", [(1, 2), (4,), (1, 1, 1, 1), (3, 9)])
-def test_an_unroll_played_ahead_in_shares_is_the_same(shares: tuple[int, ...]) -> None:
-    ends = {(1, 0): TERMINATED, (2, 1): TRUNCATED, (5, 0): TERMINATED}
-    whole, parts = make_player(Tape(ends)), make_player(Tape(ends))
-    for _ in range(2):
-        expected = play(whole, Judge())
-        for count in shares:
-            play_ahead(parts, count)
-        assert parts.missing(T) == T - min(sum(shares), T)
-        unroll = play(parts, Judge())
-        for name in ("frames", "actions", "behaviour_log_probs", "rewards", "ends"):
-            np.testing.assert_array_equal(getattr(unroll, name), getattr(expected, name))
-        assert unroll.bootstrap_values.tolist() == expected.bootstrap_values.tolist()
-        assert unroll.episodes.returns.tolist() == expected.episodes.returns.tolist()
-        assert unroll.episodes.lengths.tolist() == expected.episodes.lengths.tolist()
-
-
 def test_an_incomplete_unroll_cannot_be_taken() -> None:
     player = make_player(Tape())
-    play_ahead(player, T - 1)
+    for _ in islice(player.play(Judge(), T), T):  # before its last step
+        pass
     with pytest.raises(AssertionError):
         player.trajectory(header())
 

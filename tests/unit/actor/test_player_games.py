@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,14 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from asyncade_actor.modes import GradientParallel, next_message
 from asyncade_actor.player import Player
 from asyncade_proto.messages import GOES_ON, TERMINATED, TRUNCATED, Trajectory
 from asyncade_rl.batch import stack_frames
-from asyncade_rl.envs.catch import Catch
 from asyncade_rl.envs.groups import GameGroups
-from asyncade_rl.network import make_network
-from builders import ASSIGNMENT
 from rigs.play import actor_stages, header
 from rigs.script import Script
 
@@ -135,27 +130,3 @@ def test_it_begins_with_its_games_and_more_begin_with_the_next_unroll() -> None:
     assert games_of(play(player, 2)) == [1, 2]
     assert len(games_of(play(player, 3))) == 3
     assert len(games_of(play(player, None))) == AT_MOST
-
-
-def test_a_begun_unroll_is_finished_as_it_was_begun() -> None:
-    player = make_player(2)
-    for _ in player.play(network, 4, 3, games=2):
-        pass
-    assert player.missing(7) == 1
-    assert play(player, 8, 7).actions.shape == (4, 2)
-    assert player.missing(7) == 7
-    assert play(player, 8, 7).actions.shape == (7, 8)
-
-
-def test_shares_of_an_unroll_are_of_its_own_length() -> None:
-    """In gradient mode, where the assignment changes while the next unroll is played ahead."""
-    player = Player(GameGroups(Catch, 2), 0, actor_stages())
-    mode = GradientParallel(player, make_network(3, "small", seed=0), actor_stages(), 0)
-    shorter = replace(ASSIGNMENT, unroll_length=2, games=1)
-    ahead, env_steps = [], []
-    for assignment in [ASSIGNMENT, *[shorter] * 7]:
-        env_steps.append(next_message(mode, assignment, header()).env_steps)
-        ahead.append(len([*mode.play_ahead(assignment)]))
-    # 4 steps of 2 games are two minibatches, each used twice.
-    assert env_steps == [8, 0, 0, 0, 8, 0, 0, 0]
-    assert ahead == [1, 1, 1, 1, 1, 1, 0, 0]

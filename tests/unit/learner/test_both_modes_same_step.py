@@ -1,9 +1,8 @@
-"""Both modes are one algorithm: from the same play they make the same optimiser step."""
+"""Both modes are one algorithm: from one actor's play they make the same optimiser steps."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from asyncade_actor.modes import make_mode, next_message
-from asyncade_actor.player import Header, Player
+from asyncade_actor.player import Player
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.modes import DataParallel, GradientParallel
 from asyncade_learner.settings import LearnerSettings
@@ -22,8 +21,8 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Request, Trajectory
 from asyncade_rl.envs.catch import Catch
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.params import fingerprint, load_safetensors, to_safetensors
-from rigs.play import actor_stages, header
+from asyncade_rl.params import fingerprint
+from rigs.play import Replay, actor_stages, header
 
 T = 16
 REMAINING = 0.5  # half-way through the annealing, which both sides must apply
@@ -31,25 +30,13 @@ SETTINGS: dict[str, Any] = {
     "game": "catch",
     "seed": 4,
     "passes": 1,
+    "batch_samples": 4 * T,
     "learning_rate": 0.01 / (4 * T / 128) ** 0.5,  # 0.01 after scaling by samples
     "minibatch_size": 4 * T,  # all samples of the first unroll at once
     "entropy_cost": 0.05,
     "anneal_env_steps": 500_000,
     "anneal_to": 0.1,
 }
-
-
-class Replay(Player):
-    """A player that has played one given unroll."""
-
-    def __init__(self, unroll: Trajectory) -> None:
-        self._unroll = unroll
-
-    def play(self, *_: object, **__: object) -> Iterator[None]:
-        return iter(())
-
-    def trajectory(self, header: Header) -> Trajectory:
-        return dataclasses.replace(self._unroll, **dataclasses.asdict(header))
 
 
 def fresh_network() -> ActorCritic:
@@ -74,21 +61,15 @@ def unrolls() -> Sequence[Trajectory]:
     return [played(envs=4, seed=1), played(envs=12, seed=2)]
 
 
-class Actor:
-    """An actor's mode, with a given unroll instead of play."""
-
-    def __init__(self, request: Request, unroll: Trajectory, seed: int = 99) -> None:
-        self.network = fresh_network()
-        self._request: Request = request
-        stages = actor_stages()
-        self._mode = make_mode(request, Replay(unroll), self.network, stages, seed)
-
-    def report(self, settings: LearnerSettings, *, rounded: bool = False) -> Any:
-        """Returns the next message, decoded from its frame; gradients exactly unless `rounded`."""
-        assignment = settings.assignment(self._request, REMAINING)
-        sent = header(model=fingerprint(self.network))
-        message = next_message(self._mode, assignment, sent)
-        return decode(encode(message, bfloat16=rounded))
+def report(
+    request: Request, unroll: Trajectory, settings: LearnerSettings, *, rounded: bool = False
+) -> Any:
+    """Returns an actor's message about an unroll, decoded; steps exactly unless `rounded`."""
+    network, stages = fresh_network(), actor_stages()
+    mode = make_mode(request, Replay(unroll), network, stages, settings.seed)
+    sent = header(model=fingerprint(network))
+    message = next_message(mode, settings.assignment(request, REMAINING), sent)
+    return decode(encode(message, float8=rounded))
 
 
 def trainer(settings: LearnerSettings) -> Trainer:
@@ -96,7 +77,7 @@ def trainer(settings: LearnerSettings) -> Trainer:
 
 
 def step_of(
-    mode: str, unrolls: Sequence[Trajectory], **changes: Any
+    mode: str, unrolls: Sequence[Trajectory], rounded: bool = False, **changes: Any
 ) -> tuple[dict[str, Tensor], Improvement]:
     """Returns the parameters after one improvement from these unrolls, and its counts."""
     settings = LearnerSettings(**SETTINGS | changes)
@@ -104,7 +85,8 @@ def step_of(
     phase = DataParallel(learner) if mode == "data" else GradientParallel(learner)
     request: Request = "trajectories" if mode == "data" else "gradients"
     for unroll in unrolls:
-        phase.add(Actor(request, unroll).report(settings))
+        phase.add(report(request, unroll, settings, rounded=rounded))
+    phase.wanted(len(unrolls))
     return learner.network.state_dict(), phase.improve(REMAINING)
 
 
@@ -126,68 +108,66 @@ def flat(state: dict[str, Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in state.values()])
 
 
+@pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("max_gradient_norm", [100.0, 0.01])
 @pytest.mark.parametrize("clip", [0.1, None])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_both_modes_make_the_same_step_from_one_unroll(
-    unrolls: Sequence[Trajectory], normalise: bool, clip: float | None, max_gradient_norm: float
+def test_one_actor_takes_the_learners_steps(
+    unrolls: Sequence[Trajectory],
+    normalise: bool,
+    clip: float | None,
+    max_gradient_norm: float,
+    passes: int,
 ) -> None:
     settings = {
         "normalise_advantages": normalise,
         "clip": clip,
         "max_gradient_norm": max_gradient_norm,
+        "passes": passes,
+        "minibatch_size": 2 * T,
     }
     data, by_data = step_of("data", unrolls[:1], **settings)
     gradients, by_gradients = step_of("gradients", unrolls[:1], **settings)
     assert_same_step(data, gradients)
-    assert by_data.samples == by_gradients.samples == 4 * T
-    assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
-    assert by_data.learning_rate == by_gradients.learning_rate == pytest.approx(0.005)
-    assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
+    assert by_data.updates == by_gradients.updates == 2 * passes
+    samples = by_data.mean_losses.samples
+    assert samples == by_gradients.mean_losses.samples * passes == 4 * T * passes
+    losses = by_gradients.mean_losses.means
+    assert by_data.mean_losses.means == pytest.approx(losses, rel=1e-4, abs=1e-6)
 
 
-def test_both_modes_make_the_same_step_from_unequal_actors(unrolls: Sequence[Trajectory]) -> None:
-    """The weighted average of two gradients is the gradient of all samples together."""
-    at_once = {"normalise_advantages": False, "minibatch_size": (4 + 12) * T}
-    data, by_data = step_of("data", unrolls, **at_once)
-    gradients, by_gradients = step_of("gradients", unrolls, **at_once)
-    assert_same_step(data, gradients)
-    assert by_data.samples == by_gradients.samples == (4 + 12) * T
-    assert by_data.learning_rate == by_gradients.learning_rate == pytest.approx(0.01)
-    assert by_data.gradient_norm == pytest.approx(by_gradients.gradient_norm, rel=1e-4)
-    assert by_data.losses == pytest.approx(by_gradients.losses, rel=1e-4, abs=1e-6)
-
-
-@pytest.mark.parametrize("rounded", [False, True])
-def test_both_modes_make_the_same_passes_over_minibatches(
-    unrolls: Sequence[Trajectory], rounded: bool
+def test_rounding_on_the_wire_changes_the_step_by_a_twentieth(
+    unrolls: Sequence[Trajectory],
 ) -> None:
-    """With new weights before each gradient, an actor repeats the learner's passes.
+    settings = {"passes": 3, "minibatch_size": 2 * T}
+    data, _ = step_of("data", unrolls[:1], **settings)
+    gradients, _ = step_of("gradients", unrolls[:1], rounded=True, **settings)
+    assert 0 < apart(data, gradients) < 0.06
 
-    With gradients and weights rounded, as the services send them, it deviates by under 5%.
-    """
-    cut = {"passes": 3, "minibatch_size": 2 * T}
-    data, by_data = step_of("data", unrolls[:1], **cut)
-    settings = LearnerSettings(**SETTINGS | cut)
-    learner, actor = trainer(settings), Actor("gradients", unrolls[0], settings.seed)
+
+def test_n_actors_go_the_root_of_n_times_as_far(unrolls: Sequence[Trajectory]) -> None:
+    """As `learning_rate_at` lets a gradient of N times the samples go."""
+    start = flat(fresh_network().state_dict())
+    batch = {"batch_samples": 4 * 4 * T}
+    one, _ = step_of("gradients", unrolls[:1], **batch)
+    four, by_four = step_of("gradients", [unrolls[0]] * 4, **batch)
+    assert by_four.updates == 1
+    torch.testing.assert_close(flat(four) - start, 2 * (flat(one) - start), rtol=1e-3, atol=1e-6)
+
+
+def test_actors_weigh_as_their_samples(unrolls: Sequence[Trajectory]) -> None:
+    settings = LearnerSettings(**SETTINGS | {"batch_samples": 1024})
+    small, large = (report("gradients", unroll, settings) for unroll in unrolls)
+    learner = trainer(settings)
     phase = GradientParallel(learner)
-    env_steps = []
-    for _ in range(6):
-        message = actor.report(settings, rounded=rounded)
-        env_steps.append(message.env_steps)
-        phase.add(message)
-        phase.improve(REMAINING)
-        if rounded:
-            load_safetensors(actor.network, to_safetensors(learner.network))
-        else:
-            actor.network.load_state_dict(learner.network.state_dict())
-    assert by_data.updates == 6
-    assert env_steps == [4 * T, 0, 0, 0, 0, 0]  # played once, used six times
-    gradients = learner.network.state_dict()
-    if rounded:
-        assert apart(data, gradients) < 0.05
-    else:
-        assert_same_step(data, gradients)
+    phase.add(small)
+    phase.add(large)
+    phase.improve(REMAINING)
+    factor = REMAINING * settings.learning_rate * 2**0.5
+    for name, parameter in learner.network.named_parameters():
+        mean = (4 * small.tensors[name] + 12 * large.tensors[name]) / 16
+        expected = fresh_network().get_parameter(name).detach() - factor * torch.from_numpy(mean)
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_unrolls_are_off_policy_with_ends_and_rewards(unrolls: Sequence[Trajectory]) -> None:

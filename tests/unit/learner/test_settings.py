@@ -22,28 +22,11 @@ README = Path(__file__).parents[3] / "services" / "learner" / "README.md"
 
 
 @pytest.mark.parametrize(
-    ("changes", "actors", "gradients"),
-    [
-        *(({}, 0, 1), ({}, 1, 1), ({}, 3, 3), ({}, 4, 4), ({}, 100, 4)),
-        *(({"gradients_per_update": 7}, actors, 7) for actors in (1, 100)),
-    ],
+    ("actors", "games", "steps"),
+    [(0, 8, 64), (1, 8, 64), (4, 2, 64), (100, 1, 32)],
 )
-def test_an_update_has_a_gradient_of_each_actor_but_at_most_four(
-    changes: dict[str, Any], actors: int, gradients: int
-) -> None:
-    assert LearnerSettings(**changes).gradients_in_update(actors) == gradients
-
-
-@pytest.mark.parametrize(
-    ("mode", "actors", "games", "steps"),
-    [
-        *(("data", 0, 8, 64), ("data", 1, 8, 64), ("data", 4, 2, 64), ("data", 100, 1, 32)),
-        *(("gradients", 1, 16, 64), ("gradients", 4, 4, 64), ("gradients", 8, 2, 64)),
-        *(("gradients", 16, 2, 64), ("gradients", 100, 4, 32)),  # a gradient's samples at least
-    ],
-)
-def test_actors_share_the_play_of_a_batch(mode: Any, actors: int, games: int, steps: int) -> None:
-    settings = LearnerSettings(batch_samples=512, mode=mode)
+def test_actors_share_the_play_of_a_batch(actors: int, games: int, steps: int) -> None:
+    settings = LearnerSettings(batch_samples=512)
     assignment = settings.assignment("gradients", 1.0, actors)
     assert (assignment.games, assignment.unroll_length) == (games, steps)
     assert assignment.objective.minibatch_size == 128

@@ -1,4 +1,4 @@
-"""Arrays on the wire: exact round trips, bfloat16 rounding, refused descriptions and data."""
+"""Arrays on the wire: exact round trips, float8 rounding, refused descriptions and data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_other_dtypes_are_not_packed(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
 @pytest.mark.parametrize("offset", range(4))
-@pytest.mark.parametrize("options", [{}, {"compress": True}, {"bfloat16": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"compress": True}, {"float8": True}], ids=str)
 def test_unpacked_arrays_are_aligned_and_read_only(
     dtype: type, offset: int, options: dict[str, bool]
 ) -> None:
@@ -78,42 +78,48 @@ def test_unpacked_arrays_are_aligned_and_read_only(
     np.testing.assert_array_equal(back, np.arange(9))
 
 
-def bfloat16_by_hand(number: float) -> float:
-    """Rounds to the nearest bfloat16, and ties to an even last bit."""
+def float8_by_hand(number: float) -> float:
+    """Rounds to the nearest float16, and that to the nearest float8; ties to an even last bit."""
+    try:
+        half = struct.unpack("<H", struct.pack("<e", abs(number)))[0]
+    except OverflowError:
+        return math.copysign(math.inf, number)
     if math.isnan(number) or math.isinf(number):
         return number
-    below = struct.unpack("<I", struct.pack("<f", abs(number)))[0] >> 16
 
-    def exactly(upper_half: int) -> Fraction:
-        if upper_half == 0x7F80:
-            return Fraction(2) ** 128  # the next number, if there were one
-        return Fraction(struct.unpack("<f", struct.pack("<I", upper_half << 16))[0])
+    def exactly(upper_byte: int) -> Fraction:
+        if upper_byte == 0x7C:
+            return Fraction(2) ** 16  # the next number, if there were one
+        return Fraction(struct.unpack("<e", struct.pack("<H", upper_byte << 8))[0])
 
-    errors = {half: abs(exactly(half) - Fraction(abs(number))) for half in (below, below + 1)}
-    nearest = min(errors, key=lambda half: (errors[half], half % 2))
-    rounded: float = struct.unpack("<f", struct.pack("<I", nearest << 16))[0]
+    exact = Fraction(struct.unpack("<e", struct.pack("<H", half))[0])
+    errors = {byte: abs(exactly(byte) - exact) for byte in (half >> 8, (half >> 8) + 1)}
+    nearest = min(errors, key=lambda byte: (errors[byte], byte % 2))
+    rounded: float = struct.unpack("<e", struct.pack("<H", nearest << 8))[0]
     return math.copysign(rounded, number)
 
 
-EDGES = [0, 1, 0x7FFF, 0x8000, 0x8001, 0x18000, 0x17FFF, 0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF]
-EDGES += [0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFF8000, 0x7FFFFFFF, 0x3F808000, 0x3F818000]
+NUMBERS = [0.0, 1.0, 1.125, 1.375, 1.1249, 1.3751, 2.0**-16, 2.0**-17, 1.01 * 2.0**-17, 2.0**-24]
+NUMBERS += [57_344.0, 61_439.0, 61_440.0, 65_519.0, 65_520.0, 3e38, math.inf, math.nan]
+EDGES = [int(bits) for bits in np.array(NUMBERS, "<f4").view("<u4")]
+EDGES += [1, 0x7F800001, 0x7FC00000, 0x7FFF8000, 0x7FFFFFFF]
 EDGES += [bits | 0x80000000 for bits in EDGES]
 
 
 @FIXED
 @given(bits=st.lists(st.integers(0, 2**32 - 1) | st.sampled_from(EDGES), min_size=1))
-def test_bfloat16_rounds_to_the_nearest_even(bits: list[int]) -> None:
+def test_float8_rounds_to_the_nearest_even(bits: list[int]) -> None:
     exact = np.array(bits + EDGES, dtype="<u4").view("<f4")
-    rounded = unpacked(pack(exact, bfloat16=True))
-    by_hand = np.array([bfloat16_by_hand(float(number)) for number in exact], dtype=np.float32)
+    rounded = unpacked(pack(exact, float8=True))
+    by_hand = np.array([float8_by_hand(float(number)) for number in exact], dtype=np.float32)
     np.testing.assert_array_equal(rounded, by_hand)
     numbers = ~np.isnan(exact)
     np.testing.assert_array_equal(np.signbit(rounded)[numbers], np.signbit(exact)[numbers])
 
 
-def test_bfloat16_halves_the_bytes_of_floats_only() -> None:
-    assert len(pack(np.ones(10, np.float32), bfloat16=True).data) == 20
-    assert pack(np.ones(10, np.int32), bfloat16=True).description["dtype"] == "<i4"
+def test_float8_quarters_the_bytes_of_floats_only() -> None:
+    assert len(pack(np.ones(10, np.float32), float8=True).data) == 10
+    assert pack(np.ones(10, np.int32), float8=True).description["dtype"] == "<i4"
 
 
 def nested(depth: int) -> Any:
@@ -137,12 +143,12 @@ FLOAT = {"dtype": "<f4", "shape": [1], "bytes": 4}
         # Empty, but numpy cannot make them: the product of the sizes overflows.
         ({"shape": [0, 2**40, 2**40]}, "limit"),
         ({"shape": [2**63, 0]}, "limit"),
-        ({"dtype": "bfloat16", "shape": [2**26 + 1]}, "limit"),  # four bytes each once decoded
+        ({"dtype": "float8_e5m2", "shape": [2**26 + 1]}, "limit"),  # four bytes each once decoded
         *(({"compression": name}, "malformed") for name in ["gzip", "", "ZSTD", 1, True, ["zstd"]]),
         ({"shape": [0], "compression": "zstd"}, "malformed"),
         ({"shape": [2]}, "malformed"),
         ({"shape": [0]}, "malformed"),
-        ({"dtype": "bfloat16"}, "malformed"),
+        ({"dtype": "float8_e5m2"}, "malformed"),
     ],
     ids=lambda value: str(value)[:40],
 )

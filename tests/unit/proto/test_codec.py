@@ -126,20 +126,20 @@ WEIGHTS = st.builds(
 @FIXED
 @given(message=trajectories() | gradients() | WEIGHTS)
 def test_a_message_comes_back_bit_for_bit(message: Message) -> None:
-    assert same(decode(encode(message, bfloat16=False)), message)
+    assert same(decode(encode(message, float8=False)), message)
 
 
 @FIXED
 @given(message=gradients())
-def test_bfloat16_changes_only_the_tensors(message: Gradients) -> None:
-    largest = np.float32(3.38e38)
+def test_float8_changes_only_the_tensors(message: Gradients) -> None:
+    largest = np.float32(57_344)
     tensors = {name: np.clip(t, -largest, largest) for name, t in message.tensors.items()}
     back = decode(encode(replace(message, tensors=tensors)))
     assert isinstance(back, Gradients)
     assert same(replace(back, tensors={}), replace(message, tensors={}))
     assert list(back.tensors) == list(tensors)
     for name, tensor in tensors.items():
-        np.testing.assert_allclose(back.tensors[name], tensor, rtol=2**-8, atol=2**-134)
+        np.testing.assert_allclose(back.tensors[name], tensor, rtol=2**-3, atol=2**-17)
 
 
 def test_arrays_are_read_only() -> None:
@@ -184,7 +184,7 @@ def survive(frame: bytes) -> None:
 
 @FIXED
 @given(
-    start=st.sampled_from([b"", b"A3C\x01", b"A3C\x01\x20\x00\x00\x00"]),
+    start=st.sampled_from([b"", b"A3C\x02", b"A3C\x02\x20\x00\x00\x00"]),
     rest=st.binary(max_size=200),
 )
 def test_random_bytes_are_survived(start: bytes, rest: bytes) -> None:
@@ -220,7 +220,9 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
-    | st.sampled_from([0, 1, 2, 4, 5, 9, "zstd", "bfloat16", "<f4", "|u1", "<i4", "frames", "ends"])
+    | st.sampled_from(
+        [0, 1, 2, 4, 5, 9, "zstd", "float8_e5m2", "<f4", "|u1", "<i4", "frames", "ends"]
+    )
     | st.floats()
     | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),

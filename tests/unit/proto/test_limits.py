@@ -58,7 +58,7 @@ def test_a_message_has_a_limit_of_bytes() -> None:
     assert len(frame) == limits.MAX_MESSAGE_BYTES
     assert reason_of(frame) is None
     assert reason_of(frame + b"\x00") == "limit"
-    assert reason_of(b"A3C\x02" + frame) == "protocol_version"  # it may have other limits
+    assert reason_of(b"A3C\x01" + frame) == "protocol_version"  # it may have other limits
     with pytest.raises(ValueError, match=r"bytes .*67108864"):
         encode(replace(WEIGHTS, safetensors=bytes(size + 1)))
 
@@ -202,7 +202,7 @@ def test_episodes_have_a_limit() -> None:
 
 def test_the_arrays_of_a_message_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     message = replace(GRADIENTS, tensors={name: np.zeros(25, np.float32) for name in "ab"})
-    frame = encode(message, bfloat16=False)
+    frame = encode(message, float8=False)
     halves = encode(message)  # count as the float32 that they decode to
     monkeypatch.setattr(buffers, "MAX_ARRAY_BYTES", 200)
     assert reason_of(frame) is None
@@ -244,7 +244,7 @@ def bomb(header: Header, shape: list[int], **description: Any) -> None:
         ([100], {}, "malformed"),  # the shape lies
         ([2**26], {"dtype": "|u1"}, "malformed"),  # not the dtype of a tensor
         ([2**26 + 1], {}, "limit"),
-        ([2**27], {"dtype": "bfloat16"}, "limit"),  # twice the size once decoded
+        ([2**27], {"dtype": "float8_e5m2"}, "limit"),  # twice the size once decoded
         ([0, 2**26], {}, "malformed"),
         ([2**26], {"name": "unknown"}, "malformed"),  # ignored, so there is no tensor
     ],
@@ -307,8 +307,8 @@ def test_containers_in_the_header_take_bounded_memory(raw: tuple[str, bytes]) ->
 
 def test_sizes_in_the_preamble_allocate_nothing() -> None:
     with at_most(10_000):
-        assert reason_of(b"A3C\x01\xff\xff\xff\xff") == "limit"
-        assert reason_of(b"A3C\x01\xff\xff\x00\x00") == "malformed"
+        assert reason_of(b"A3C\x02\xff\xff\xff\xff") == "limit"
+        assert reason_of(b"A3C\x02\xff\xff\x00\x00") == "malformed"
 
 
 def test_an_unroll_is_checked_at_its_exact_worst_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,14 +39,14 @@ from rigs.wire import (
         (b"GET / HTTP/1.1\r\n\r\n", "not_ours"),
         # A later version may look otherwise from the fifth byte on.
         (b"A3C\x00", "protocol_version"),
-        (b"A3C\x02", "protocol_version"),
+        (b"A3C\x01", "protocol_version"),
         (b"A3C\xff\xff\xff\xff\xff", "protocol_version"),
-        (b"A3C\x01", "malformed"),
-        (b"A3C\x01\x00\x00\x00", "malformed"),
-        (b"A3C\x01\x00\x00\x00\x00", "malformed"),
-        (b"A3C\x01\x02\x00\x00\x00\x80", "malformed"),
-        (b"A3C\x01\x01\x00\x03\x00" + bytes(196609), "limit"),
-        (b"A3C\x01\xff\xff\xff\xff\x80", "limit"),
+        (b"A3C\x02", "malformed"),
+        (b"A3C\x02\x00\x00\x00", "malformed"),
+        (b"A3C\x02\x00\x00\x00\x00", "malformed"),
+        (b"A3C\x02\x02\x00\x00\x00\x80", "malformed"),
+        (b"A3C\x02\x01\x00\x03\x00" + bytes(196609), "limit"),
+        (b"A3C\x02\xff\xff\xff\xff\x80", "limit"),
     ],
 )
 def test_a_wrong_preamble_is_refused(frame: bytes, reason: str) -> None:
@@ -229,7 +229,7 @@ def test_an_unroll_without_steps_or_environments_is_refused() -> None:
         assert reason_of(encode(replace(TRAJECTORY, **changed))) == "malformed"
 
 
-@pytest.mark.parametrize("kind", ["trajectory", "gradients-bfloat16"])
+@pytest.mark.parametrize("kind", ["trajectory", "gradients-float8"])
 @pytest.mark.parametrize(
     ("returns", "lengths", "reason"),
     [
@@ -267,7 +267,7 @@ def test_wrong_gradients_are_refused(changed: dict[str, Any], reason: str) -> No
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF])
-def test_bfloat16_hides_neither_nan_nor_overflow(bits: int) -> None:
+def test_float8_hides_neither_nan_nor_overflow(bits: int) -> None:
     tensors = {"a": np.array([bits], "<u4").view("<f4")}
     assert reason_of(encode(replace(GRADIENTS, tensors=tensors))) == "not_finite"
 

@@ -58,7 +58,7 @@ def test_an_unrequested_trajectory_passes() -> None:
     [
         (b"GET / HTTP/1.1\r\n\r\n", "not_ours"),
         (b"A3C\x63", "protocol_version"),
-        (b"A3C\x01\x00", "malformed"),
+        (b"A3C\x02\x00", "malformed"),
         (join({"type": "trajectory", "actor_id": "a", "sequence": -1}, []), "malformed"),
         (join({"type": "trajectory", "sequence": 1}, []), "malformed"),
         (join({"type": "gradients", "actor_id": "a", "sequence": 1}, []), "malformed"),

@@ -13,7 +13,14 @@ from asyncade_rl import objective as objective_module
 from asyncade_rl.batch import Batch
 from asyncade_rl.losses import action_log_probs
 from asyncade_rl.network import ActorCritic, make_network
-from asyncade_rl.objective import Samples, backpropagate, minibatches, prepare, prepare_all
+from asyncade_rl.objective import (
+    RecentAdvantages,
+    Samples,
+    backpropagate,
+    minibatches,
+    prepare,
+    prepare_all,
+)
 
 T, B, A = 6, 3, 4
 OBJECTIVE = dataclasses.replace(
@@ -69,7 +76,7 @@ def test_on_policy_the_advantages_are_gae(
 ) -> None:
     log_probs, values = outputs
     on_policy = batch._replace(behaviour_log_probs=log_probs)
-    samples = prepare(network, on_policy, OBJECTIVE)
+    samples = prepare_all(network, [on_policy], OBJECTIVE)
     expected = gae(batch.rewards, batch.discounts, values, OBJECTIVE.lambda_)
     close = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(samples.advantages.view(T, B), expected, **close)
@@ -79,7 +86,7 @@ def test_on_policy_the_advantages_are_gae(
 def test_samples_are_the_steps_of_the_batch(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
-    samples = prepare(network, batch, OBJECTIVE)
+    samples = prepare_all(network, [batch], OBJECTIVE)
     assert len(samples) == T * B
     assert torch.equal(samples.inputs, network.inputs_of(batch.frames[:-1].flatten(0, 1)))
     assert torch.equal(samples.actions.view(T, B), batch.actions)
@@ -99,7 +106,7 @@ def test_batches_of_any_lengths_are_prepared_as_if_alone(
     objective = dataclasses.replace(OBJECTIVE, normalise_advantages=normalise)
     shorter = Batch(batch.frames[:4], *(field[:3] for field in batch[1:]))
     both = prepare_all(network, [batch, shorter], objective)
-    parts = [prepare(network, one, OBJECTIVE) for one in (batch, shorter)]
+    parts = [prepare_all(network, [one], OBJECTIVE) for one in (batch, shorter)]
     assert len(both) == (T + 3) * B
     for name in ("inputs", "actions", "proximal_log_probs", "value_targets", "advantages"):
         expected = torch.cat([getattr(part, name) for part in parts])
@@ -111,9 +118,9 @@ def test_batches_of_any_lengths_are_prepared_as_if_alone(
 def test_importance_ratios_are_clipped_at_rho_clip(network: ActorCritic, batch: Batch) -> None:
     """Above it the behaviour's probability has no effect."""
     unlikely, unlikelier = (
-        prepare(
+        prepare_all(
             network,
-            batch._replace(behaviour_log_probs=torch.full((T, B), log_prob)),
+            [batch._replace(behaviour_log_probs=torch.full((T, B), log_prob))],
             OBJECTIVE,
         )
         for log_prob in (-30.0, -60.0)
@@ -121,15 +128,15 @@ def test_importance_ratios_are_clipped_at_rho_clip(network: ActorCritic, batch: 
     assert torch.equal(unlikely.advantages, unlikelier.advantages)
     twice = dataclasses.replace(OBJECTIVE, rho_clip=2.0)
     behaviour = torch.full((T, B), -30.0)
-    more = prepare(network, batch._replace(behaviour_log_probs=behaviour), twice)
+    more = prepare_all(network, [batch._replace(behaviour_log_probs=behaviour)], twice)
     last = slice(B * (T - 1), None)  # the last step's advantage is one weighted TD error
     torch.testing.assert_close(more.advantages[last], 2 * unlikely.advantages[last])
 
 
 def test_advantages_are_normalised_over_the_batch(network: ActorCritic, batch: Batch) -> None:
-    plain = prepare(network, batch, OBJECTIVE).advantages
+    plain = prepare_all(network, [batch], OBJECTIVE).advantages
     objective = dataclasses.replace(OBJECTIVE, normalise_advantages=True)
-    samples = prepare(network, batch, objective)
+    samples = prepare_all(network, [batch], objective)
     expected = (plain - plain.mean()) / plain.std(correction=0)
     torch.testing.assert_close(samples.advantages, expected, rtol=1e-4, atol=1e-5)
     # The two best advantages: normalised on their own they would be -1 and 1.
@@ -140,13 +147,28 @@ def test_advantages_are_normalised_over_the_batch(network: ActorCritic, batch: B
     torch.testing.assert_close(losses.policy, -(log_probs * expected[best]).mean().detach())
 
 
+def test_an_actor_normalises_over_its_last_unrolls(network: ActorCritic, batch: Batch) -> None:
+    """The newest unroll alone may hold nothing but noise."""
+    objective = dataclasses.replace(
+        OBJECTIVE, normalise_advantages=True, batch_samples=2 * T * B - 1
+    )
+    quiet, recent = batch._replace(rewards=torch.zeros(T, B)), RecentAdvantages()
+    plain = [prepare_all(network, [one], OBJECTIVE).advantages for one in (batch, quiet)]
+    for over in ([0], [0, 1], [1, 1], [1, 0]):  # two unrolls have enough samples
+        newest = over[-1]
+        samples = prepare(network, (batch, quiet)[newest], objective, recent)
+        all_of_them = torch.cat([plain[which] for which in over])
+        expected = (plain[newest] - all_of_them.mean()) / all_of_them.std(correction=0)
+        torch.testing.assert_close(samples.advantages, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_without_vtrace_stale_data_are_treated_as_on_policy(
     network: ActorCritic, batch: Batch, outputs: tuple[Tensor, Tensor]
 ) -> None:
     fresh = batch._replace(behaviour_log_probs=outputs[0])
-    expected = prepare(network, fresh, OBJECTIVE)
-    off = prepare(network, batch, dataclasses.replace(OBJECTIVE, vtrace=False))
-    on = prepare(network, batch, OBJECTIVE)
+    expected = prepare_all(network, [fresh], OBJECTIVE)
+    off = prepare_all(network, [batch], dataclasses.replace(OBJECTIVE, vtrace=False))
+    on = prepare_all(network, [batch], OBJECTIVE)
     for name in ("advantages", "value_targets"):
         close = {"rtol": 1e-4, "atol": 1e-4}
         torch.testing.assert_close(getattr(off, name), getattr(expected, name), **close)
@@ -157,7 +179,7 @@ def test_without_vtrace_stale_data_are_treated_as_on_policy(
 def test_preparing_in_chunks_gives_the_same_samples(
     network: ActorCritic, batch: Batch, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    whole = prepare(network, batch, OBJECTIVE)
+    whole = prepare_all(network, [batch], OBJECTIVE)
     sizes = []
     monkeypatch.setattr(objective_module, "_FORWARD_CHUNK", chunk)
     of_inputs = network.of_inputs
@@ -167,7 +189,7 @@ def test_preparing_in_chunks_gives_the_same_samples(
         return of_inputs(inputs)
 
     monkeypatch.setattr(network, "of_inputs", counted)
-    parts = prepare(network, batch, OBJECTIVE)
+    parts = prepare_all(network, [batch], OBJECTIVE)
     assert max(sizes) == chunk
     for field in dataclasses.fields(Samples):
         torch.testing.assert_close(
@@ -230,7 +252,7 @@ def test_gradients_are_those_of_the_loss_written_out(
     network: ActorCritic, batch: Batch, clip: float | None, normalise: bool
 ) -> None:
     objective = dataclasses.replace(OBJECTIVE, clip=clip, normalise_advantages=normalise)
-    samples = prepare(network, batch, objective)
+    samples = prepare_all(network, [batch], objective)
     noise = torch.randn(T * B, generator=torch.Generator().manual_seed(2))
     samples = dataclasses.replace(
         samples, proximal_log_probs=samples.proximal_log_probs + 0.2 * noise

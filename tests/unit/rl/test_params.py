@@ -16,11 +16,11 @@ from asyncade_rl.network import ActorCritic, make_network
 from asyncade_rl.optimiser import Optimiser
 from asyncade_rl.params import (
     ModelMismatchError,
+    copies_of_parameters,
     copy_into,
     fingerprint,
-    gradients_of,
     load_safetensors,
-    set_gradients,
+    move,
     to_safetensors,
 )
 
@@ -157,42 +157,33 @@ def test_every_structural_difference_changes_the_fingerprint() -> None:
     assert len({fingerprint(network) for network in networks}) == len(networks)
 
 
-# --- gradients -----------------------------------------------------------------------------------
+# --- moving ---------------------------------------------------------------------------------------
 
 
-def test_gradients_are_copies_and_zero_without_backward() -> None:
+def test_parameters_move_against_the_arrays() -> None:
     network = Tiny(1)
-    network.layer(torch.ones(1, 3)).sum().backward()
-    gradients = gradients_of(network)
-    assert gradients["layer.weight"].all()
-    assert not gradients["head.weight"].any()
-    gradients["layer.weight"][:] = 7
-    assert network.layer.weight.grad is not None
-    assert not (network.layer.weight.grad == 7).any()
-
-
-def test_set_gradients_are_returned() -> None:
-    network = Tiny(1)
+    before = copies_of_parameters(network)
     given = {n: np.full(p.shape, 3.0, np.float32) for n, p in network.named_parameters()}
-    for gradient in given.values():
-        gradient.flags.writeable = False  # as from the wire
-    set_gradients(network, given)
-    found = gradients_of(network)
-    assert found.keys() == given.keys()
-    for name, gradient in given.items():
-        np.testing.assert_array_equal(found[name], gradient)
+    for array in given.values():
+        array.flags.writeable = False  # as from the wire
+    move(network, given, 0.5)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name] - 1.5)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 1)), np.zeros(2), np.zeros((2, 1)), None])
-def test_gradients_of_another_network_are_refused(bad: np.ndarray | None) -> None:
+def test_arrays_of_another_network_are_refused(bad: np.ndarray | None) -> None:
     network = Tiny(1)
-    given = gradients_of(network)
+    before = copies_of_parameters(network)
+    given = {n: np.ones(p.shape, np.float32) for n, p in network.named_parameters()}
     if bad is None:
         del given["head.weight"]
     else:
         given["head.weight"] = bad.astype(np.float32)
     with pytest.raises(ModelMismatchError, match=r"head\.weight"):
-        set_gradients(network, given)
+        move(network, given, 1.0)
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, before[name])
 
 
 # --- the optimiser -------------------------------------------------------------------------------
@@ -200,10 +191,17 @@ def test_gradients_of_another_network_are_refused(bad: np.ndarray | None) -> Non
 
 def give(network: nn.Module, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    set_gradients(
-        network,
-        {n: rng.normal(size=p.shape).astype(np.float32) for n, p in network.named_parameters()},
-    )
+    for parameter in network.parameters():
+        drawn = rng.normal(size=parameter.shape).astype(np.float32)
+        parameter.grad = torch.from_numpy(drawn)
+
+
+def gradients_of(network: nn.Module) -> dict[str, np.ndarray]:
+    return {
+        name: parameter.grad.numpy().copy()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def make_optimiser(network: nn.Module, max_gradient_norm: float = 1.0) -> Optimiser:
@@ -292,6 +290,20 @@ def test_gradients_are_clipped_to_the_norm(max_norm: float, shrunk: bool) -> Non
     for name, gradient in given.items():
         moment = optimiser.state()[f"exp_avg.{name}"].numpy()
         np.testing.assert_allclose(moment, 0.1 * factor * gradient, rtol=1e-4)
+
+
+def test_moments_forget_as_much_per_batch_however_its_steps_are_shared_out() -> None:
+    alone, one_of_four = Tiny(1), Tiny(1)
+    optimisers = [make_optimiser(network) for network in (alone, one_of_four)]
+    give(alone, 0)
+    give(one_of_four, 0)
+    for _ in range(4):
+        optimisers[0].step(0.0)
+    optimisers[1].step(0.0, steps_side_by_side=4.0)
+    other = optimisers[1].state()
+    for name, moment in optimisers[0].state().items():
+        if not name.startswith("step."):
+            torch.testing.assert_close(moment, other[name], rtol=1e-4, atol=1e-8)
 
 
 def test_the_first_step_has_the_size_of_the_learning_rate() -> None:
