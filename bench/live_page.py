@@ -65,7 +65,7 @@ class Viewer:
                 self.received_bytes += len(message)
                 if isinstance(message, bytes):
                     end = 4 + int.from_bytes(message[:4], "little")
-                    self.screens += json.loads(message[4:end])["screens"]
+                    self.screens += json.loads(message[4:end])["pictures"]
 
 
 def page_of(run: Training) -> tuple[str, int]:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
+from asyncade_rl.envs import ShownGame, make_shown_game
+from asyncade_rl.envs.shown import PICTURES_PER_SECOND
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.saved_models import SavedModelError
 from asyncade_watch.frames import Encoder, Shown
 from asyncade_watch.sources import Model, Source
 
 if TYPE_CHECKING:
-    from asyncade_rl.envs.screens import ScreenGame
     from asyncade_rl.session import Session
 
 LINGER_S: Final = 3.0
@@ -35,7 +35,7 @@ class Player:
     Args:
         source: of the weights; used in the thread only.
         deliver: called in the thread with every step.
-        seed: of the first game; every further game has the next one.
+        seed: of the first game; whenever games begin anew, they have the next one.
     """
 
     def __init__(self, source: Source, deliver: Callable[[Shown], None], seed: int) -> None:
@@ -86,6 +86,7 @@ class Player:
                 self._thread = None
         finally:
             self._source.close()
+            film.close()
             self._seed = film.seed
 
     def _wanted(self) -> bool:
@@ -118,19 +119,18 @@ class _Film:
         self.seed = seed
         self._session: Session | None = None
         self._played: tuple[str, str, float] | None = None
-        self._game: ScreenGame | None = None
-        self._encoder: Encoder | None = None
+        self._game: ShownGame | None = None
+        self._encoder = Encoder()
         self._about: dict[str, Any] = {}
-        self._observations: npt.NDArray[np.uint8] | None = None
+        self._observations = np.zeros(0, dtype=np.uint8)
         self._random = np.random.default_rng(seed)
         self._score = 0.0
         self._games = 0
+        self._over = True
         self._next_at = 0.0
-        self._screens_shown = 0
 
     def take(self, model: Model) -> None:
         """Goes on with other weights, or raises and goes on as before."""
-        from asyncade_rl.envs.screens import make_screen_game
         from asyncade_rl.session import Session
 
         played = (model.game, model.network, model.sticky)
@@ -139,51 +139,52 @@ class _Film:
             session = Session(model.game, model.network, envs=1)
         model.load(session)
         if played != self._played:
-            self._game = make_screen_game(model.game, repeat_action_probability=model.sticky)
-            self._encoder = Encoder(self._game)
-            self._observations = None
+            game = make_shown_game(model.game, repeat_action_probability=model.sticky)
+            self.close()
+            self._game, self._over = game, True
+            self._observations = game.reset(self.seed)
+            self.seed += 1
         self._session, self._played, self._about = session, played, dict(model.about)
 
     def step(self, looks_at_network: bool) -> Shown | None:
         """Takes one env step; returns None as long as there are no weights."""
-        if self._session is None or self._game is None or self._encoder is None:
+        if self._session is None or self._game is None:
             return None
-        if self._observations is None:
-            self._begin(self._game)
-        assert self._observations is not None
         from asyncade_watch.thoughts import think
 
         thought = think(
             self._session.network, self._observations, self._random.random(), looks_at_network
         )
-        step = self._game.step(thought.action)
-        self._score += step.reward
-        self._observations = None if step.over else step.observations
-        self._screens_shown = len(step.screens)
+        if self._over:
+            self._games += 1
+            self._score = 0.0
+        step = self._game.step(np.array([thought.action]))
+        self._observations = step.observations
+        self._score += float(step.rewards[0])
+        self._over = bool(step.terminated[0] | step.truncated[0])
         header = {
             **self._about,
-            "actions": self._game.actions,
+            "actions": self._game.action_names,
             "probabilities": [round(float(p), 4) for p in thought.probabilities],
             "action": thought.action,
             "value": round(thought.value, 3),
             "score": self._score,
             "game": self._games,
-            "over": step.over,
-            "fps": self._game.frames_per_second,
+            "over": self._over,
+            "fps": PICTURES_PER_SECOND,
         }
-        return self._encoder.shown(header, step.screens, thought.looked_at)
+        return self._encoder.shown(header, self._game.pictures, thought.looked_at)
 
     def seconds_until_next(self) -> float:
         """Returns how long to wait so that the game runs at its own speed."""
         assert self._game is not None
         now = time.monotonic()
-        self._next_at += self._screens_shown / self._game.frames_per_second
+        self._next_at += len(self._game.pictures) / PICTURES_PER_SECOND
         if self._next_at < now - _BEHIND_S:
             self._next_at = now
         return self._next_at - now
 
-    def _begin(self, game: ScreenGame) -> None:
-        self._observations = game.reset(self.seed)
-        self.seed += 1
-        self._games += 1
-        self._score = 0.0
+    def close(self) -> None:
+        """Frees the game."""
+        if self._game is not None:
+            self._game.close()

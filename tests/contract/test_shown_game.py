@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from asyncade_rl.envs import ShownGame, Step, atari, make_environments, make_shown_game
+from packages import MY_GAME, install
 
-GAMES = [("catch", 0.0), ("breakout", 0.0), ("breakout", 0.25)]
+ATARI = [("breakout", 0.0), ("breakout", 0.25), ("seaquest", 0.25), ("freeway", 0.0)]
+GAMES = [("catch", 0.0), *ATARI]
 
 
 def actions(game: str, steps: int = 800) -> Iterator[npt.NDArray[np.int64]]:
@@ -41,16 +45,17 @@ def luminance(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return picture @ np.array([0.2989, 0.587, 0.114])
 
 
-@pytest.mark.parametrize(("game", "sticky"), GAMES[1:])
+@pytest.mark.parametrize(("game", "sticky"), ATARI)
 def test_the_pictures_are_of_the_game_that_the_agent_sees(game: str, sticky: float) -> None:
     """The grey picture's mean is that of the observation, in every step of several games."""
     shown = make_shown_game(game, repeat_action_probability=sticky)
+    shown.reset(2)  # and anew
     shown.reset(3)
-    assert shown.pictures.shape == (1, *atari.SCREEN, 3)
+    assert shown.pictures.shape == (1, 210, 160, 3)
     over = 0
     for action in actions(game):
         step = shown.step(action)
-        assert shown.pictures.shape[1:] == (*atari.SCREEN, 3)
+        assert shown.pictures.shape[1:] == (210, 160, 3)
         assert shown.pictures.dtype == np.uint8
         seen = step.observations[0, -1]
         if step.final_observations is not None:
@@ -60,8 +65,8 @@ def test_the_pictures_are_of_the_game_that_the_agent_sees(game: str, sticky: flo
             assert len(shown.pictures) == atari.FRAME_SKIP
         last_two = shown.pictures[-2:].max(axis=0)  # of which the agent sees the maximum
         rows = luminance(last_two).reshape(7, 30, 160).mean(axis=(1, 2))
-        np.testing.assert_allclose(rows, seen.reshape(7, 12, 84).mean(axis=(1, 2)), atol=1.0)
-    assert over >= 2
+        np.testing.assert_allclose(rows, seen.reshape(7, 12, 84).mean(axis=(1, 2)), atol=1.5)
+    assert over >= (0 if game == "freeway" else 1)  # its games are longer
     assert (shown.pictures[-1].std(axis=-1) > 0).any(), "in colour"
 
 
@@ -73,16 +78,33 @@ def test_the_time_limit_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(map(ends, steps)) == 3
 
 
-def test_a_picture_of_another_game_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = make_shown_game("breakout")
-    monkeypatch.setattr(atari, "MAX_FRAMES_PER_EPISODE", 80)
-    other = atari.AtariScreen("breakout", 0.0)
-    mixed = ShownGame(shown, other)
+def test_a_picture_of_another_game_is_an_error() -> None:
+    shown, other = (make_environments("breakout", 1) for _ in range(2))
+    other.reset(1)
+    assert isinstance(other, atari.AtariEnvironments)
+    mixed = ShownGame(shown, atari.AtariScreen(other, "breakout", 0.0))
     mixed.reset(0)
-    for _ in range(80 // atari.FRAME_SKIP - 1):
-        mixed.step(np.zeros(1, np.int64))
     with pytest.raises(RuntimeError, match="another"):
         mixed.step(np.zeros(1, np.int64))
+
+
+def test_pictures_are_not_changed_by_later_ones() -> None:
+    shown = make_shown_game("pong")
+    shown.reset(0)
+    shown.step(np.zeros(1, np.int64))
+    first = shown.pictures
+    before = first.copy()
+    for _ in range(40):
+        shown.step(np.full(1, 2))
+    np.testing.assert_array_equal(first, before)
+    assert not np.array_equal(shown.pictures, before)
+
+
+def test_a_screen_of_another_height_is_shown_as_it_is() -> None:
+    shown = make_shown_game("air_raid")
+    shown.reset(0)
+    shown.step(np.zeros(1, np.int64))
+    assert shown.pictures.shape == (4, 250, 160, 3)
 
 
 def test_catch_shows_its_last_frame_at_the_end() -> None:
@@ -97,3 +119,16 @@ def test_catch_shows_its_last_frame_at_the_end() -> None:
 
 def test_actions_have_names() -> None:
     assert make_shown_game("breakout").action_names == ("NOOP", "FIRE", "RIGHT", "LEFT")
+
+
+def test_a_game_of_another_package_is_shown_in_grey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in install(MY_GAME, tmp_path)["PYTHONPATH"].split(os.pathsep)[:2]:
+        monkeypatch.syspath_prepend(folder)
+    shown = make_shown_game("dodge")
+    shown.reset(0)
+    step = shown.step(np.ones(1, np.int64))
+    assert shown.action_names == ("0", "1", "2")
+    assert shown.pictures.shape == (4, 84, 84, 3)
+    assert (shown.pictures == step.observations[0, -1, :, :, None]).all()

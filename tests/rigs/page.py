@@ -56,34 +56,36 @@ def row(number: int, **columns: Any) -> dict[str, Any]:
 
 
 class Screen:
-    """What a browser makes of the film's messages."""
+    """What a browser makes of the film's messages.
+
+    Attributes:
+        picture: uint8 [H, W, 3], the last one.
+    """
 
     def __init__(self) -> None:
         self.header: dict[str, Any] = {}
-        self.pixels = np.zeros(0, dtype=np.uint8)
-        self.palette = ""
+        self.picture = np.zeros((0, 0, 3), dtype=np.uint8)
         self.looked_at: npt.NDArray[np.uint8] | None = None
 
     def take(self, message: bytes) -> list[npt.NDArray[np.uint8]]:
-        """Returns the screens of a message, uint8 [H, W]."""
-        end = 4 + int.from_bytes(message[:4], "little")
-        self.header = json.loads(message[4:end])
-        self.palette = self.header.get("palette", self.palette)
+        """Returns the pictures of a message."""
+        at = 4 + int.from_bytes(message[:4], "little")
+        self.header = json.loads(message[4:at])
         height, width = self.header["size"]
-        screens = []
-        for _ in range(self.header["screens"]):
-            count, end = int.from_bytes(message[end : end + 4], "little"), end + 4
+        pictures = []
+        for _ in range(self.header["pictures"]):
+            count, at = int.from_bytes(message[at : at + 4], "little"), at + 4
+            places = np.arange(height * width)
             if count == WHOLE:
-                self.pixels = np.frombuffer(message[end : end + height * width], np.uint8).copy()
-                end += height * width
+                self.picture = np.zeros((height, width, 3), dtype=np.uint8)
             else:
-                places = np.frombuffer(message[end : end + 2 * count], "<u2")
-                end += 2 * count
-                self.pixels[places] = np.frombuffer(message[end : end + count], np.uint8)
-                end += count
-            screens.append(self.pixels.reshape(height, width).copy())
+                places, at = np.frombuffer(message, "<u2", count, at), at + 2 * count
+            rgb, at = np.frombuffer(message, np.uint8, 3 * len(places), at), at + 3 * len(places)
+            self.picture = self.picture.copy()
+            self.picture.reshape(-1, 3)[places] = rgb.reshape(-1, 3)
+            pictures.append(self.picture)
         side = self.header["looked_at"]
-        rest = np.frombuffer(message[end:], np.uint8)
+        rest = np.frombuffer(message[at:], np.uint8)
         self.looked_at = rest.reshape(side, side) if side else None
         assert side or not rest.size
-        return screens
+        return pictures

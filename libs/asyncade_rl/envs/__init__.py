@@ -55,24 +55,25 @@ def make_environments(
 
 
 def make_shown_game(game: str, *, repeat_action_probability: float = 0.0) -> ShownGame:
-    """Returns one game that is also shown in colour, as it is played.
+    """Returns one game that is also shown as it is played: in colour if ale-py plays it.
 
     Args:
-        game: an ALE id such as ``pong``, or ``catch``.
+        game: an ALE id such as ``pong``, ``catch``, or a game of an installed package.
         repeat_action_probability: sticky actions, in [0, 1); ignored by ``catch``.
 
     Raises:
-        UnknownGameError: no game has this id.
+        UnknownGameError: no game has this id, or that of a package cannot be used.
     """
     sticky = repeat_action_probability
-    environments = make_environments(game, 1, repeat_action_probability=sticky)
-    if not is_atari(game):
-        numbers = tuple(map(str, range(environments.num_actions)))
-        names = ("LEFT", "STAY", "RIGHT") if game == CATCH else numbers
-        return ShownGame(environments, GreyScreen(names))
-    from asyncade_rl.envs.atari import AtariScreen  # loads ale-py only if needed
+    if is_atari(game):
+        from asyncade_rl.envs.atari import AtariEnvironments, AtariScreen  # loads ale-py
 
-    return ShownGame(environments, AtariScreen(game, sticky))
+        played = AtariEnvironments(game, 1, repeat_action_probability=sticky)
+        return ShownGame(played, AtariScreen(played, game, sticky))
+    environments = make_environments(game, 1, repeat_action_probability=sticky)
+    numbers = tuple(map(str, range(environments.num_actions)))
+    names = ("LEFT", "STAY", "RIGHT") if game == CATCH else numbers
+    return ShownGame(environments, GreyScreen(names))
 
 
 def is_atari(game: str) -> bool:

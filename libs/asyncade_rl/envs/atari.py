@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from ale_py import Action, ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Discrete
 
@@ -22,8 +23,7 @@ FRAME_SKIP: Final = 4
 NOOP_MAX: Final = 30
 MAX_FRAMES_PER_EPISODE: Final = 108_000
 
-SCREEN: Final = (210, 160)
-"""Height and width of the picture [pixels]."""
+_ANOTHER_GAME: Final = "the emulator that shows the game plays another one: report this"
 
 
 def emulator_options(repeat_action_probability: float) -> dict[str, Any]:
@@ -41,7 +41,11 @@ def emulator_options(repeat_action_probability: float) -> dict[str, Any]:
 
 
 class AtariEnvironments:
-    """ALE games in `ale_py.vector_env.AtariVectorEnv` (C++, without Python work per game)."""
+    """ALE games in `ale_py.vector_env.AtariVectorEnv` (C++, without Python work per game).
+
+    Attributes:
+        frames: int [E], how many each emulator has played since `reset`, no-ops included.
+    """
 
     def __init__(
         self, game: str, num_envs: int, *, repeat_action_probability: float, num_threads: int = 1
@@ -59,6 +63,7 @@ class AtariEnvironments:
         }
         self.num_envs = num_envs
         self.num_actions = num_actions(game)
+        self.frames: npt.NDArray[np.int32] = np.zeros(num_envs, dtype=np.int32)
         self._envs = AtariVectorEnv(
             game,
             num_envs=num_envs,
@@ -77,13 +82,16 @@ class AtariEnvironments:
 
     def reset(self, seed: int) -> Observations:
         """Restarts every game; returns the first observations."""
-        observations: Observations = self._envs.reset(seed=seed)[0]
+        observations: Observations
+        observations, info = self._envs.reset(seed=seed)
+        self.frames = info["frame_number"]
         return observations
 
     def step(self, actions: npt.NDArray[np.int64]) -> Step:
         """Takes one step in every game."""
         check_actions(actions, self.num_envs, self.num_actions)
         observations, rewards, terminated, truncated, info = self._envs.step(actions)
+        self.frames = info["frame_number"]
         return Step(
             observations=observations,
             rewards=np.asarray(rewards, dtype=np.float32),
@@ -98,42 +106,67 @@ class AtariEnvironments:
 
 
 class AtariScreen:
-    """Shows an Atari game: a second emulator that plays it frame by frame, in colour.
+    """Shows an Atari game: a second emulator that plays the same frames, in colour.
 
-    Seed, no-ops at the start, sticky actions and time limit are counted in frames, so the game is
-    the same one; a difference in points or end is an error.
+    Given the seed and the number of no-ops at the start, everything else follows, sticky actions
+    included. A difference in points, end or frames is an error.
+
+    Source: ale-py 0.12.1, src/ale/vector/preprocessed_env.cpp.
+
+    Args:
+        environments: play the game, E = 1.
+        game: theirs.
+        repeat_action_probability: theirs.
     """
 
-    def __init__(self, game: str, repeat_action_probability: float) -> None:
-        in_colour = {"img_height": SCREEN[0], "img_width": SCREEN[1], "grayscale": False}
-        frame_by_frame = {"frameskip": 1, "maxpool": False, "stack_num": 1}
-        options = emulator_options(repeat_action_probability) | in_colour | frame_by_frame
-        self._envs = AtariVectorEnv(game, num_envs=1, num_threads=1, **options)
-        self.action_names = tuple(action.name for action in self._envs.ale.get_action_set())
+    def __init__(
+        self, environments: AtariEnvironments, game: str, repeat_action_probability: float
+    ) -> None:
+        self._environments = environments
+        rom = roms.get_rom_path(game)
+        assert rom is not None, "the other emulator has it too"
+        self._rom = rom
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self._ale = ALEInterface()
+        self._ale.setFloat("repeat_action_probability", repeat_action_probability)
+        self._ale.loadROM(self._rom)
+        self._actions = self._ale.getMinimalActionSet()
+        self.action_names = tuple(action.name for action in self._actions)
 
     def reset(self, seed: int, observations: Observations) -> Pictures:
-        """Restarts the game; returns one picture, uint8 [1, 210, 160, 3]."""
-        pictures: Pictures = self._envs.reset(seed=seed)[0][0]
+        """Restarts the game; returns one picture, uint8 [1, H, W, 3]."""
+        self._ale.setInt("random_seed", seed)
+        self._ale.loadROM(self._rom)  # takes the seed over
+        self._begin()
+        pictures: Pictures = self._ale.getScreenRGB()[None]
         return pictures
 
     def step(self, actions: npt.NDArray[np.int64], step: Step) -> Pictures:
-        """Plays the frames of an env step; returns uint8 [P, 210, 160, 3], P = 4, fewer at an end.
+        """Plays the frames of an env step; returns uint8 [P, H, W, 3], P = 4, fewer at an end.
 
         Raises:
             RuntimeError: the game is another one than that of `step`.
         """
-        frames: list[Pictures] = []
-        reward, ended = 0.0, False
-        while not ended and len(frames) < FRAME_SKIP:
-            observations, rewards, terminated, truncated, info = self._envs.step(actions)
-            reward += float(rewards[0])
-            ended = bool(terminated[0] or truncated[0])
-            frames.append(info["final_obs"][0, 0] if ended else observations[0, 0])
-        played = float(step.rewards[0]), bool(step.terminated[0] | step.truncated[0])
-        if (reward, ended) != played:
-            raise RuntimeError("the emulator that shows the game plays another one: report this")
-        return np.stack(frames)
+        pictures = np.empty((FRAME_SKIP, *self._ale.getScreenDims(), 3), dtype=np.uint8)
+        played = reward = 0
+        while played < FRAME_SKIP and not self._ale.game_over():
+            reward += self._ale.act(self._actions[actions[0]])
+            self._ale.getScreenRGB(pictures[played])
+            played += 1
+        if (reward, self._ale.game_over()) != (step.rewards[0], step.terminated[0]):
+            raise RuntimeError(_ANOTHER_GAME)
+        if step.terminated[0] or step.truncated[0]:
+            self._begin()
+        elif self._ale.getFrameNumber() != self._environments.frames[0]:
+            raise RuntimeError(_ANOTHER_GAME)
+        return pictures[:played]
 
-    def close(self) -> None:
-        """Frees the emulator."""
-        self._envs.close()
+    def _begin(self) -> None:
+        """Begins a game with as many no-ops as the other emulator has drawn for it."""
+        self._ale.reset_game()
+        if Action.FIRE in self._actions:
+            self._ale.act(Action.FIRE)
+        while self._ale.getFrameNumber() < self._environments.frames[0]:
+            self._ale.act(Action.NOOP)
+            if self._ale.game_over():
+                self._ale.reset_game()

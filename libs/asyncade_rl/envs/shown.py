@@ -2,7 +2,7 @@
 
 The agent's emulator renders only what the agent sees. So a second emulator plays the same game
 frame by frame, from the same seed, with the same actions: it shows what a person would see, and the
-observations stay what they are in training. Tests compare the two emulators.
+observations stay what they are in training, for it is the training's emulator that makes them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ class Screen(Protocol):
         """Returns the pictures of an env step, int64 [1], and of its result in the game."""
         ...
 
-    def close(self) -> None:
-        """Frees what shows the game."""
-        ...
-
 
 class ShownGame:
     """An `Environments` with E = 1 that also has pictures. `make_shown_game` creates it.
@@ -83,9 +79,8 @@ class ShownGame:
         return step
 
     def close(self) -> None:
-        """Frees the game and what shows it."""
+        """Frees the game."""
         self._environments.close()
-        self._screen.close()
 
 
 class GreyScreen:
@@ -103,10 +98,7 @@ class GreyScreen:
         final = step.final_observations
         return _grey(step.observations if final is None else final)
 
-    def close(self) -> None:
-        """Nothing to free."""
-
 
 def _grey(observations: Observations) -> Pictures:
     frame = observations[0, -1]
-    return np.broadcast_to(frame[None, :, :, None], (_PER_STEP, *frame.shape, 3)).copy()
+    return np.stack([np.stack([frame] * 3, axis=-1)] * _PER_STEP)

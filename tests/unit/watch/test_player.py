@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from asyncade_watch import player
 from asyncade_watch.frames import Shown
 from asyncade_watch.player import Player
 from asyncade_watch.sources import Model
+from packages import MY_GAME, install
 
 DEADLINE_S = 60.0
 
@@ -77,7 +80,8 @@ def test_a_game_is_played_and_begins_again(rig: Rig) -> None:
     assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-3)
     assert len(first["actions"]) == 3
     assert rig.until(over=True)["score"] in (-1, 1)
-    assert rig.header()["game"] == 2
+    second = rig.header()
+    assert (second["game"], second["score"]) == (2, 0)
 
 
 def test_newer_weights_go_on_with_the_same_game(rig: Rig) -> None:
@@ -88,6 +92,18 @@ def test_newer_weights_go_on_with_the_same_game(rig: Rig) -> None:
     assert rig.until(version=2)["game"] <= game + 1
     rig.models.waiting.put(model(3, game="pong"))
     assert len(rig.until(version=3)["actions"]) == 6
+
+
+def test_a_game_of_another_package_is_shown(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in install(MY_GAME, tmp_path)["PYTHONPATH"].split(os.pathsep)[:2]:
+        monkeypatch.syspath_prepend(folder)
+    rig.models.waiting.put(model(1, game="dodge"))
+    rig.player.look(1)
+    header = rig.header()
+    assert (header["size"], header["pictures"], len(header["actions"])) == ([84, 84], 4, 3)
+    assert rig.until(over=True)["game"] == 1
 
 
 def test_weights_that_do_not_fit_are_passed_over(rig: Rig) -> None:

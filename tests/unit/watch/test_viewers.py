@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncade_rl.envs.screens import ScreenGame, make_screen_game
+from asyncade_rl.envs import ShownGame, make_shown_game
 from asyncade_watch.frames import Encoder, Shown
 from asyncade_watch.sources import Model, Source
 from asyncade_watch.viewers import MOST_GAMES, NEWEST, STEPS_QUEUED, Viewer, Viewers
@@ -24,14 +24,18 @@ class Nothing:
         pass
 
 
-def begun() -> tuple[ScreenGame, Encoder]:
-    game = make_screen_game("pong")
+def begun() -> tuple[ShownGame, Encoder]:
+    game = make_shown_game("pong")
     game.reset(1)
-    return game, Encoder(game)
+    return game, Encoder()
 
 
-def steps(game: ScreenGame, encoder: Encoder, count: int) -> list[Shown]:
-    return [encoder.shown({}, game.step(2).screens, None) for _ in range(count)]
+def steps(game: ShownGame, encoder: Encoder, count: int) -> list[Shown]:
+    shown = []
+    for _ in range(count):
+        game.step(np.array([2]))
+        shown.append(encoder.shown({}, game.pictures, None))
+    return shown
 
 
 async def messages(viewer: Viewer) -> list[Any]:
@@ -52,10 +56,10 @@ def test_whoever_joins_begins_with_a_whole_screen() -> None:
         for shown in steps(game, encoder, 3):
             viewer.offer_step(shown)
         sent = await messages(viewer)
-        assert [len(message) > 210 * 160 for message in sent] == [True, False, False]
+        assert [len(message) > 210 * 160 * 3 for message in sent] == [True, False, False]
         for message in sent:
             screen.take(message)
-        assert np.array_equal(screen.pixels, game.screen().ravel())
+        assert np.array_equal(screen.picture, game.pictures[-1])
 
     asyncio.run(scenario())
 
@@ -70,7 +74,7 @@ def test_a_slow_viewer_goes_on_from_the_present() -> None:
         assert len(sent) <= STEPS_QUEUED
         for message in sent:
             screen.take(message)
-        assert np.array_equal(screen.pixels, game.screen().ravel())
+        assert np.array_equal(screen.picture, game.pictures[-1])
 
     asyncio.run(scenario())
 
