@@ -10,6 +10,7 @@ import pytest
 import torch
 from structlog.testing import CapturingLogger
 
+from asyncade_learner import trainer
 from asyncade_learner.processor import Processor
 from asyncade_rl.optimiser import Optimiser
 from builders import Clock
@@ -36,6 +37,7 @@ class Machine:
         monkeypatch.setattr(torch, "set_num_threads", lambda n: setattr(self, "threads", n))
         self.costs: Callable[[int], tuple[float, float]] = lambda threads: (1.0, threads * 1.0)
         monkeypatch.setattr(Optimiser, "step", self._step)
+        monkeypatch.setattr(trainer, "move", self._step)
         self.rig.learner.trainer.processor = Processor(
             self.rig.learner.telemetry.metrics,
             self.log,
@@ -46,7 +48,7 @@ class Machine:
             throttled=self.throttled,
         )
 
-    def _step(self, learning_rate: float) -> float:
+    def _step(self, *_: object) -> float:
         wall, cpu = self.costs(self.threads)
         self.wall.now += wall
         self.cpu.now += cpu
@@ -116,9 +118,7 @@ def test_lines_of_the_log_are_a_minute_apart(
     assert all(b - a >= LOG_EVERY_S for a, b in pairwise(times))
 
 
-def test_gradient_mode_measures_its_optimiser_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradient_mode_measures_its_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path, monkeypatch, follow=False, mode="gradients")
     machine.costs = lambda threads: (1.0, 0.6)
     machine.train()

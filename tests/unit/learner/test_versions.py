@@ -51,11 +51,11 @@ def test_a_version_without_an_update_adds_no_lag(tmp_path: Path) -> None:
     assert (lag(rig), rig.progress.updates) == (0, UPDATES)
 
 
-def test_a_version_has_one_update_in_gradient_mode(tmp_path: Path) -> None:
+def test_a_version_has_the_steps_of_one_actor_in_gradient_mode(tmp_path: Path) -> None:
     rig = begun(tmp_path, mode="gradients")
     for message in computed()[:3]:  # all of version 1
         rig.step(message)
-    assert lag(rig) == 0 + 1 + 2
+    assert lag(rig) == (0 + 1 + 2) * UPDATES
 
 
 def test_of_an_earlier_process_each_version_counts_as_one_update(tmp_path: Path) -> None:
