@@ -18,7 +18,7 @@ HEIGHT: Final = 420
 
 _WIDTH: Final = 216
 _LEFT: Final = 16
-_BARS: Final = 112
+_BARS: Final = 120
 _BACKGROUND: Final[Colour] = (20, 23, 28)
 _DIM: Final[Colour] = (139, 148, 158)
 _BRIGHT: Final[Colour] = (240, 246, 252)
