@@ -6,9 +6,10 @@ import functools
 import importlib.util
 import shlex
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 from asyncade_rl.envs import is_atari
-from asyncade_rl.games import UnknownGameError, num_actions
+from asyncade_rl.games import GROUP, UnknownGameError, num_actions
 from asyncade_rl.saved_models import SavedModel
 from asyncade_runtime.run_folder import RunFolder
 
@@ -29,7 +30,7 @@ def obstacle(
     if not folder.root.is_dir():
         return f"The folder {folder.root} is gone: put it back, or show another run"
     if game is not None and (missing := _missing(game)) is not None:
-        return f"No game can be shown: {missing}; then start this page again"
+        return f"No game can be shown: {missing}, then start this page again"
     if live or saved:
         return None
     if folder.checkpoint_files():
@@ -50,7 +51,9 @@ def _missing(game: str) -> str | None:
     try:
         num_actions(game)
     except UnknownGameError as error:
-        return f"{error}. Install the game's package here"
+        if game in entry_points(group=GROUP).names:
+            return f"{error}; repair its package"
+        return f"the package of the game {game!r} is not installed here; install it"
     if is_atari(game) and importlib.util.find_spec("ale_py") is None:
-        return f"{game} needs the Atari emulator. Install it here with: pip install ale-py"
+        return f"{game} needs the Atari emulator; pip install ale-py"
     return None

@@ -121,7 +121,9 @@ def _curves(
     games = list(dict.fromkeys(run.game for run in runs))
     drawn = ""
     for game in games:
-        ours = [(run, colour) for run, colour in zip(runs, colours, strict=True) if run.game == game]
+        ours = [
+            (run, colour) for run, colour in zip(runs, colours, strict=True) if run.game == game
+        ]
         charts = parts.charts(wanted, [run for run, _ in ours], [colour for _, colour in ours])
         if charts:
             drawn += (f"<h3>{text(_worded(game))}</h3>" if len(games) > 1 else "") + charts

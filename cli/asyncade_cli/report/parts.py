@@ -179,8 +179,9 @@ def time_shares(run: ReportedRun) -> str:
         f"{part[0].upper()}{part[1:]}. " for part in (limit.sentence, limit.cure)
     ).rstrip()
     return (
-        f'<p>{text(found)}</p><div class="bar" role="img" aria-label="shares of the learner\'s time">'
-        f'{bar}</div><ul class="legend">{keys}</ul>'
+        f"<p>{text(found)}</p>"
+        f'<div class="bar" role="img" aria-label="shares of the learner\'s time">{bar}</div>'
+        f'<ul class="legend">{keys}</ul>'
     )
 
 

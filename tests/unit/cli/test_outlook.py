@@ -70,7 +70,9 @@ def test_a_row_counts_once() -> None:
 
 
 def test_the_limit_is_that_of_the_recent_rows_together() -> None:
-    waiting, training = ({"stage_shares": {name: 1.0}, "updates": 1} for name in ("wait", "optimise"))
+    waiting, training = (
+        {"stage_shares": {name: 1.0}, "updates": 1} for name in ("wait", "optimise")
+    )
     turns = outlook(Ends(), row(1, 1) | waiting, row(2, 2) | training).bottleneck()
     assert turns is not None
     assert turns.name == "turns"

@@ -126,7 +126,7 @@ def test_a_folder_that_was_removed_is_gone(tmp_path: Path) -> None:
         ("catch", 3, False, None),
         ("catch", 0, False, "--resume"),
         ("catch", 2, True, "can be read"),
-        ("dodge_of_nobody", 0, False, "Install the game's package"),
+        ("dodge_of_nobody", 0, False, "is not installed here"),
     ],
 )
 def test_why_no_game_can_begin(
