@@ -60,7 +60,7 @@ function showState(now) {
   showFigures(row, now.target, over);
   showCurve();
   $("limit").hidden = $("senders").hidden = !now.actors; // an evaluator knows none
-  $("bottleneck").textContent = now.bottleneck ? sentence(now.bottleneck.sentence) : "Nothing measured yet.";
+  $("bottleneck").textContent = now.bottleneck ? sentence(now.bottleneck.sentence) : over ? "Nothing was measured." : "Nothing measured yet.";
   $("cure").textContent = now.bottleneck && now.status === "training" ? sentence(now.bottleneck.cure) : "";
   showActors(now.actors ?? [], row, now.status === "training");
   const dropped = Object.entries(now.dropped ?? {}).map(([reason, count]) => `${count.toLocaleString("en")} ${reason}`);
