@@ -10,7 +10,7 @@ import numpy as np
 
 from asyncade_cli.film import Film
 from asyncade_cli.trained import Trained
-from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, Pictures
+from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, Pictures, in_words
 from asyncade_rl.evaluation import Chooser
 
 
@@ -40,7 +40,8 @@ def shoot(
 
     limit = math.inf if seconds is None else round(seconds * ENV_STEPS_PER_SECOND)
     with closing(trained.shown_game()) as game:
-        overlay = Overlay(trained.model.game.replace("_", " "), game.action_names)
+        names = [in_words(name) for name in game.action_names]
+        overlay = Overlay(trained.model.game.replace("_", " "), names)
         observations = game.reset(seed)
         score = 0.0
         while film.env_steps < limit and not film.full and not stop.is_set():

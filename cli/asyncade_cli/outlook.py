@@ -50,12 +50,14 @@ class Outlook:
     returns: list[float] = field(default_factory=list)
     _recent: deque[Row] = field(default_factory=lambda: deque(maxlen=_RECENT_ROWS))
     _began_at: float = 0.0
+    _updates_before: int = 0
 
     def continues(self, rows: Iterable[Row]) -> None:
         """Reads the rows of earlier sittings: they belong to the curve, not to the pace."""
         for row in rows:
             self.add(row)
             self._began_at = row.get("seconds", 0.0)
+            self._updates_before = row.get("updates", 0)
         self._recent.clear()
 
     def add(self, row: Row) -> None:
@@ -76,8 +78,12 @@ class Outlook:
         return played / seconds if seconds > 0 and played > 0 else None
 
     def bottleneck(self) -> Bottleneck | None:
-        """Returns what limits the run at present, with learner and actors on one machine."""
-        shares = [row["stage_shares"] for row in self._recent if row.get("stage_shares")]
+        """Returns what limits the run at present, with learner and actors on one machine.
+
+        None until the first update: the learner waits for actors that are still starting.
+        """
+        trained = [row for row in self._recent if row.get("updates", 0) > self._updates_before]
+        shares = [row["stage_shares"] for row in trained if row.get("stage_shares")]
         names = {name for one in shares for name in one}
         means = {name: fmean(one.get(name, 0.0) for one in shares) for name in names}
         return bottleneck(means, one_machine=True)

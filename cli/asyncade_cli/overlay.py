@@ -18,7 +18,7 @@ HEIGHT: Final = 420
 
 _WIDTH: Final = 216
 _LEFT: Final = 16
-_BARS: Final = 112
+_BARS: Final = 120
 _BACKGROUND: Final[Colour] = (20, 23, 28)
 _DIM: Final[Colour] = (139, 148, 158)
 _BRIGHT: Final[Colour] = (240, 246, 252)
@@ -83,11 +83,11 @@ class Overlay:
         image = Image.new("RGB", (_WIDTH, height), _BACKGROUND)
         draw = ImageDraw.Draw(image)
         draw.text((_LEFT, 14), self._title, _BRIGHT, self._small)
-        draw.text((_LEFT, 40), "score", _DIM, self._small)
+        draw.text((_LEFT, 40), "score of this game", _DIM, self._small)
         draw.text((_LEFT, 52), f"{score:,.0f}", _BRIGHT, self._large)
-        draw.text((_LEFT, 104), "value", _DIM, self._small)
+        draw.text((_LEFT, 104), "expected return (value)", _DIM, self._small)
         draw.text((_LEFT, 119), f"{value:+.2f}", _BRIGHT, self._middle)
-        draw.text((_LEFT, 156), "policy", _DIM, self._small)
+        draw.text((_LEFT, 156), "next action", _DIM, self._small)
         top = 176
         step = min(26, (height - top - 8) // len(self._names))
         font = self._small if step >= 15 else ImageFont.load_default(max(8, step - 2))

@@ -23,7 +23,7 @@ class Bottleneck(NamedTuple):
     Attributes:
         name: ``actors``, ``learner``, ``messages``, ``writing`` or ``turns``.
         sentence: what is the case, with its share.
-        cure: what to do about it.
+        cure: what to do about it; sentence and cure begin small and have no full stop.
     """
 
     name: str
@@ -62,7 +62,7 @@ def bottleneck(shares: Mapping[str, float], *, one_machine: bool = False) -> Bot
         "turns",
         f"learner and actors take turns: it waits {waiting:.0%} and trains {training:.0%} of its"
         " time",
-        "none is needed: this is the normal state on one machine"
+        "nothing to change: this is the normal state on one machine"
         if one_machine
         else "more actors shorten the waiting, a GPU shortens the training",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from asyncade_rl.envs import ShownGame, make_shown_game
-from asyncade_rl.envs.shown import PICTURES_PER_SECOND
+from asyncade_rl.envs.shown import PICTURES_PER_SECOND, in_words
 from asyncade_rl.games import UnknownGameError
 from asyncade_rl.saved_models import SavedModelError
 from asyncade_watch.frames import Encoder, Shown
@@ -164,7 +164,7 @@ class _Film:
         self._over = bool(step.terminated[0] | step.truncated[0])
         header = {
             **self._about,
-            "actions": self._game.action_names,
+            "actions": [in_words(name) for name in self._game.action_names],
             "probabilities": [round(float(p), 4) for p in thought.probabilities],
             "action": thought.action,
             "value": round(thought.value, 3),

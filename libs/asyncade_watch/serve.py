@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -35,9 +36,15 @@ def listen(host: str, port: int | None, *, setting: str = "--port") -> socket.so
         if port is None:
             with contextlib.suppress(OSError):
                 return _listen(host, 0)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise HttpAddressError(
+                f"cannot serve the page on {host}: this machine has no such address; name one that"
+                f" it has with {setting.replace('port', 'host')} (127.0.0.1 for this machine only,"
+                " 0.0.0.0 for the whole network)"
+            ) from error
         raise HttpAddressError(
-            f"cannot serve the page on {host}:{port}: {error}; choose another port with"
-            f" {setting} (0 picks a free one)"
+            f"cannot serve the page on {host}:{ports.WATCH if port is None else port}: {error};"
+            f" choose another port with {setting} (0 picks a free one)"
         ) from error
 
 

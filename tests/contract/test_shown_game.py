@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from asyncade_rl.envs import ShownGame, Step, atari, make_environments, make_shown_game
+from asyncade_rl.envs.shown import in_words
 from packages import MY_GAME, install
 
 ATARI = [("breakout", 0.0), ("breakout", 0.25), ("seaquest", 0.25), ("freeway", 0.0)]
@@ -119,6 +120,20 @@ def test_catch_shows_its_last_frame_at_the_end() -> None:
 
 def test_actions_have_names() -> None:
     assert make_shown_game("breakout").action_names == ("NOOP", "FIRE", "RIGHT", "LEFT")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NOOP", "wait"),
+        ("FIRE", "fire"),
+        ("UPRIGHTFIRE", "up right + fire"),
+        ("DOWNLEFT", "down left"),
+        ("0", "0"),
+    ],
+)
+def test_actions_are_shown_in_words(name: str, words: str) -> None:
+    assert in_words(name) == words
 
 
 def test_a_game_of_another_package_is_shown_in_grey(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pytest
 from asyncade_runtime.run_folder import RunFolder
 from e2e.browser import Tab, browser, found
 from e2e.commands import eventually, free_ports, running
-from rigs.page import run_folder
+from rigs.page import row, run_folder
 
 PROGRAM = found()
 
@@ -102,6 +103,23 @@ def test_a_finished_run(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
         drawn(tab, 60)
         tab.value("document.getElementById('look').click()")
         tab.wait_for("!document.getElementById('attention').hidden")
+        quiet(tab, address)
+
+
+def test_a_run_that_can_show_no_game_says_why(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
+    folder = run_folder(tmp_path / "run", checkpoints=0)
+    folder.append_metrics(row(11, target_env_steps=700, target_seconds=14.0))
+    folder.write_summary({"ended_by": "max_minutes"})
+    with watched(tmp_path, tmp_path / "run") as address:
+        tab = tabs()
+        tab.open(address)
+        tab.wait_for("document.getElementById('film-note')?.textContent.includes('--resume')")
+        ended = "reached its target after 700 env steps (14 s); ended at its time limit"
+        assert text(tab, "status-text") == ended
+        assert text(tab, "rate") == "50 a second on average"
+        shutil.rmtree(tmp_path / "run")
+        tab.wait_for("document.getElementById('status-text').textContent.endsWith('is gone')")
+        assert text(tab, "curve") == "No game has ended"
         quiet(tab, address)
 
 

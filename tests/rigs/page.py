@@ -44,6 +44,7 @@ def row(number: int, **columns: Any) -> dict[str, Any]:
     return {
         "seconds": 2.0 * number,
         "env_steps": 100 * number,
+        "updates": number,
         "episodes": 10 * number,
         "mean_return_100": number / 10 - 0.5,
         "target": 0.9,

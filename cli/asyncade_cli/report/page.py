@@ -68,11 +68,11 @@ def page(
         *(f"<p>{_outcome(run, named=len(runs) > 1)}</p>" for run in runs),
         _key_figures(runs[0]) if len(runs) == 1 else _side_by_side(runs, spreads),
         _films(runs, films),
-        *_section("Curves", parts.legend(names) + parts.charts(parts.RETURNS, runs, colours)),
+        *_curves("Curves", parts.RETURNS, runs, colours, names),
         *_each("Evaluation", runs, _evaluation),
         *_each("What the learner did with its time", runs, parts.time_shares),
         *_each("What was lost", runs, _drops),
-        *_section("Losses", parts.legend(names) + parts.charts(parts.LOSSES, runs, colours)),
+        *_curves("Losses", parts.LOSSES, runs, colours, names),
         *_each("Settings", runs, parts.settings),
         *_each("Machine and versions", runs, _machine),
     ]
@@ -93,7 +93,7 @@ def _style() -> str:
 
 
 def _title(runs: Sequence[ReportedRun]) -> str:
-    games = dict.fromkeys(run.game.replace("_", " ").capitalize() for run in runs)
+    games = dict.fromkeys(_worded(run.game) for run in runs)
     modes = dict.fromkeys(run.mode for run in runs)
     return f"{', '.join(games)}: {' and '.join(modes)} mode{'s' * (len(modes) > 1)}"
 
@@ -108,6 +108,30 @@ def _colours(runs: Sequence[ReportedRun]) -> tuple[list[int], dict[str, int]]:
 
 def _section(title: str, content: str) -> list[str]:
     return [f"<section><h2>{text(title)}</h2>{content}</section>"] if content else []
+
+
+def _curves(
+    title: str,
+    wanted: Sequence[parts.Chart],
+    runs: Sequence[ReportedRun],
+    colours: Sequence[int],
+    names: Mapping[str, int],
+) -> list[str]:
+    """Returns a section with the charts of each game: returns of two games share no axis."""
+    games = list(dict.fromkeys(run.game for run in runs))
+    drawn = ""
+    for game in games:
+        ours = [
+            (run, colour) for run, colour in zip(runs, colours, strict=True) if run.game == game
+        ]
+        charts = parts.charts(wanted, [run for run, _ in ours], [colour for _, colour in ours])
+        if charts:
+            drawn += (f"<h3>{text(_worded(game))}</h3>" if len(games) > 1 else "") + charts
+    return _section(title, parts.legend(names) + drawn) if drawn else []
+
+
+def _worded(game: str) -> str:
+    return game.replace("_", " ").capitalize()
 
 
 def _each(title: str, runs: Sequence[ReportedRun], part: Any) -> list[str]:
@@ -183,6 +207,8 @@ def _side_by_side(
         if len(runs) == len(spreads):  # one of each mode: the other table would be the same
             return shown
     every = [[words, *(run.figures.get(name) for run in runs)] for name, words in _FIGURES.items()]
+    if len({run.game for run in runs}) > 1:
+        every.insert(0, ["game", *(_worded(run.game) for run in runs)])
     return f"{shown}<h2>Every run</h2>{parts.table(['', *(run.label for run in runs)], every)}"
 
 
@@ -212,8 +238,11 @@ def _evaluation(run: ReportedRun) -> str:
         played = [row["env_steps"], row["policy"], row["episodes"]]
         cells.append([*played, _with_deviation(row), _ends(row.get("interval_95")), *figures])
     header += ["median", "lowest", "highest"]
-    protocol = "; ".join(protocol_of(rows[-1]))
-    return parts.table(header, cells) + f'<p class="dim">The last one: {text(protocol)}.</p>'
+    rules, *rest = protocol_of(rows[-1])
+    protocol = "; ".join([rules.removeprefix("protocol: "), *rest])
+    return parts.table(header, cells) + (
+        f'<p class="dim">How the last evaluation was played: {text(protocol)}.</p>'
+    )
 
 
 def _with_deviation(row: Mapping[str, Any]) -> str:

@@ -14,16 +14,19 @@ from asyncade_cli.report.runs import ReportedRun
 from asyncade_runtime.bottleneck import bottleneck
 
 _STAGES: Final = {
-    "wait": ("wait", "waiting for messages"),
-    "decode": ("receive", "decoding"),
-    "prepare": ("train", "preparing batches"),
-    "forward_backward": ("train", "forward and backward passes"),
-    "optimise": ("train", "optimiser"),
-    "publish": ("write", "publishing weights"),
-    "checkpoint": ("write", "checkpoints"),
-    "report": ("write", "reports"),
+    "wait": "waiting for messages",
+    "decode": "decoding",
+    "prepare": "preparing batches",
+    "forward_backward": "forward and backward passes",
+    "optimise": "optimiser",
+    "publish": "publishing weights",
+    "checkpoint": "checkpoints",
+    "report": "reports",
 }
-"""Stage of the learner to its kind and what it does."""
+"""Stage of the learner to what it does. The style sheet has a colour for each."""
+
+_SMALLEST: Final = 0.005
+"""Share of the time from which on a stage is shown by itself, not among the others."""
 
 
 _MINUS: Final = re.compile(r"(?<![\w.-])-(?=\d)")
@@ -37,17 +40,19 @@ class Chart(NamedTuple):
         title: above it.
         column: of metrics.jsonl, on the vertical axis.
         x: column on the horizontal axis.
+        hint: below the title.
     """
 
     title: str
     column: str
     x: str = "env_steps"
+    hint: str = ""
 
 
 RETURNS: Final = (
     Chart("Mean return of the last 100 games", "mean_return_100"),
     Chart("Mean return, against time", "mean_return_100", "seconds"),
-    Chart("Points: \N{MINUS SIGN}1 all lost, 1 all won", "point_share"),
+    Chart("Share of points (\N{MINUS SIGN}1: all lost, 1: all won)", "point_share"),
     Chart("Env steps per second", "env_steps_per_second", "seconds"),
     Chart("Policy lag [updates]", "policy_lag_mean"),
     Chart("Actors", "active_actors", "seconds"),
@@ -57,7 +62,11 @@ LOSSES: Final = (
     Chart("Value loss", "loss_value"),
     Chart("Entropy of the policy", "loss_entropy"),
     Chart("KL divergence from the acting policy", "loss_kl"),
-    Chart("Share of samples clipped", "loss_clip_fraction"),
+    Chart(
+        "Share of samples clipped",
+        "loss_clip_fraction",
+        hint="whose action has become more or less probable than the clipping range admits",
+    ),
     Chart("Total loss", "loss_total"),
 )
 
@@ -125,7 +134,9 @@ def charts(wanted: Sequence[Chart], runs: Sequence[ReportedRun], colours: Sequen
         targets = {run.target for run in runs if chart.column == "mean_return_100"}
         target = targets.pop() if len(targets) == 1 else None
         if svg := line_chart(lines, "minutes" if minutes else "env steps", target):
-            drawn.append(f'<figure class="chart"><h3>{text(chart.title)}</h3>{svg}</figure>')
+            hint = f'<p class="dim">{text(chart.hint)}</p>' if chart.hint else ""
+            title = f"<h3>{text(chart.title)}</h3>{hint}"
+            drawn.append(f'<figure class="chart">{title}{svg}</figure>')
     return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
 
 
@@ -148,23 +159,29 @@ def time_shares(run: ReportedRun) -> str:
     limit = bottleneck(shares, one_machine="train" in run.config)
     if limit is None:
         return '<p class="dim">Nothing was measured.</p>'
-    known = {stage: share for stage, share in shares.items() if stage in _STAGES}
+    slices = [
+        (stage, words, shares[stage])
+        for stage, words in _STAGES.items()
+        if shares.get(stage, 0.0) >= _SMALLEST
+    ]
+    rest = 1 - sum(share for *_, share in slices)
+    if rest >= 0.0005:
+        slices.append(("other", "other", rest))
     bar = "".join(
-        f'<div class="{_STAGES[stage][0]}" style="width:{share:.2%}"'
-        f' title="{_STAGES[stage][1]}: {share:.1%}"></div>'
-        for stage, share in known.items()
+        f'<div class="{kind}" style="width:{share:.2%}" title="{words}: {share:.1%}"></div>'
+        for kind, words, share in slices
     )
     keys = "".join(
-        f'<li><span class="key {_STAGES[stage][0]}"></span>{_STAGES[stage][1]} {share:.1%}</li>'
-        for stage, share in known.items()
-        if share >= 0.005
+        f'<li><span class="key {kind}"></span>{words} {share:.1%}</li>'
+        for kind, words, share in slices
     )
-    sentence = text(f"{limit.sentence[0].upper()}{limit.sentence[1:]}. To change it: {limit.cure}.")
-    if "none is needed" in limit.cure:
-        sentence = text(f"{limit.sentence[0].upper()}{limit.sentence[1:]}: {limit.cure[16:]}.")
+    found = "".join(
+        f"{part[0].upper()}{part[1:]}. " for part in (limit.sentence, limit.cure)
+    ).rstrip()
     return (
-        f'<p>{sentence}</p><div class="bar" role="img" aria-label="shares of the learner\'s time">'
-        f'{bar}</div><ul class="legend">{keys}</ul>'
+        f"<p>{text(found)}</p>"
+        f'<div class="bar" role="img" aria-label="shares of the learner\'s time">{bar}</div>'
+        f'<ul class="legend">{keys}</ul>'
     )
 
 

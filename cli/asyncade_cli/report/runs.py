@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from pydantic.fields import FieldInfo
@@ -15,10 +17,17 @@ from asyncade_cli.plot import thinned
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.saved_models import SavedModel, saved_models
+from asyncade_runtime.json_lines import JsonLines
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
+
+AUTOMATIC: Final = "automatic"
+"""Default of settings that the program chooses where nobody does; a config has only the choice."""
 
 POINTS: Final = 300
 """Of a curve: about one for each of its pixels."""
+
+_SHORTEST: Final = 0.25
+"""Of the usual interval between two rows: a pace over less is an accident."""
 
 _OF_THE_SITTING: Final = {
     *("run_dir", "resume", "upstream_address", "weights_address", "keys", "display"),
@@ -93,6 +102,8 @@ class ReportedRun:
                     continue
                 default = None if field.default_factory else field.get_default()
                 differs = field.default_factory is None and value != default
+                if default is None and value is not None:
+                    default = AUTOMATIC
                 found.append((name, value, default, differs and name not in _OF_THE_SITTING))
         return found
 
@@ -125,11 +136,24 @@ def read_run(root: Path, label: str, target: float | None = None) -> ReportedRun
         ended=summary is not None,
         config=config,
         summary=known,
-        rows=thinned(folder.metrics, POINTS) if last else [],
+        rows=thinned(_without_spikes(folder.metrics), POINTS) if last else [],
         figures=figures_of(complete, known.get("target")) if last else {},
         evaluations=list(folder.evaluations),
         models=saved_models(folder.checkpoint_files()),
     )
+
+
+def _without_spikes(rows: JsonLines) -> Iterator[Row]:
+    """Yields rows; those of an interval far shorter than usual have no pace.
+
+    The last one before a stop may cover a few milliseconds, in which a whole batch arrives.
+    """
+    ends = [row.get("seconds", 0.0) for row in rows]
+    intervals = [later - earlier for earlier, later in pairwise([0.0, *ends])]
+    usual = median(intervals) if intervals else 0.0
+    for row, interval in zip(rows, intervals, strict=False):  # a running one grows meanwhile
+        short = interval < _SHORTEST * usual
+        yield {**row, "env_steps_per_second": None} if short else row
 
 
 def labels_of(roots: Iterable[Path]) -> list[str]:

@@ -7,6 +7,7 @@ observations stay what they are in training, for it is the training's emulator t
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -25,6 +26,13 @@ ENV_STEPS_PER_SECOND: Final = 15
 """Real time: the agent acts in every fourth frame."""
 
 _PER_STEP: Final = PICTURES_PER_SECOND // ENV_STEPS_PER_SECOND
+
+
+def in_words(action_name: str) -> str:
+    """Returns an action's name as people read it: ``up right + fire`` of ``UPRIGHTFIRE``."""
+    words = "wait" if action_name == "NOOP" else action_name.lower()
+    words = re.sub("(up|down)(left|right)", r"\1 \2", words)
+    return re.sub(r"(?<=\w)fire$", " + fire", words)
 
 
 class Screen(Protocol):

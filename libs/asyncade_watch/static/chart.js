@@ -22,7 +22,8 @@ export class Chart {
     });
   }
 
-  // x, y: numbers, without gaps; target: a number or null; mark: what is shown, an x or null; unit: of x.
+  // x, y: numbers, without gaps; target: a number or null; mark: what is shown, an x or null; unit: of x;
+  // none: shown instead of a curve without points.
   show(data) {
     if (this.at !== null && data.unit !== this.data.unit) this.at = null;
     this.data = data;
@@ -30,11 +31,11 @@ export class Chart {
   }
 
   draw() {
-    const { x, y, target, mark } = this.data;
+    const { x, y, target, mark, none } = this.data;
     const width = this.box.clientWidth, height = this.box.clientHeight;
     this.svg.replaceChildren();
     if (!x.length || !width) {
-      text(this.svg, width / 2, height / 2, "The first games have not ended yet", "middle");
+      text(this.svg, width / 2, height / 2, none ?? "", "middle");
       return;
     }
     const last = x.length - 1;

@@ -48,17 +48,19 @@ function showState(now) {
   $("game-name").textContent = name[0].toUpperCase() + name.slice(1);
   document.title = `${$("game-name").textContent} · Asyncade`;
   $("about").textContent = [now.mode && `${now.mode} mode`, now.run].filter(Boolean).join(" · ");
+  const over = isOver();
   const words = {
     training: "training",
     silent: "no news from the learner",
     ended: { target: "reached its target", signal: "stopped", max_minutes: "ended at its time limit", max_env_steps: "ended at its limit of env steps" }[now.ended_by] ?? "ended",
     stopped: row.seconds === undefined ? "waiting for the learner" : "not running",
+    gone: `the folder ${now.run} is gone`,
   };
-  showStatus(now.status, words[now.status] ?? now.status);
-  showFigures(row, now.target);
+  showStatus(now.status, withTarget(words[now.status] ?? now.status, now));
+  showFigures(row, now.target, over);
   showCurve();
   $("limit").hidden = $("senders").hidden = !now.actors; // an evaluator knows none
-  $("bottleneck").textContent = now.bottleneck ? sentence(now.bottleneck.sentence) : "Nothing measured yet.";
+  $("bottleneck").textContent = now.bottleneck ? sentence(now.bottleneck.sentence) : over ? "Nothing was measured." : "Nothing measured yet.";
   $("cure").textContent = now.bottleneck && now.status === "training" ? sentence(now.bottleneck.cure) : "";
   showActors(now.actors ?? [], row, now.status === "training");
   const dropped = Object.entries(now.dropped ?? {}).map(([reason, count]) => `${count.toLocaleString("en")} ${reason}`);
@@ -67,24 +69,36 @@ function showState(now) {
   showNote();
 }
 
+function withTarget(words, { reached, status, ended_by }) {
+  if (!reached) return words;
+  const minutes = reached.seconds === null ? "" : ` (${duration(reached.seconds)})`;
+  const when = `reached its target after ${short(reached.env_steps)} env steps${minutes}`;
+  return status === "ended" && ended_by === "target" ? when : `${when}; ${words}`;
+}
+
 function sentence(words) {
   return `${words[0].toUpperCase()}${words.slice(1)}.`;
 }
 
-function showFigures(row, target) {
+function showFigures(row, target, over) {
   const number = (value, digits) => (value === undefined || value === null ? "–" : value.toFixed(digits).replace("-", "−"));
   $("mean-return").textContent = number(row.mean_return_100, 1);
   $("target").textContent = target === null || target === undefined ? "no target" : `target ${short(target)}`;
   $("env-steps").textContent = row.env_steps === undefined ? "–" : short(row.env_steps);
-  $("rate").textContent = row.env_steps_per_second ? `${Math.round(row.env_steps_per_second).toLocaleString("en")} a second` : "";
+  $("rate").textContent = row.env_steps_per_second ? `${Math.round(row.env_steps_per_second).toLocaleString("en")} a second${over ? " on average" : ""}` : "";
   $("games").textContent = row.episodes === undefined ? "–" : row.episodes.toLocaleString("en");
   $("minutes").textContent = row.seconds === undefined ? "" : `in ${duration(row.seconds)}`;
   $("lag").textContent = number(row.policy_lag_mean, 1);
+  $("lag-of").textContent = over ? "updates, on average" : "updates";
 }
 
 function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5400 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function isOver() {
+  return ["ended", "stopped", "gone"].includes(state.status);
 }
 
 function showCurve() {
@@ -97,7 +111,7 @@ function showCurve() {
   const y = kept.map(([value]) => value);
   const played = state.checkpoints.find((one) => one.name === model);
   const mark = played ? (against === "minutes" ? played.seconds / 60 : played.env_steps) : null;
-  chart.show({ x, y, target: state.target ?? null, mark, unit: against === "minutes" ? "minutes" : "env steps" });
+  chart.show({ x, y, target: state.target ?? null, mark, unit: against === "minutes" ? "minutes" : "env steps", none: isOver() ? "No game has ended" : "The first games have not ended yet" });
   if (y.length) $("curve").setAttribute("aria-label", `${state.curve_of}: ${y.at(-1).toFixed(1)} at the end. Arrow keys read the curve.`);
 }
 
@@ -147,7 +161,8 @@ function choose(name) {
 }
 
 function showNote() {
-  if (paused) $("film-note").textContent = film.drawn ? "" : "Paused: press Play to see the game";
+  if (!film.drawn && state?.no_game) $("film-note").textContent = `${state.no_game}.`;
+  else if (paused) $("film-note").textContent = film.drawn ? "" : "Paused: press Play to see the game";
   else if (!film.drawn) $("film-note").textContent = state?.status === "stopped" && !state.checkpoints.length ? "Nothing has been learned yet" : "The game begins in a moment";
   else $("film-note").textContent = "";
 }
@@ -176,8 +191,7 @@ function showThought(header, lookedAt) {
 
 function actionRow(name) {
   const row = document.createElement("li");
-  const words = name.toLowerCase().replace("noop", "wait").replace(/(up|down)(left|right)/, "$1 $2").replace(/(\w)fire$/, "$1 + fire");
-  row.appendChild(document.createElement("span")).textContent = words;
+  row.appendChild(document.createElement("span")).textContent = name;
   row.appendChild(document.createElement("span")).className = "bar";
   row.lastChild.appendChild(document.createElement("i"));
   row.appendChild(document.createElement("span")).className = "share";

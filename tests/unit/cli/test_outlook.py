@@ -70,11 +70,17 @@ def test_a_row_counts_once() -> None:
 
 
 def test_the_limit_is_that_of_the_recent_rows_together() -> None:
-    waiting, training = ({"stage_shares": {name: 1.0}} for name in ("wait", "optimise"))
+    waiting, training = (
+        {"stage_shares": {name: 1.0}, "updates": 1} for name in ("wait", "optimise")
+    )
     turns = outlook(Ends(), row(1, 1) | waiting, row(2, 2) | training).bottleneck()
     assert turns is not None
     assert turns.name == "turns"
     assert outlook(Ends(), row(1, 1)).bottleneck() is None
+    starting = row(1, 1, stage_shares={"wait": 1.0}, updates=0)
+    assert outlook(Ends(), starting).bottleneck() is None
+    resumed = row(1, 1) | waiting
+    assert outlook(Ends(), resumed, before=[row(0, 0) | waiting]).bottleneck() is None
 
 
 @pytest.mark.parametrize(

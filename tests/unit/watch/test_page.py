@@ -168,6 +168,13 @@ def test_a_port_that_is_taken() -> None:
             listen("127.0.0.1", port)
 
 
+@pytest.mark.parametrize("port", [None, 0])
+def test_a_host_of_another_machine(port: int | None) -> None:
+    with pytest.raises(HttpAddressError, match=r"192\.0\.2\.1: this machine.*--host") as caught:
+        listen("192.0.2.1", port)  # an address of documentation, RFC 5737
+    assert "None" not in str(caught.value)
+
+
 def test_the_usual_port_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,53 @@ def test_a_file_that_cannot_be_read_does_not_end_the_page(tmp_path: Path) -> Non
     folder = run_folder(tmp_path)
     (tmp_path / "senders.json").write_text("{")
     assert RunState(folder).refresh()["now"]["env_steps"] == 1000
+
+
+def test_a_folder_that_was_removed_is_gone(tmp_path: Path) -> None:
+    state = RunState(run_folder(tmp_path / "run"))
+    state.refresh()
+    shutil.rmtree(tmp_path / "run")
+    now = state.refresh()
+    assert now["status"] == "gone"
+    assert "is gone" in now["no_game"]
+
+
+@pytest.mark.parametrize(
+    ("game", "checkpoints", "damaged", "words"),
+    [
+        ("catch", 3, False, None),
+        ("catch", 0, False, "--resume"),
+        ("catch", 2, True, "can be read"),
+        ("dodge_of_nobody", 0, False, "is not installed here"),
+    ],
+)
+def test_why_no_game_can_begin(
+    tmp_path: Path, game: str, checkpoints: int, damaged: bool, words: str | None
+) -> None:
+    folder = run_folder(tmp_path, game, checkpoints)
+    if damaged:
+        for path in folder.checkpoint_files():
+            os.truncate(path, path.stat().st_size // 2)
+    found = RunState(folder).refresh()["no_game"]
+    assert found is None if words is None else words in found
+
+
+def test_figures_of_an_ended_run_are_those_of_the_whole_run(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    tiny = {"env_steps_per_second": 9000.0, "policy_lag_mean": 12.5, "target_env_steps": 700}
+    folder.append_metrics(row(11, **tiny, target_seconds=14.0))
+    now = RunState(folder).refresh()
+    assert now["now"]["env_steps_per_second"] == 50.0
+    assert now["now"]["policy_lag_mean"] == 2.5
+    assert now["reached"] == {"env_steps": 700, "seconds": 14.0}
+    folder.write_endpoints({"weights": "tcp://127.0.0.1:5556"})
+    assert RunState(folder).refresh()["now"]["env_steps_per_second"] == 9000.0
+
+
+def test_nothing_limits_a_run_before_its_first_update(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path)
+    folder.append_metrics(row(1, updates=0))
+    state = RunState(folder)
+    assert state.refresh()["bottleneck"] is None
+    folder.append_metrics(row(2))
+    assert state.refresh()["bottleneck"]["name"] == "actors"

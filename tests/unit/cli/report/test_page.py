@@ -6,13 +6,17 @@ import json
 import shutil
 import sys
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from asyncade_cli.__main__ import main
+from asyncade_cli.report import parts
+from asyncade_cli.report.runs import ReportedRun, read_run
 from asyncade_learner.settings import LearnerSettings
+from asyncade_rl.games import num_actions
 from asyncade_runtime.run_folder import RunFolder
 from rigs.models import write_model
 
@@ -67,19 +71,26 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 
 
 def write_run(
-    root: Path, mode: str = "data", rows: int = 12, *, models: int = 0, ended: bool = True
+    root: Path,
+    mode: str = "data",
+    rows: int = 12,
+    *,
+    game: str = "catch",
+    models: int = 0,
+    ended: bool = True,
 ) -> Path:
     """Writes the folder of a run of Catch, with half a row at the end."""
     folder = RunFolder.create(root)
     settings = LearnerSettings(game="catch", learning_rate=5e-5)
-    folder.write_config("learner", settings.model_dump(mode="json") | {"mode": mode})
+    chosen = {"mode": mode, "game": game, "torch_threads": 2}
+    folder.write_config("learner", settings.model_dump(mode="json") | chosen)
     folder.write_config("train", {"actors": 2})
     metrics = [row(number) for number in range(rows)]
     lines = "".join(json.dumps(one) + "\n" for one in metrics)
     (root / "metrics.jsonl").write_text(lines + '{"seconds": 1')
     if ended:
         last = {name: row(rows)[name] for name in ("env_steps", "seconds", "mean_return_100")}
-        about = {"mode": mode, "game": "catch", "target": 0.9, "ended_by": "max_minutes"}
+        about = {"mode": mode, "game": game, "target": 0.9, "ended_by": "max_minutes"}
         folder.write_summary({**about, **last, "commit": "c0ffee", "actors": 2, "cores": 2})
     for number in range(models):
         write_model(folder, "catch", seed=number, env_steps=1000 * number, policy_version=number)
@@ -184,6 +195,55 @@ def test_without_pyav_there_are_no_films_and_the_cure_is_named(
     assert "pip install" in capsys.readouterr().err
 
 
+def test_without_the_game_there_are_no_films(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_run(here / "one", models=1)
+
+    def missing(run: ReportedRun) -> NoReturn:
+        num_actions("dodge_of_nobody")
+        raise AssertionError
+
+    monkeypatch.setattr("asyncade_cli.report.command.films_of", missing)
+    assert "video" not in reported(root, options=()).tags
+    assert "install the game's package" in capsys.readouterr().err
+
+
+def test_every_share_of_the_time_has_a_colour_and_a_name(here: Path) -> None:
+    root = write_run(here / "one")
+    stages = {"wait": 0.5, "prepare": 0.2, "optimise": 0.293, "decode": 0.004, "report": 0.003}
+    RunFolder(root).metrics.append({})  # ends the half row
+    RunFolder(root).append_metrics(row(13, stage_shares=stages))
+    page = reported(root)
+    slices = ["wait", "prepare", "optimise", "other"]
+    kinds = [value for name, value in page.attributes if name == "class"]
+    assert [kind for kind in kinds if kind in {*stages, "other"}] == slices
+    assert [kind for kind in kinds if kind.startswith("key ")] == [f"key {one}" for one in slices]
+    assert "other 0.7%" in page.text
+    style = files("asyncade_cli.report").joinpath("style.css").read_text()
+    assert all(f".{one} {{ background" in style for one in (*parts._STAGES, "other"))
+
+
+def test_a_much_shorter_interval_has_no_pace(here: Path) -> None:
+    root = write_run(here / "one")
+    RunFolder(root).metrics.append({})  # ends the half row
+    RunFolder(root).append_metrics(row(12, seconds=22.1, env_steps_per_second=90_000.0))
+    paces = [y for _, y in read_run(root, "one").points("env_steps_per_second", "seconds")]
+    assert set(paces) == {500.0}
+
+
+def test_each_game_has_its_own_charts(here: Path) -> None:
+    roots = [write_run(here / game, game=game) for game in ("catch", "pong")]
+    page = reported(*roots)
+    assert page.tags.count("polyline") == page.tags.count("svg") == 12
+    one = reported(roots[0])
+    assert one.tags.count("svg") == 6
+
+
+def test_what_the_program_chose_is_marked(here: Path) -> None:
+    assert "automatic" in reported(write_run(here / "one")).text
+
+
 def test_names_are_no_markup(here: Path) -> None:
     page = reported(write_run(here / "<b>&"))
     assert "<b>&" in page.text
@@ -201,6 +261,9 @@ def test_the_report_is_written_into_the_run(here: Path) -> None:
         ([], "asyncade report RUN"),
         (["absent"], "absent"),
         (["one", "--out=one/config.json/page.html"], "--out"),
+        (["one", "--out=one"], "--out one/report.html"),
+        (["one", "--out=nowhere"], "--out nowhere.html"),
+        (["one", "--out=nowhere/page.html"], "nowhere does not exist"),
         (["one", "--episodes=0"], "--episodes"),
         (["one", "--episodes=2"], "checkpoint"),
     ],
