@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncade_cli.__main__ import SERVICES, USAGE, USAGE_ERROR, main
+from asyncade_cli.__main__ import main
+from asyncade_cli.commands import SERVICES, USAGE, USAGE_ERROR
 from asyncade_cli.completion import SHELLS, script
 from asyncade_rl.games import num_actions
 
@@ -19,11 +20,14 @@ from asyncade_rl.games import num_actions
     [
         ([], USAGE_ERROR, "asyncade COMMAND"),
         (["--help"], 0, "asyncade COMMAND"),
+        (["help"], 0, "asyncade COMMAND"),
+        (["help", "keys"], 0, "asyncade keys FOLDER"),
+        (["export"], USAGE_ERROR, "example: asyncade export"),
         (["trian"], USAGE_ERROR, "asyncade train?"),
         (["--verison"], USAGE_ERROR, "asyncade --version?"),
         (["nonsense"], USAGE_ERROR, "asyncade --help"),
         (["--version"], 0, version("asyncade")),
-        (["eval"], USAGE_ERROR, "asyncade eval RUN"),
+        (["eval"], USAGE_ERROR, "asyncade eval RUN, or train one first: asyncade train"),
         (["eval", "absent"], USAGE_ERROR, "absent"),
         (["watch"], USAGE_ERROR, "asyncade watch RUN"),
         (["watch", "absent"], USAGE_ERROR, "absent"),
@@ -52,6 +56,17 @@ def test_bad_input_is_named(
     printed = capsys.readouterr()
     assert named in printed.out + printed.err
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", interrupted)
+    assert main(["keys", "folder"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_run_of_a_game_that_is_not_installed_here_is_explained(
