@@ -159,7 +159,8 @@ def protocol_of(report: Mapping[str, Any]) -> list[str]:
     how = "sampled from the policy" if report["policy"] == "sample" else "the most probable ones"
     lines = [
         f"protocol: {', '.join(rule for rule in rules if rule)}",
-        f"actions {how}; {counted(report['envs'], 'game')} in parallel, seeds from {report['seed']}",
+        f"actions {how}; {counted(report['envs'], 'game')} in parallel,"
+        f" seeds from {report['seed']}",
     ]
     if report.get("interval_95"):
         lines.append(f"the interval is a bootstrap of the mean, {RESAMPLES:,} resamples")
