@@ -91,10 +91,9 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from asyncade_cli.settings import SHORT_FOR, TrainSettings
+    from asyncade_cli.settings import TrainSettings
     from asyncade_cli.train import train
 
-    arguments = [SHORT_FOR.get(argument, argument) for argument in arguments]
     return train(load(TrainSettings, arguments, os.environ), os.environ)
 
 

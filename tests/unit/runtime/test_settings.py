@@ -137,6 +137,7 @@ def test_every_bad_value_gets_a_line_with_both_names() -> None:
         variable = f"EXAMPLE_{name.upper().replace('-', '_')}"
         assert line.startswith(f"--{name} ({variable}) ")
         assert repr(value) in line
+    assert lines[1].endswith(" takes a number, not 'high'")
     assert lines[2].endswith("'data' or 'gradients'")
 
 
@@ -186,7 +187,8 @@ def test_help_shows_every_setting(
     text = capsys.readouterr().out
     assert "usage: example" in text
     assert "Plays games, many of them." in text
-    assert "--target float" in text  # not --target {float,null}
+    assert "--target NUMBER" in text
+    assert "--mode {data,gradients}" in text
     for name, field in Example.model_fields.items():
         assert "--" + name.replace("_", "-") in text
         assert f"(default: {field.default}) [env: EXAMPLE_{name.upper()}]" in text
