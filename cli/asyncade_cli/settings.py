@@ -8,7 +8,7 @@ import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -48,7 +48,7 @@ class TrainSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
     example = "asyncade train --game breakout --max-minutes 30"
-    short_for = {"--quiet": "--display=quiet", "--json": "--display=json"}
+    short_for: ClassVar = {"--quiet": "--display=quiet", "--json": "--display=json"}
 
     mode: Mode = "data"
     """what actors send: trajectories (data) or gradients"""

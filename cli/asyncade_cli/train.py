@@ -66,8 +66,7 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     training = Training(start, display, outlook, environ)
     try:
         try:
-            if start.changed:
-                changed = ", ".join(map(" ".join, start.changed.items()))
+            if changed := ", ".join(map(" ".join, start.changed.items())):
                 display.say(f"settings changed: {changed}")
             code = training.run()
         finally:
@@ -160,14 +159,15 @@ class Training:
         """Returns what to know after a second Ctrl-C, in lines."""
         if not self.accepted:
             return ["ended before the learner was ready: nothing has been written"]
-        root = self._folder.root
-        lines = [f"interrupted; run folder: {root}"]
+        lines = [f"interrupted; run folder: {self._folder.root}"]
         if self._learner.exit_code() is None:
             lines.append("the learner goes on until it has saved a checkpoint, then ends")
         elif not self._folder.checkpoint_files():
             return lines
-        resume = ["asyncade", "train", "--resume", "--run-dir", str(root)]
-        return [*lines, f"to continue:  {shlex.join(resume)}"]
+        return [*lines, f"to continue:  {self._resume()}"]
+
+    def _resume(self) -> str:
+        return f"asyncade train --resume --run-dir {shlex.quote(str(self._folder.root))}"
 
     def ended_by(self, code: int) -> str:
         """Returns what ended the run, for a learner that has written no summary.
@@ -291,10 +291,11 @@ class Training:
         code = self._learner.exit_code()
         if code == EXIT_DONE:
             return EXIT_DONE
-        said = self._learner.last_lines() if self.accepted else self._learner.last_lines(50)
-        where = f"; log: {self._learner.log}" if self.accepted else ""
-        self._display.warn(f"the learner {self._learner.how_it_ended()}{where}\n{said}")
+        if self.accepted:
+            said = f"; log: {self._learner.log}\n{self._learner.last_lines()}"
+        else:
+            said = f"\n{self._learner.refusal()}"
+        self._display.warn(f"the learner {self._learner.how_it_ended()}{said}")
         if self.accepted and self._folder.checkpoint_files():
-            resume = ["asyncade", "train", "--resume", "--run-dir", str(self._folder.root)]
-            self._display.warn(f"continue with: {shlex.join(resume)}")
+            self._display.warn(f"continue with: {self._resume()}")
         return code if code in (EXIT_BAD_INPUT, EXIT_BUSY) else EXIT_DIED
