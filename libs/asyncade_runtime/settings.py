@@ -202,7 +202,7 @@ def _put_in_words(cls: type[Settings], parser: argparse.ArgumentParser) -> None:
         if action.metavar is not None:
             action.metavar = _metavar(field.annotation)
         if "default: " in (field.description or ""):  # that says more than the value
-            action.help = re.sub(r" \(default(: null| factory: \w+)\)", "", action.help or "")
+            action.help = re.sub(r" \(default(: null| factory: [^)]*)\)", "", action.help or "")
     for flag, meaning in cls.short_for.items():
         meant = f"the same as {meaning.replace('=', ' ')}"
         parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=meant)

@@ -103,6 +103,7 @@ def test_the_examples_run_as_they_are_shown() -> None:
     (game,) = json.loads(output_of(with_asyncade, folder))
     assert game in range(-21, 22)
     assert "asyncade" not in without
+    assert "gumbel" in without, "actions are sampled, as in the evaluation"
     config = json.loads((folder / "config.json").read_text())
     assert config["environment"]["repeat_action_probability"] == 0.25
     assert config["repeat_action_probability"] == 0.25

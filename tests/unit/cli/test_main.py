@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import signal
 import subprocess
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from asyncade_rl.games import num_actions
         (["watch", "absent", "--prot=1"], USAGE_ERROR, "--port"),
         (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
         (["keys", "--help"], 0, "asyncade keys FOLDER"),
+        (["train", "--game=Pong"], USAGE_ERROR, "did you mean pong?"),
         (["train", "--actors=0"], USAGE_ERROR, "--actors"),
         (["train", "--envs=600"], USAGE_ERROR, "--envs"),
         (["compare", "--runs", "absent", "other"], USAGE_ERROR, "absent"),
@@ -67,6 +71,25 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", interrupted)
     assert main(["keys", "folder"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_amid_an_import_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = ["import os, signal", "os.kill(os.getpid(), signal.SIGINT)", "whole = True"]
+    (tmp_path / "interrupted_module.py").write_text("\n".join(lines))
+
+    def importing(*_: object) -> int:
+        module = importlib.import_module("interrupted_module")
+        assert module.whole
+        threading.Event().wait(60)  # for the interrupt
+        return 0
+
+    monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", importing)
+    assert main(["keys", "folder"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_run_of_a_game_that_is_not_installed_here_is_explained(
