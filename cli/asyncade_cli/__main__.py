@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 import sys
 import threading
@@ -34,7 +33,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Raises KeyboardInterrupt, after an import: amid one NumPy and torch lose it or break."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            retry = threading.Timer(_RETRY_S, _thread.interrupt_main)
+            again = (threading.get_ident(), signum)  # this thread may wait for something by then
+            retry = threading.Timer(_RETRY_S, signal.pthread_kill, again)
             retry.daemon = True
             retry.start()
             return

@@ -80,15 +80,17 @@ def test_ctrl_c_amid_an_import_waits_for_its_end(
     lines = ["import os, signal", "os.kill(os.getpid(), signal.SIGINT)", "whole = True"]
     (tmp_path / "interrupted_module.py").write_text("\n".join(lines))
 
+    imported = []
+
     def importing(*_: object) -> int:
-        module = importlib.import_module("interrupted_module")
-        assert module.whole
+        imported.append(importlib.import_module("interrupted_module"))
         threading.Event().wait(60)  # for the interrupt
         return 0
 
     monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", importing)
     assert main(["keys", "folder"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+    assert [module.whole for module in imported] == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
