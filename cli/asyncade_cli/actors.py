@@ -124,10 +124,14 @@ class Actors:
                 except OSError as error:  # counts as another death: the next pause is longer
                     self._warn(f"{actor.name} could not be started: {error}")
 
-    def stop(self, timeout_s: float) -> None:
-        """Ends all processes; kills those that take longer than the timeout."""
+    def terminate(self) -> None:
+        """Sends SIGTERM to all processes."""
         for actor in self._services:
             actor.terminate()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends all processes; kills those that take longer than the timeout."""
+        self.terminate()
         for actor in self._services:
             actor.wait(timeout_s)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import shtab
 from pydantic_settings import CliSettingsSource
 
+from asyncade_cli.settings import TrainSettings
 from asyncade_rl.games import GROUP, NUM_ACTIONS
 from asyncade_runtime.settings import Settings, flag_of
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             _suggest(action, settings)
         if name in RUNS:
             _take_files(command.add_argument("run", nargs=RUNS[name]), shtab.DIRECTORY)
-    for flag in ("--quiet", "--json"):
+    for flag in TrainSettings.short_for:
         commands.choices["train"].add_argument(flag, action="store_true")
     keys = commands.add_parser("keys", help="create CURVE keys for a learner and its actors")
     _take_files(keys.add_argument("folder"), shtab.DIRECTORY)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncade_cli.outlook import ASCII_BARS, BARS, Outlook, clock, sparkline
+from asyncade_cli.words import counted
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _MESSAGES_SHOWN: Final = 6
@@ -190,10 +191,10 @@ def make_display(kind: str, console: Console, title: str, outlook: Outlook) -> D
 
 def _facts(row: Mapping[str, Any], actors: int) -> dict[str, str]:
     mean = row.get("mean_return_100")
-    lag = row.get("policy_lag_mean")
+    lag, games = row.get("policy_lag_mean"), counted(row.get("episodes", 0), "game")
     return {
         "elapsed": clock(row.get("seconds", 0)),
-        "return": "-" if mean is None else f"{mean:.1f} ({row.get('episodes', 0)} games)",
+        "return": "-" if mean is None else f"{mean:.1f} ({games})",
         "env steps": f"{row.get('env_steps', 0):,}",
         "env steps/s": f"{row.get('env_steps_per_second', 0):.0f}",
         "policy lag": "-" if lag is None else f"{lag:.1f}",

@@ -18,6 +18,7 @@ from asyncade_cli.film import FilmError, filming
 from asyncade_cli.footage import shoot
 from asyncade_cli.settings import EvalSettings
 from asyncade_cli.trained import load_trained
+from asyncade_cli.words import counted
 from asyncade_rl.evaluation import RESAMPLES, Chooser, Round, figures
 from asyncade_runtime.lifecycle import stop_on_signals
 from asyncade_runtime.output import print_result
@@ -72,6 +73,7 @@ def evaluate(
         if games.over:
             _keep(folder, report)
         if film is not None and games.over:
+            _say("filming a game")
             shoot(film, trained, chooser, settings.seed, stop)
             _say(f"film: {settings.video}, {film.description}")
     return report
@@ -87,7 +89,7 @@ def evaluate_and_print(run: Path, settings: EvalSettings) -> int:
     Raises:
         RunFolderError: the folder holds no run or no readable checkpoint.
     """
-    stop = stop_on_signals()
+    stop = stop_on_signals(second_raises=True)
     printed: list[bool] = []
     show = partial(json.dumps, indent=2) if settings.json else _described
     try:
@@ -115,7 +117,7 @@ def _play(games: Round, chooser: Chooser, episodes: int, stop: threading.Event) 
         now = time.monotonic()
         if now - said >= _SECONDS_BETWEEN_LINES:
             said, ended = now, len(games.returns)
-            line = f"{ended} of {episodes} games"
+            line = f"{ended} of {counted(episodes, 'game')}"
             if ended:
                 left = (now - began) * (episodes - ended) / ended
                 line += f", mean {statistics.fmean(games.returns):.1f}, about {left:.0f} s left"
@@ -132,7 +134,7 @@ def _described(report: Mapping[str, Any]) -> str:
     ends = f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval else ""
     lines = [
         f"{game}: mean return {report['mean']:g}{ends}",
-        f"  {report['episodes']} games: median {report['median']:g}, standard deviation"
+        f"  {counted(report['episodes'], 'game')}: median {report['median']:g}, standard deviation"
         f" {report['standard_deviation']:g}, lowest {report['min']:g}, highest {report['max']:g};"
         f" {report['mean_length']:,.0f} env steps each",
         f"  {origin}",
@@ -157,7 +159,8 @@ def protocol_of(report: Mapping[str, Any]) -> list[str]:
     how = "sampled from the policy" if report["policy"] == "sample" else "the most probable ones"
     lines = [
         f"protocol: {', '.join(rule for rule in rules if rule)}",
-        f"actions {how}; {report['envs']} games in parallel, seeds from {report['seed']}",
+        f"actions {how}; {counted(report['envs'], 'game')} in parallel,"
+        f" seeds from {report['seed']}",
     ]
     if report.get("interval_95"):
         lines.append(f"the interval is a bootstrap of the mean, {RESAMPLES:,} resamples")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from asyncade_cli.words import counted
 from asyncade_rl.envs.shown import ENV_STEPS_PER_SECOND, Pictures
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ class Film:
     Attributes:
         env_steps: filmed so far.
         cut: true if the game went on; set by the user of the film.
+        interrupted: true if it was cut because a stop was asked for; set likewise.
     """
 
     def __init__(self, container: OutputContainer, path: Path) -> None:
         self.env_steps = 0
-        self.cut = False
+        self.cut = self.interrupted = False
         self._path = path
         self._container = container
         self._is_gif = path.suffix.lower() == ".gif"
@@ -62,8 +64,10 @@ class Film:
     def description(self) -> str:
         """The length of the film, and whether it shows the whole game."""
         whole = f"the beginning of a game, at most {MAX_MINUTES} minutes" if self.cut else "a game"
-        seconds = self.env_steps / ENV_STEPS_PER_SECOND
-        return f"{self.env_steps} env steps, {seconds:.0f} seconds: {whole}"
+        if self.interrupted:
+            whole = "the beginning of a game, interrupted"
+        seconds = counted(self.env_steps / ENV_STEPS_PER_SECOND, "second")
+        return f"{counted(self.env_steps, 'env step')}, {seconds}: {whole}"
 
     def add(self, pictures: Pictures) -> None:
         """Adds the pictures of an env step, uint8 [P, H, W, 3]; all have the size of the first.
@@ -162,6 +166,8 @@ def filming(path: Path) -> Iterator[Film]:
     suffix = path.suffix.lower()
     if suffix not in (".mp4", ".gif") or path.is_dir():
         raise FilmError(f"cannot film to {path}: name a file that ends in .mp4 or .gif")
+    if not path.parent.is_dir():
+        raise FilmError(f"cannot film to {path}: there is no folder {path.parent}; make it first")
     try:
         import av  # FFmpeg takes a while to load
         import PIL  # noqa: F401  # for the text beside the game
@@ -170,7 +176,6 @@ def filming(path: Path) -> Iterator[Film]:
     partial = path.with_name(f".{path.name}.partial")
     with contextlib.ExitStack() as stack:
         with _naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             partial.touch()
             stack.callback(partial.unlink, missing_ok=True)
             container = av.open(str(partial), "w", format=suffix.removeprefix("."))

@@ -57,7 +57,7 @@ def shoot(
                 if seconds is None:
                     return
                 score = 0.0
-    film.cut = True
+    film.cut, film.interrupted = True, stop.is_set()
 
 
 def in_pairs(pictures: Pictures) -> Pictures:

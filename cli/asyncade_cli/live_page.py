@@ -63,7 +63,11 @@ class LivePage:
             if self._open:
                 webbrowser.open(found[0])
 
+    def terminate(self) -> None:
+        """Sends SIGTERM to the process."""
+        self._service.terminate()
+
     def stop(self) -> None:
         """Ends the process."""
-        self._service.terminate()
+        self.terminate()
         self._service.wait(_STOP_TIMEOUT_S)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import TrainSettings
+from asyncade_cli.words import counted
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 Row: TypeAlias = Mapping[str, Any]
@@ -49,29 +50,44 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         lines.append(
             f"{last['updates_skipped']:,} updates were skipped, for gradients that are not finite"
         )
-    reached = "not reached"
+    return [*lines, *_figures(summary), *_what_next(folder, summary)]
+
+
+def _figures(summary: Row) -> list[str]:
+    """Returns lines about what there are figures of."""
+    done = {"env step": "env_steps", "game": "episodes", "update": "updates"}
+    lines = [
+        f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
+        + ", ".join(counted(summary.get(name, 0), thing) for thing, name in done.items())
+    ]
+    target, reached = summary.get("target"), "not reached"
     if summary.get("reached_target"):
         env_steps, minutes = summary["target_env_steps"], summary["target_seconds"] / 60
         reached = f"reached after {env_steps:,} env steps, {minutes:.1f} minutes"
-    return [
-        *lines,
-        f"ended by {summary.get('ended_by')} after {summary.get('seconds', 0):.0f} s: "
-        f"{summary.get('env_steps', 0):,} env steps, {summary.get('episodes', 0)} games, "
-        f"{summary.get('updates', 0):,} updates",
-        f"mean return of the last 100 games: {summary.get('mean_return_100')}"
-        + (f" (target {target:g} {reached})" if target is not None else ""),
-        f"bytes on the wire per env step: {summary.get('bytes_per_env_step')}",
-        *_what_next(folder, summary),
-    ]
+    if (mean := summary.get("mean_return_100")) is not None:
+        about_target = f" (target {target:g} {reached})" if target is not None else ""
+        lines.append(f"mean return of the last 100 games: {mean}{about_target}")
+    if (size := summary.get("bytes_per_env_step")) is not None:
+        lines.append(f"bytes on the wire per env step: {size}")
+    return lines
 
 
 def _what_next(folder: RunFolder, summary: Row) -> list[str]:
     """Returns lines that say where everything is, and what to type next."""
     root = shlex.quote(str(folder.root))
-    lines = [f"run folder: {folder.root} (checkpoints/, curve.png, metrics.jsonl, logs/)"]
+    parts = {
+        "checkpoints/": bool(folder.checkpoint_files()),
+        "curve.png": folder.curve.exists(),
+        "metrics.jsonl": folder.last_metrics() is not None,
+        "logs/": folder.logs.exists(),
+    }
+    there = ", ".join(name for name, exists in parts.items() if exists)
+    lines = [f"run folder: {folder.root}" + (f" ({there})" if there else "")]
     if folder.checkpoint_files():
         if summary.get("ended_by") != "target":
             lines.append(f"to continue:  asyncade train --resume --run-dir {root}")
+        if not summary.get("updates"):
+            return lines  # nothing was learned
         lines.append(f"to see it play:  asyncade watch {root} --open")
         lines.append(f"to share it:  asyncade report {root}, asyncade export {root} DIR")
     return lines

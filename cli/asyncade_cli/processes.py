@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -18,6 +21,8 @@ from asyncade_runtime.run_folder import RunFolderError, made_if_missing
 
 _PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
 _LAST_BYTES: Final = 2**16
+_REFUSAL: Final = re.compile(r"cannot start\s+detail=(['\"].*['\"]) instance=")
+"""In a log of text, which is the default; a log of JSON is shown as it is."""
 
 
 class PendingLog:
@@ -135,6 +140,14 @@ class Service:
         except OSError:
             return ""
         return "\n".join(lines[-count:])
+
+    def refusal(self) -> str:
+        """Returns why the service could not start; its last lines if none of them says it."""
+        said = self.last_lines(50)
+        if found := _REFUSAL.search(said):
+            with contextlib.suppress(SyntaxError, ValueError):
+                return str(ast.literal_eval(found[1]))
+        return said
 
     def terminate(self) -> None:
         """Sends SIGTERM."""

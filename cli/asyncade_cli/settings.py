@@ -8,7 +8,7 @@ import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -38,9 +38,6 @@ def default_target(game: str) -> float | None:
 Progress: TypeAlias = Literal["auto", "live", "lines", "quiet"]
 """How a training shows its progress to a person."""
 
-SHORT_FOR: Final = {"--quiet": "--display=quiet", "--json": "--display=json"}
-"""Flags of asyncade train that are short for others."""
-
 
 class TrainSettings(Settings):
     """Starts a learner and actors on this machine and trains to a target or limit.
@@ -51,6 +48,7 @@ class TrainSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
     example = "asyncade train --game breakout --max-minutes 30"
+    short_for: ClassVar = {"--quiet": "--display=quiet", "--json": "--display=json"}
 
     mode: Mode = "data"
     """what actors send: trajectories (data) or gradients"""
@@ -76,10 +74,9 @@ class TrainSettings(Settings):
     device: Device = "auto"
     """compute device of the learner; auto picks a GPU if there is one"""
     display: Progress | Literal["json"] = "auto"
-    """live table; lines, one every ten seconds; quiet (or --quiet): the result and errors only;
-    json (or --json): rows of metrics.jsonl, then the summary, one object a line; auto: live on a
-    terminal of at least 60 columns, else lines, as wherever nothing can be redrawn (TERM=dumb, a
-    pipe)"""
+    """live table; lines, one every ten seconds; quiet: the result and errors only; json: rows of
+    metrics.jsonl, then the summary, one object a line; auto: live on a terminal of at least 60
+    columns, else lines, as wherever nothing can be redrawn (TERM=dumb, a pipe)"""
     watch: bool = True
     """serve the live page (asyncade watch) while training; its address is printed"""
     open: bool = False

@@ -38,8 +38,8 @@ class ExportSettings(Settings):
     checkpoint: Path | None = None
     """file to export: a path, or a name in the run's checkpoints; default: the newest"""
     episodes: int | None = Field(None, ge=1, le=100_000)
-    """games to play for the card; default: the newest evaluation of the checkpoint is used, and 30
-    games are played if there is none"""
+    """games to play for the card; default: the newest evaluation of the checkpoint with at least 30
+    games is used, and 30 games are played if there is none"""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$", max_length=96)
     """of the model; default: asyncade-GAME"""
     onnx: bool = True

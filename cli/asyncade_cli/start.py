@@ -152,5 +152,7 @@ def newest_run(how: str) -> Path:
     """
     runs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise RunFolderError(f"no run in {RUNS}/; name one with {how}")
+        raise RunFolderError(
+            f"no run in {RUNS}/; name one with {how}, or train one first: asyncade train"
+        )
     return runs[-1].parent

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ from asyncade_cli.outlook import Ends, Outlook
 from asyncade_cli.processes import PendingLog, Service
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.start import Start, prepare
+from asyncade_cli.words import counted
 from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
 from asyncade_runtime.run_folder import RunFolderError
@@ -57,25 +59,36 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     start = prepare(settings, environ)
     settings, folder = start.settings, start.folder
     console = Console()
-    title = f"{settings.game}, {settings.mode} mode, {settings.actors} actors, {folder.root}"
+    actors = counted(settings.actors, "actor")
+    title = f"{settings.game}, {settings.mode} mode, {actors}, {folder.root}"
     outlook = Outlook(_ends(start.learner))
     display = make_display(settings.display, console, title, outlook)
     training = Training(start, display, outlook, environ)
     try:
-        if start.changed:
-            display.say("settings changed: " + ", ".join(map(" ".join, start.changed.items())))
-        code = training.run()
-    finally:
-        display.close()
+        try:
+            if changed := ", ".join(map(" ".join, start.changed.items())):
+                display.say(f"settings changed: {changed}")
+            code = training.run()
+        finally:
+            display.close()
+        _finish(training, start, console, code)
+    except KeyboardInterrupt:  # a second one
+        for line in training.left_behind():
+            print(line, file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _finish(training: Training, start: Start, console: Console, code: int) -> None:
+    """Completes the run folder and prints the outcome."""
     if training.accepted:
-        lines = complete(settings, folder, training.ended_by(code))
-        if settings.display == "json":
-            lines = [json.dumps(folder.read_summary())]
+        lines = complete(start.settings, start.folder, training.ended_by(code))
+        if start.settings.display == "json":
+            lines = [json.dumps(start.folder.read_summary())]
         for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     elif code == EXIT_INTERRUPTED:
-        display.warn("ended before the learner was ready: nothing has been written")
-    return code
+        print("ended before the learner was ready: nothing has been written", file=sys.stderr)
 
 
 def _ends(learner: LearnerSettings) -> Ends:
@@ -117,18 +130,44 @@ class Training:
         self._page = LivePage(start.folder, environ, display.say, open_it=start.settings.open)
         self._earlier_row: Mapping[str, Any] | None = None  # of an earlier sitting, another target
         self._target_announced = self._skipped_announced = False
-        self._stop = stop_on_signals()
+        self._stop = stop_on_signals(second_raises=True)
 
     def run(self) -> int:
-        """Runs all processes until the learner ends or a signal arrives; returns the exit code."""
+        """Runs all processes until the learner ends or a signal arrives; returns the exit code.
+
+        Raises:
+            KeyboardInterrupt: after a second Ctrl-C. Nothing is waited for: the processes have
+                their signal, and the learner ends when it has saved its checkpoint.
+        """
         with self._log:
+            hurried = False
             try:
                 return self._run()
+            except KeyboardInterrupt:
+                hurried = True
+                raise
             finally:
-                self._page.stop()
+                self._page.terminate()
                 self._learner.terminate()
-                self._actors.stop(_STOP_TIMEOUT_S)
-                self._learner.wait(_STOP_TIMEOUT_S)
+                self._actors.terminate()
+                if not hurried:
+                    self._page.stop()
+                    self._actors.stop(_STOP_TIMEOUT_S)
+                    self._learner.wait(_STOP_TIMEOUT_S)
+
+    def left_behind(self) -> list[str]:
+        """Returns what to know after a second Ctrl-C, in lines."""
+        if not self.accepted:
+            return ["ended before the learner was ready: nothing has been written"]
+        lines = [f"interrupted; run folder: {self._folder.root}"]
+        if self._learner.exit_code() is None:
+            lines.append("the learner goes on until it has saved a checkpoint, then ends")
+        elif not self._folder.checkpoint_files():
+            return lines
+        return [*lines, f"to continue:  {self._resume()}"]
+
+    def _resume(self) -> str:
+        return f"asyncade train --resume --run-dir {shlex.quote(str(self._folder.root))}"
 
     def ended_by(self, code: int) -> str:
         """Returns what ended the run, for a learner that has written no summary.
@@ -148,8 +187,8 @@ class Training:
             self._accept()
             endpoints = self._folder.read_endpoints() or {}
             self._actors.start(endpoints["upstream"], endpoints["weights"])
-            actors, logs = self._settings.actors, self._folder.logs
-            self._display.say(f"{actors} actors started; logs: {logs}")
+            actors = counted(self._settings.actors, "actor")
+            self._display.say(f"{actors} started; logs: {self._folder.logs}")
             if self._settings.watch:
                 self._page.start()
             self._watch()
@@ -252,10 +291,11 @@ class Training:
         code = self._learner.exit_code()
         if code == EXIT_DONE:
             return EXIT_DONE
-        said = self._learner.last_lines() if self.accepted else self._learner.last_lines(50)
-        where = f"; log: {self._learner.log}" if self.accepted else ""
-        self._display.warn(f"the learner {self._learner.how_it_ended()}{where}\n{said}")
+        if self.accepted:
+            said = f"; log: {self._learner.log}\n{self._learner.last_lines()}"
+        else:
+            said = f"\n{self._learner.refusal()}"
+        self._display.warn(f"the learner {self._learner.how_it_ended()}{said}")
         if self.accepted and self._folder.checkpoint_files():
-            resume = ["asyncade", "train", "--resume", "--run-dir", str(self._folder.root)]
-            self._display.warn(f"continue with: {shlex.join(resume)}")
+            self._display.warn(f"continue with: {self._resume()}")
         return code if code in (EXIT_BAD_INPUT, EXIT_BUSY) else EXIT_DIED

@@ -111,7 +111,9 @@ def installed(game: str) -> Game:
 
 
 def _unknown(game: str, of_packages: list[str]) -> UnknownGameError:
-    near = difflib.get_close_matches(game.lower(), [*NUM_ACTIONS, *of_packages], n=3, cutoff=0.4)
+    if game.lower() in (known := [*NUM_ACTIONS, *of_packages]):
+        return UnknownGameError(f"unknown game {game!r}; did you mean {game.lower()}?")
+    near = difflib.get_close_matches(game.lower(), known, n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return UnknownGameError(
         f"unknown game {game!r}{hint} There are ale-py's (pong, space_invaders, ...), {CATCH}, and"

@@ -80,7 +80,9 @@ def saved_model(path: Path) -> SavedModel:
             seconds=float(counters["seconds"]),
             policy_version=int(counters["policy_version"]),
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
+    except safetensors.SafetensorError as error:
+        raise SavedModelError(f"{path} is not a checkpoint, or damaged ({error})") from error
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as e:
         raise SavedModelError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
 
 

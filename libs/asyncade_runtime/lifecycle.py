@@ -144,21 +144,26 @@ def serve_http(
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def stop_on_signals() -> threading.Event:
+def stop_on_signals(*, second_raises: bool = False) -> threading.Event:
     """Turns `STOP_SIGNALS` into an event for the main loop.
 
     The first SIGINT (Ctrl-C) requests a clean end; a second one ends the process at once. SIGHUP, a
     closed terminal, stays ignored under nohup(1). Call it in the main thread only. Signals do not
     interrupt blocking socket calls (PEP 475), so each call needs a timeout.
 
+    Args:
+        second_raises: the second SIGINT raises KeyboardInterrupt instead, for a main thread in
+            Python code that has something left to say or to remove.
+
     Returns:
         An event that is set when the process should end; check it between steps.
     """
     stop = threading.Event()
+    second = signal.default_int_handler if second_raises else signal.SIG_DFL
 
     def request_stop(signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, second)
         stop.set()
 
     for number in STOP_SIGNALS:

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin
 
 import pydantic
 import pydantic_settings
@@ -67,9 +68,11 @@ class Settings(BaseSettings):
 
     Attributes:
         example: command line that ``--help`` ends with.
+        short_for: flag to the flag and value that it is short for.
     """
 
     example: ClassVar[str] = ""
+    short_for: ClassVar[Mapping[str, str]] = {}
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -127,6 +130,7 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
         SettingsError: unknown flag or variable, or invalid value.
         SystemExit: after printing ``--help``.
     """
+    argv = [cls.short_for.get(argument, argument) for argument in argv]
     problems = [*_unknown_variables(cls, environ), *_unknown_flags(cls, argv)]
     if problems:
         raise SettingsError("\n".join(problems))
@@ -135,8 +139,9 @@ def load(cls: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
         # The library reads os.environ itself; replace what it read by our argument.
         from_environment.env_vars = {key.lower(): value for key, value in environ.items() if value}
         from_flags: CliSettingsSource[Any] = CliSettingsSource(cls, formatter_class=_Help)
+        _put_in_words(cls, from_flags.root_parser)
         from_flags.root_parser.epilog = f"{_EXAMPLE}{cls.example}" if cls.example else None
-        from_flags(args=list(argv))
+        from_flags(args=argv)
         given = {**_with_none(from_environment()), **from_flags()}
     except pydantic_settings.SettingsError as error:
         reason = f": {error.__cause__}" if error.__cause__ else ""
@@ -178,6 +183,49 @@ def changes(settings: Settings, before: Mapping[str, Any], held: Collection[str]
     }
 
 
+_EXPECTED: Final = {
+    **{"int_parsing": "a whole number", "int_from_float": "a whole number"},
+    **{"float_parsing": "a number", "bool_parsing": "true or false"},
+}
+"""What a setting takes, by pydantic's name of the error."""
+
+_WORDS: Final = {int: "NUMBER", float: "NUMBER", bool: "{true,false}", Path: "PATH", str: "TEXT"}
+"""What a flag of a type is followed by, in ``--help``."""
+
+
+def _put_in_words(cls: type[Settings], parser: argparse.ArgumentParser) -> None:
+    """Makes ``--help`` readable for those who do not know Python's types."""
+    for action in parser._actions:
+        name = action.option_strings[-1].removeprefix("--").replace("-", "_")
+        if (field := cls.model_fields.get(name)) is None:
+            continue
+        if action.metavar is not None:
+            action.metavar = _metavar(field.annotation)
+        if "default: " in (field.description or ""):  # that says more than the value
+            action.help = re.sub(r" \(default(: null| factory: [^)]*)\)", "", action.help or "")
+    for flag, meaning in cls.short_for.items():
+        meant = f"the same as {meaning.replace('=', ' ')}"
+        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=meant)
+
+
+def _metavar(annotation: Any) -> str:
+    words = list(dict.fromkeys(_words(annotation)))
+    return words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
+
+
+def _words(annotation: Any) -> list[str]:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return list(map(str, inner))
+    if origin is Annotated:
+        return _words(inner[0])
+    if origin is tuple:
+        return [f"{word},..." for word in _words(inner[0])]
+    if inner:
+        return [word for one in inner for word in _words(one)]
+    return [] if annotation is type(None) else [_WORDS.get(annotation, "VALUE")]
+
+
 class _Help(argparse.HelpFormatter):
     """Leaves the example in one line, to be copied."""
 
@@ -209,7 +257,7 @@ def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> Itera
 
 
 def _unknown_flags(cls: type[Settings], argv: Sequence[str]) -> Iterator[str]:
-    known = ["--help"]
+    known = ["--help", *cls.short_for]
     for name, field in cls.model_fields.items():
         known.append(flag_of(name))
         if field.annotation is bool:
@@ -234,4 +282,7 @@ def _explained(cls: type[Settings], detail: ErrorDetails) -> str:
     where = f"{flag_of(name)} ({variable_of(cls, name)})"
     if detail["type"] == "missing":
         return f"{where} is required"
+    if (expected := _EXPECTED.get(detail["type"])) is not None:
+        return f"{where} takes {expected}, not {detail['input']!r}"
+    message = message.replace("Input should be", "it must be")
     return f"{where} cannot be {detail['input']!r}: {message}"

@@ -115,7 +115,7 @@ def test_a_limit_that_has_passed_starts_no_actors(run: RunFolder) -> None:
         assert train.exit_code() == 0, train.text()
     assert "nothing to train" in train.text()
     assert "--max-env-steps (500)" in train.text()
-    assert "actors started" not in train.text()
+    assert "started; logs" not in train.text()
     assert (run.read_summary() or {})["ended_by"] == "max_env_steps"
 
 

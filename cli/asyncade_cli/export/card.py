@@ -88,7 +88,7 @@ agent = load_agent(".")  # or what huggingface_hub.snapshot_download("USER/NAME"
 returns = agent.play(episodes=1, seed=0)
 print(returns)
 ```
-{_without_asyncade(config) if onnx else ""}
+{_without_asyncade(config, evaluation["policy"]) if onnx else ""}
 ## Evaluation
 
 {table(["", ""], measured)}
@@ -102,15 +102,25 @@ parameters, and the statistics by which the network normalises its input.
 """
 
 
-def _without_asyncade(config: Mapping[str, Any]) -> str:
-    """Returns how to play with the ONNX model; nothing for a game that has no emulator."""
+def _without_asyncade(config: Mapping[str, Any], policy: str) -> str:
+    """Returns how to play with the ONNX model; nothing for a game that has no emulator.
+
+    Its actions are chosen as in the evaluation. The most probable one after Gumbel noise is a
+    sample (Maddison et al. 2014, "A* sampling").
+    """
     if "environment" not in config:
         return ""
+    modules, how = "json, onnxruntime", "the most probable ones"
+    actions = "logits.argmax(-1)"
+    if policy == "sample":
+        modules, how = "json, numpy, onnxruntime", "sampled from the policy"
+        actions = "(logits + numpy.random.gumbel(size=logits.shape)).argmax(-1)"
     return f"""
-Without it, with the packages `onnxruntime`, `ale-py` and `gymnasium`:
+Without it, with the packages `onnxruntime`, `ale-py` and `gymnasium`; actions are {how}, as in
+the evaluation below:
 
 ```python
-import json, onnxruntime
+import {modules}
 from ale_py.vector_env import AtariVectorEnv
 
 config = json.load(open("config.json"))
@@ -119,7 +129,7 @@ games = AtariVectorEnv({config["game"]!r}, num_envs=1, **config["environment"])
 frames, score, over = games.reset(seed=0)[0], 0.0, False
 while not over:
     logits, value = network.run(["logits", "value"], {{"frames": frames}})
-    frames, rewards, ended, cut, _ = games.step(logits.argmax(-1))
+    frames, rewards, ended, cut, _ = games.step({actions})
     score, over = score + float(rewards[0]), bool(ended[0] or cut[0])
 print(score)
 ```

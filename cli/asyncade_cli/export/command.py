@@ -24,15 +24,16 @@ from asyncade_cli.footage import shoot
 from asyncade_cli.settings import EvalSettings
 from asyncade_cli.sharing import ExportSettings
 from asyncade_cli.trained import Trained, load_trained
+from asyncade_cli.words import counted
 from asyncade_rl.choices import NETWORKS
 from asyncade_rl.envs import is_atari
 from asyncade_rl.evaluation import Chooser
 from asyncade_rl.pretrained import CONFIG, MODEL
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, read_json
+from asyncade_runtime.run_folder import RunFolder, RunFolderError, made_if_missing, read_json
 from asyncade_runtime.settings import load
 
 GAMES: Final = 30
-"""Played for the card if nobody has evaluated the checkpoint yet."""
+"""Played for the card, unless an evaluation of the checkpoint has as many."""
 
 _LIBRARY: Final = "asyncade"
 
@@ -64,11 +65,17 @@ def export(run: Path, out: Path, settings: ExportSettings) -> list[Path]:
         text = card(config, evaluation, name, onnx=settings.onnx)
         (Path(made) / "README.md").write_text(text, encoding="utf-8")
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            copied = [Path(shutil.copy(path, out)) for path in sorted(Path(made).iterdir())]
+            return _move(Path(made), out)
         except OSError as error:
             raise ExportError(f"{out} cannot be written ({error}); name another folder") from error
-    return copied
+
+
+def _move(made: Path, out: Path) -> list[Path]:
+    """Copies the files; they get their names when all of them are there."""
+    names = sorted(path.name for path in made.iterdir())
+    with made_if_missing(out), tempfile.TemporaryDirectory(prefix=".export-", dir=out) as copies:
+        shutil.copytree(made, copies, dirs_exist_ok=True)
+        return [(Path(copies) / name).replace(out / name) for name in names]
 
 
 def _check(out: Path, settings: ExportSettings) -> None:
@@ -95,14 +102,15 @@ def _check(out: Path, settings: ExportSettings) -> None:
 
 
 def _evaluation(folder: RunFolder, trained: Trained, settings: ExportSettings) -> Mapping[str, Any]:
-    """Returns the newest evaluation of the checkpoint; plays one if there is none."""
+    """Returns the newest evaluation of the checkpoint that is long enough, or plays one."""
     checkpoint = trained.model.path
     if settings.episodes is None:
-        known = [row for row in folder.evaluations if row.get("checkpoint") == checkpoint.name]
-        if known and known[-1].get("episodes"):
+        ours = (row for row in folder.evaluations if row.get("checkpoint") == checkpoint.name)
+        known = [row for row in ours if row.get("episodes", 0) >= GAMES]
+        if known:
             return known[-1]
     episodes = settings.episodes or GAMES
-    print(f"playing {episodes} games for the card", file=sys.stderr)
+    print(f"playing {counted(episodes, 'game')} for the card", file=sys.stderr)
     arguments = [f"--episodes={episodes}", f"--checkpoint={checkpoint.resolve()}"]
     return evaluate(folder.root, load(EvalSettings, arguments, {}))
 

@@ -46,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch, kind: Any, method: str) -> None:
     """Asks for a stop, as Ctrl-C does, after some calls of a method."""
     stop = threading.Event()
-    monkeypatch.setattr(module, "stop_on_signals", lambda: stop)
+    monkeypatch.setattr(module, "stop_on_signals", lambda **_: stop)
     original, calls = getattr(kind, method), [0]
 
     def counted(*arguments: Any) -> Any:
@@ -94,7 +94,9 @@ def test_ctrl_c_before_the_first_end_reports_no_games(
     assert json.loads(capsys.readouterr().out)["episodes"] == 0
 
 
-@pytest.mark.parametrize("video", ["game", "game.avi", "runs", "runs/one/config.json/game.gif"])
+@pytest.mark.parametrize(
+    "video", ["game", "game.avi", "runs", "runs/one/config.json/game.gif", "absent/deep/game.gif"]
+)
 def test_a_film_that_cannot_be_written_is_refused_before_a_game_is_played(
     video: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_film_that_cannot_be_written_is_refused_before_a_game_is_played(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert video in printed.err
+    assert not Path("absent").exists()
 
 
 def test_results_are_printed_before_a_film_that_fails(
@@ -137,7 +140,8 @@ def test_ctrl_c_while_filming_keeps_the_beginning(
     assert main([*EVAL, "--video=game.gif"]) == 130
     printed = capsys.readouterr()
     assert json.loads(printed.out)["episodes"] == 3
-    assert "4 env steps" in printed.err
+    assert "filming a game" in printed.err
+    assert "4 env steps, 0 seconds: the beginning of a game, interrupted" in printed.err
     assert Path("game.gif").read_bytes().startswith(b"GIF89a")
 
 
@@ -164,5 +168,5 @@ def test_the_report_for_people_has_figures_and_protocol(
     printed = capsys.readouterr().out
     for fact in ("mean return", "95% interval", "median", "3 games", "000000000000.safetensors"):
         assert fact in printed
-    for fact in ("seeds from 5", "most probable", "1 games in parallel", "84x84"):
+    for fact in ("seeds from 5", "most probable", "1 game in parallel", "84x84"):
         assert fact in printed

@@ -80,12 +80,19 @@ def test_the_card_is_one_that_the_hub_reads() -> None:
 
 def test_the_newest_evaluation_of_the_checkpoint_is_on_the_card() -> None:
     folder = write_run()
-    assert main(["eval", "run", "--episodes=4", "--envs=2"]) == 0
+    assert main(["eval", "run", "--episodes=30", "--envs=2"]) == 0
     known = list(folder.evaluations)[-1]
     text = (exported("--no-onnx") / "README.md").read_text()
     assert f"{known['mean']:.2f} +/- {known['standard_deviation']:.2f}" in text
-    assert "| games | 4 |" in text
+    assert "| games | 30 |" in text
     assert len(list(folder.evaluations)) == 1, "none was played for the card"
+
+
+def test_an_evaluation_of_few_games_is_not_enough_for_the_card() -> None:
+    folder = write_run()
+    assert main(["eval", "run", "--episodes=2"]) == 0
+    assert "| games | 30 |" in (exported("--no-onnx") / "README.md").read_text()
+    assert len(list(folder.evaluations)) == 2
 
 
 def test_the_examples_run_as_they_are_shown() -> None:
@@ -96,6 +103,7 @@ def test_the_examples_run_as_they_are_shown() -> None:
     (game,) = json.loads(output_of(with_asyncade, folder))
     assert game in range(-21, 22)
     assert "asyncade" not in without
+    assert "gumbel" in without, "actions are sampled, as in the evaluation"
     config = json.loads((folder / "config.json").read_text())
     assert config["environment"]["repeat_action_probability"] == 0.25
     assert config["repeat_action_probability"] == 0.25

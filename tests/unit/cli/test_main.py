@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import signal
 import subprocess
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from asyncade_cli.__main__ import SERVICES, USAGE, USAGE_ERROR, main
+from asyncade_cli.__main__ import main
+from asyncade_cli.commands import SERVICES, USAGE, USAGE_ERROR
 from asyncade_cli.completion import SHELLS, script
 from asyncade_rl.games import num_actions
 
@@ -19,17 +23,21 @@ from asyncade_rl.games import num_actions
     [
         ([], USAGE_ERROR, "asyncade COMMAND"),
         (["--help"], 0, "asyncade COMMAND"),
+        (["help"], 0, "asyncade COMMAND"),
+        (["help", "keys"], 0, "asyncade keys FOLDER"),
+        (["export"], USAGE_ERROR, "example: asyncade export"),
         (["trian"], USAGE_ERROR, "asyncade train?"),
         (["--verison"], USAGE_ERROR, "asyncade --version?"),
         (["nonsense"], USAGE_ERROR, "asyncade --help"),
         (["--version"], 0, version("asyncade")),
-        (["eval"], USAGE_ERROR, "asyncade eval RUN"),
+        (["eval"], USAGE_ERROR, "asyncade eval RUN, or train one first: asyncade train"),
         (["eval", "absent"], USAGE_ERROR, "absent"),
         (["watch"], USAGE_ERROR, "asyncade watch RUN"),
         (["watch", "absent"], USAGE_ERROR, "absent"),
         (["watch", "absent", "--prot=1"], USAGE_ERROR, "--port"),
         (["keys"], USAGE_ERROR, "asyncade keys FOLDER"),
         (["keys", "--help"], 0, "asyncade keys FOLDER"),
+        (["train", "--game=Pong"], USAGE_ERROR, "did you mean pong?"),
         (["train", "--actors=0"], USAGE_ERROR, "--actors"),
         (["train", "--envs=600"], USAGE_ERROR, "--envs"),
         (["compare", "--runs", "absent", "other"], USAGE_ERROR, "absent"),
@@ -52,6 +60,38 @@ def test_bad_input_is_named(
     printed = capsys.readouterr()
     assert named in printed.out + printed.err
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", interrupted)
+    assert main(["keys", "folder"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_amid_an_import_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = ["import os, signal", "os.kill(os.getpid(), signal.SIGINT)", "whole = True"]
+    (tmp_path / "interrupted_module.py").write_text("\n".join(lines))
+
+    imported = []
+
+    def importing(*_: object) -> int:
+        imported.append(importlib.import_module("interrupted_module"))
+        threading.Event().wait(60)  # for the interrupt
+        return 0
+
+    monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", importing)
+    assert main(["keys", "folder"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert [module.whole for module in imported] == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_run_of_a_game_that_is_not_installed_here_is_explained(

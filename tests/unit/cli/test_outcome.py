@@ -83,6 +83,16 @@ def test_a_run_says_where_it_is_and_what_to_type_next(ended_by: str, tmp_path: P
     assert (f"asyncade train --resume --run-dir '{root}'" in text) == (ended_by == "signal")
 
 
+def test_of_a_run_that_has_learned_nothing_no_figures_are_made_up(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    folder.checkpoint_file(0).touch()
+    text = "\n".join(complete(TrainSettings(), folder, "signal"))
+    for absent in ("None", "curve.png", "metrics.jsonl", "asyncade export", "asyncade watch"):
+        assert absent not in text
+    assert "0 env steps, 0 games, 0 updates" in text
+    assert "asyncade train --resume" in text
+
+
 def test_without_a_checkpoint_nothing_can_be_continued_or_played(tmp_path: Path) -> None:
     text = "\n".join(complete(TrainSettings(), folder_with(tmp_path, ROW), "signal"))
     assert "asyncade" not in text.replace(str(tmp_path), "")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 
 from asyncade_cli.processes import PendingLog, Service
+from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.run_folder import RunFolderError
 
 
@@ -25,6 +27,18 @@ def test_the_last_lines_are_those_of_this_process(tmp_path: Path) -> None:
     assert "of-no-such-name" in service.last_lines(50)
     assert "earlier" not in service.last_lines(50)
     assert log.read_text().count("earlier") == 20
+
+
+def test_a_refusal_is_shown_without_the_log_around_it(tmp_path: Path) -> None:
+    service = Service("learner", "none", [], tmp_path / "learner.log", {})
+    with service.log.open("w") as log:
+        configure("learner", "learner", "text", stream=log)
+        get_logger().warning("no encryption", cure="--keys")
+        get_logger().error("cannot start", detail="it's of 'catch': choose another")
+    structlog.reset_defaults()
+    assert service.refusal() == "it's of 'catch': choose another"
+    service.log.write_text("killed\nby something\n")
+    assert service.refusal() == "killed\nby something"
 
 
 def test_a_process_that_is_refused_leaves_no_log(tmp_path: Path) -> None:

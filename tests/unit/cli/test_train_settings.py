@@ -204,6 +204,19 @@ def test_a_run_of_asyncade_learner_can_be_resumed(here: Path) -> None:
     assert resumed(folder)[0].game == "catch"
 
 
+def test_a_second_ctrl_c_says_where_the_run_is_and_how_to_resume(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(training: train_module.Training) -> int:
+        training.accepted = True
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module.Training, "run", interrupted)
+    folder = a_run(here / "interrupted")
+    assert train(given("--resume", f"--run-dir={folder.root}"), {}) == 130
+    assert f"asyncade train --resume --run-dir {folder.root}" in capsys.readouterr().err
+
+
 def test_training_restores_the_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

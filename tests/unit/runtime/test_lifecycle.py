@@ -183,6 +183,15 @@ def test_a_second_ctrl_c_kills_but_a_second_sigterm_does_not() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("_handlers")
+def test_a_second_ctrl_c_can_raise() -> None:
+    stop = stop_on_signals(second_raises=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.wait(timeout=10)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("host", "client"),
     [("::", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("0.0.0.0", "127.0.0.1")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pytest
 from pydantic import Field, model_validator
@@ -137,6 +137,7 @@ def test_every_bad_value_gets_a_line_with_both_names() -> None:
         variable = f"EXAMPLE_{name.upper().replace('-', '_')}"
         assert line.startswith(f"--{name} ({variable}) ")
         assert repr(value) in line
+    assert lines[1].endswith(" takes a number, not 'high'")
     assert lines[2].endswith("'data' or 'gradients'")
 
 
@@ -186,12 +187,42 @@ def test_help_shows_every_setting(
     text = capsys.readouterr().out
     assert "usage: example" in text
     assert "Plays games, many of them." in text
-    assert "--target float" in text  # not --target {float,null}
+    assert "--target NUMBER" in text
+    assert "--mode {data,gradients}" in text
     for name, field in Example.model_fields.items():
         assert "--" + name.replace("_", "-") in text
         assert f"(default: {field.default}) [env: EXAMPLE_{name.upper()}]" in text
         assert field.description is not None
         assert field.description in text
+
+
+class Short(Settings):
+    model_config = SettingsConfigDict(env_prefix="SHORT_", cli_prog_name="short")
+    short_for: ClassVar = {"--quiet": "--display=quiet"}
+
+    display: Literal["auto", "quiet"] = Field(default="auto", description="What is shown.")
+    target: float | None = Field(default=None, description="An end; default: 18 for pong.")
+    actors: int = Field(default_factory=lambda: 2, description="default: one per core")
+    paths: tuple[Path, ...] = Field((), description="Folders.")
+
+
+def test_a_flag_may_be_short_for_another() -> None:
+    assert load(Short, ["--quiet"], {}).display == "quiet"
+    with pytest.raises(SettingsError, match="did you mean --quiet"):
+        load(Short, ["--quite"], {})
+
+
+def test_help_needs_no_python(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        load(Short, ["--help"], {})
+    text = capsys.readouterr().out
+    assert "the same as --display quiet" in text
+    assert "--paths PATH,..." in text
+    for internal in ("null", "factory", "{{", "float", "tuple"):
+        assert internal not in text
 
 
 def test_a_run_that_continues_keeps_what_is_not_given_now() -> None:
