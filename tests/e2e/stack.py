@@ -60,11 +60,11 @@ class Stack:
         self.home = home
         self._env_file = ("--env-file", ROOT / "docker" / env_file) if env_file else ()
         self.project = f"asyncade-test-{name}-{os.getpid()}"
-        (self.port,) = free_ports(1)
+        self.port, page_port = free_ports(2)
         self.environ = {
             **{name: value for name, value in os.environ.items() if name not in NOT_OURS},
             **{"TAG": TAG, "PROMETHEUS_PORT": str(self.port), "LEARNER_CPUS": "1", "ENVS": "2"},
-            **{"EPISODES": "2"},
+            **{"EPISODES": "2", "PAGE_PORT": str(page_port)},
             **variables,
         }
         self.override = home / "override.json"
