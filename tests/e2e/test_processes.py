@@ -147,10 +147,10 @@ def test_a_run_ends_after_the_target_and_the_cooldown(tmp_path: Path) -> None:
 
 
 def test_eval_plays_the_trained_model(catch: SimpleNamespace, tmp_path: Path) -> None:
-    video = tmp_path / "videos" / "game.gif"
+    video = tmp_path / "game.gif"
     run = catch.folder.root
     output = tmp_path / "output"
-    with running(output, "eval", run, "--episodes=4", "--video", video) as command:
+    with running(output, "eval", run, "--episodes=4", "--json", "--video", video) as command:
         assert command.exit_code() == 0, command.text()
         text = command.text()  # the report, then a line about the film
         report, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
