@@ -173,7 +173,15 @@ def test_only_pages_to_look_at_are_published_and_only_on_loopback() -> None:
         "grafana": ["127.0.0.1:3000:3000"],
     }
     assert composed()["networks"]["training"] == {"internal": True}
-    assert {name for name, s in SERVICES.items() if "watching" in s["networks"]} == {*published}
+    outside = {name for name, s in SERVICES.items() if {*s["networks"]} - {"training"}}
+    assert outside == {*published}
+
+
+def test_prometheus_finds_each_target_once() -> None:
+    """By name, in every network that it shares with the target."""
+    own = {*SERVICES["prometheus"]["networks"]}
+    for name in ("learner", "actor", "evaluator", "relay"):
+        assert len(own & {*SERVICES[name]["networks"]}) == 1, name
 
 
 def test_the_gpu_learner_replaces_the_other() -> None:

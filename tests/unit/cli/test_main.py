@@ -74,9 +74,14 @@ def test_ctrl_c_is_one_line(
 
 
 def test_ctrl_c_amid_an_import_waits_for_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     lines = ["import os, signal", "os.kill(os.getpid(), signal.SIGINT)", "whole = True"]
     (tmp_path / "interrupted_module.py").write_text("\n".join(lines))
 

@@ -99,6 +99,10 @@ OBJECTIVES = st.builds(
     value_cost=COST,
     normalise_advantages=st.booleans(),
     vtrace=st.booleans(),
+    batch_samples=st.integers(1, 2**20),
+    learning_rate=COST,
+    max_gradient_norm=CLIP,
+    adam_epsilon=CLIP,
 )
 ASSIGNMENTS = st.builds(
     Assignment,
