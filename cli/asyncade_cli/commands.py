@@ -90,6 +90,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     return USAGE_ERROR
 
 
+def _names_first(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the words before the first option, such as folders of runs, and the rest."""
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    return names, arguments[len(names) :]
+
+
 def _train(arguments: list[str]) -> int:
     from asyncade_cli.settings import TrainSettings
     from asyncade_cli.train import train
@@ -101,9 +107,9 @@ def _evaluate(arguments: list[str]) -> int:
     from asyncade_cli.settings import EvalSettings
     from asyncade_cli.start import newest_run
 
-    named = bool(arguments) and not arguments[0].startswith("-")
-    settings = load(EvalSettings, arguments[1:] if named else arguments, os.environ)
-    run = Path(arguments[0]) if named else newest_run("asyncade eval RUN")
+    named, options = _names_first(arguments)
+    settings = load(EvalSettings, [*named[1:], *options], os.environ)
+    run = Path(named[0]) if named else newest_run("asyncade eval RUN")
     if not named:
         print(f"the newest run: {run}", file=sys.stderr)
     set_thread_environment(1, os.environ)  # batches of ten are too small for threads
@@ -125,8 +131,8 @@ def _report(arguments: list[str]) -> int:
     from asyncade_cli.sharing import ReportSettings
     from asyncade_cli.start import newest_run
 
-    named = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
-    settings = load(ReportSettings, arguments[len(named) :], os.environ)
+    named, options = _names_first(arguments)
+    settings = load(ReportSettings, options, os.environ)
     runs = [Path(name) for name in named] or [newest_run("asyncade report RUN")]
     set_thread_environment(1, os.environ)  # batches of ten are too small for threads
     from asyncade_cli.report.command import report  # imports torch
@@ -139,8 +145,8 @@ def _report(arguments: list[str]) -> int:
 def _export(arguments: list[str]) -> int:
     from asyncade_cli.sharing import ExportSettings
 
-    named = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
-    settings = load(ExportSettings, arguments[len(named) :], os.environ)
+    named, options = _names_first(arguments)
+    settings = load(ExportSettings, options, os.environ)
     if len(named) != 2:
         print(
             "name a run and the folder to write\n\nusage: asyncade export RUN DIR [options]\n\n"
@@ -168,9 +174,9 @@ def _track(arguments: list[str]) -> int:
     from asyncade_cli.track import TrackerError, track
     from asyncade_runtime.lifecycle import stop_on_signals
 
-    named = bool(arguments) and not arguments[0].startswith("-")
-    settings = load(TrackSettings, arguments[1:] if named else arguments, os.environ)
-    run = Path(arguments[0]) if named else newest_run("asyncade track RUN")
+    named, options = _names_first(arguments)
+    settings = load(TrackSettings, [*named[1:], *options], os.environ)
+    run = Path(named[0]) if named else newest_run("asyncade track RUN")
     try:
         rows = track(run, settings, stop_on_signals())
     except TrackerError as error:

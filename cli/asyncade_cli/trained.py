@@ -54,13 +54,7 @@ def load_trained(folder: RunFolder, name: Path | None = None) -> Trained:
         RunFolderError: there is no such checkpoint, or it cannot be read.
     """
     model = _newest_readable(folder) if name is None else _named(folder, name)
-    return Trained(model, sticky_of(folder))
-
-
-def sticky_of(folder: RunFolder) -> float:
-    """Returns the probability with which a run's game repeats an action."""
-    learner = folder.read_config().get("learner", {})
-    return float(learner.get("repeat_action_probability", 0.0))
+    return Trained(model, folder.sticky())
 
 
 def _named(folder: RunFolder, name: Path) -> SavedModel:

@@ -86,7 +86,7 @@ def move(network: nn.Module, against: NamedArrays, step_size: float) -> None:
     """
     parameters = dict(network.named_parameters())
     tensors = {n: torch.from_numpy(np.array(a, dtype=np.float32)) for n, a in against.items()}
-    steps = copies_of_parameters(network)
+    steps = {name: torch.empty_like(parameter) for name, parameter in parameters.items()}
     copy_into(steps, tensors)
     with torch.no_grad():
         for name, parameter in parameters.items():

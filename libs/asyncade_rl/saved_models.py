@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 FORMAT: Final = "asyncade-checkpoint-1"
 """In the metadata of every checkpoint."""
 
-_MODEL: Final = "model."
+MODEL: Final = "model."
+"""Begins the names of the model's tensors in a checkpoint."""
 
 
 class SavedModelError(ValueError):
@@ -54,8 +55,8 @@ class SavedModel:
         """
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith(_MODEL)]  # noqa: SIM118
-                return {name.removeprefix(_MODEL): file.get_tensor(name) for name in names}
+                names = [name for name in file.keys() if name.startswith(MODEL)]  # noqa: SIM118
+                return {name.removeprefix(MODEL): file.get_tensor(name) for name in names}
         except (OSError, safetensors.SafetensorError) as error:
             raise SavedModelError(f"{self.path} cannot be read ({error})") from error
 

@@ -63,8 +63,9 @@ class JsonLines:
     def after(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """Returns the rows after an offset, and the offset of the rows that are yet to come.
 
-        For reading a file that grows. One that has become shorter is read from its start; if it
-        has grown beyond the offset again since it was read last, a row may be missed.
+        For reading a file that grows. One that has become shorter is read from its start, and the
+        returned offset is then below the given one; if it has grown beyond the offset again since
+        it was read last, a row may be missed.
 
         Args:
             offset: bytes; 0 at first, then as returned.
@@ -89,28 +90,6 @@ class JsonLines:
         with file:
             rows = (_row(line) for _, line in _lines_from_end(file))
             return next((row for row in rows if row is not None), None)
-
-    def since(self, position: int) -> tuple[list[dict[str, Any]], int]:
-        """Returns the rows after a position, and the position after them.
-
-        A line that is still being written is left for the next call. A returned position below the
-        given one says that the file has been cut: there are no rows then.
-
-        Args:
-            position: in bytes; 0 is the beginning.
-        """
-        try:
-            file = self._path.open("rb")
-        except (FileNotFoundError, NotADirectoryError):
-            return [], 0
-        with file:
-            size = file.seek(0, os.SEEK_END)
-            if size <= position:
-                return [], size
-            file.seek(position)
-            whole, end, _ = file.read(size - position).rpartition(b"\n")
-        rows = (_row(line) for line in whole.splitlines())
-        return [row for row in rows if row is not None], position + len(whole) + len(end)
 
     def changed_at(self) -> float | None:
         """Returns when the file was last written, in Unix seconds; None if it is missing."""

@@ -35,17 +35,25 @@ class RunFolderError(ValueError):
     """The run folder is unusable. The message names the cure."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file completely or not at all, even across a power cut.
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Writes a file completely or not at all.
 
     Writes to a temporary file in the same folder, flushes it to disk, and renames it.
+
+    Args:
+        path: of the file.
+        data: its content.
+        durable: also across a power cut; waits for the disk.
     """
     neighbour = path.with_name(f".{path.name}.tmp")
     with neighbour.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     neighbour.replace(path)
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -182,6 +190,11 @@ class RunFolder:
         """Returns all sections of config.json; empty before the first `write_config`."""
         return read_json(self._config) or {}
 
+    def sticky(self) -> float:
+        """Returns the probability with which the run's game repeats an action."""
+        learner = self.read_config().get("learner", {})
+        return float(learner.get("repeat_action_probability", 0.0))
+
     def write_config(self, section: str, values: Mapping[str, Any]) -> None:
         """Sets one section of config.json and keeps the others.
 
@@ -260,9 +273,8 @@ class RunFolder:
         Raises:
             OSError: the file cannot be written.
         """
-        neighbour = self._senders.with_name(f".{self._senders.name}.tmp")
-        neighbour.write_text(json.dumps(dict(senders)) + "\n", encoding="utf-8")
-        neighbour.replace(self._senders)
+        data = (json.dumps(dict(senders)) + "\n").encode()
+        write_atomically(self._senders, data, durable=False)
 
     def remove_endpoints(self) -> None:
         """Removes the addresses of an earlier learner."""

@@ -32,9 +32,5 @@ def page_of_learner(
     def source_of(name: str) -> Source | None:
         return LearnerSource(context, lambda: address, keys) if name == NEWEST else None
 
-    with zmq.Context() as context:
-        viewers = Viewers(source_of, seed)
-        try:
-            yield make_page(state, viewers, host)
-        finally:
-            viewers.close()
+    with zmq.Context() as context, contextlib.closing(Viewers(source_of, seed)) as viewers:
+        yield make_page(state, viewers, host)

@@ -41,12 +41,8 @@ def page_of_run(
         found = next((one for one in state.saved() if one.path.name == name), None)
         return None if found is None else CheckpointSource(found, state.sticky())
 
-    with zmq.Context() as context:
-        viewers = Viewers(source_of, seed)
-        try:
-            yield make_page(state, viewers, host)
-        finally:
-            viewers.close()
+    with zmq.Context() as context, contextlib.closing(Viewers(source_of, seed)) as viewers:
+        yield make_page(state, viewers, host)
 
 
 class NewestSource:

@@ -123,10 +123,9 @@ class RunState:
     def sticky(self) -> float:
         """Returns the repeat-action probability of the run."""
         try:
-            learner = self._folder.read_config().get("learner", {})
+            return self._folder.sticky()
         except RunFolderError:
             return 0.0
-        return float(learner.get("repeat_action_probability", 0.0))
 
     def _status(
         self, summary: Mapping[str, Any] | None, endpoints: Mapping[str, Any] | None, now: float
@@ -166,10 +165,9 @@ class Curve:
 
     def read(self, folder: RunFolder) -> None:
         """Reads the rows since the last call; all of them if the file has been cut meanwhile."""
-        rows, position = folder.metrics.since(self._position)
+        rows, position = folder.metrics.after(self._position)
         if position < self._position:  # resumed from a checkpoint: what came later is repeated
             self._forget()
-            rows, position = folder.metrics.since(0)
         self._position = position
         for row in rows:
             self.last = row

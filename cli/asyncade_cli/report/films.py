@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from asyncade_cli.film import filming
 from asyncade_cli.footage import shoot
 from asyncade_cli.report.runs import ReportedRun
-from asyncade_cli.trained import Trained, sticky_of
+from asyncade_cli.trained import Trained
 from asyncade_rl.evaluation import Chooser
 from asyncade_rl.saved_models import SavedModel
 from asyncade_runtime.run_folder import RunFolder
@@ -56,7 +56,7 @@ def films_of(run: ReportedRun, seconds: float = SECONDS) -> list[ShortFilm]:
         FilmError: films cannot be made here.
         RunFolderError: a checkpoint has just been removed.
     """
-    sticky, films = sticky_of(RunFolder(run.root)), []
+    sticky, films = RunFolder(run.root).sticky(), []
     with tempfile.TemporaryDirectory(prefix="asyncade-report-") as folder:
         for name, model in three_of(run.models):
             path = Path(folder) / f"{name}.mp4"

@@ -15,7 +15,7 @@ from asyncade_cli.comparison import Figures, figures_of
 from asyncade_cli.outcome import FinishedRun, Row, last_reported
 from asyncade_cli.plot import thinned
 from asyncade_cli.settings import TrainSettings
-from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.settings import OF_THE_SITTING, LearnerSettings
 from asyncade_rl.saved_models import SavedModel, saved_models
 from asyncade_runtime.json_lines import JsonLines
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
@@ -29,11 +29,9 @@ POINTS: Final = 300
 _SHORTEST: Final = 0.25
 """Of the usual interval between two rows: a pace over less is an accident."""
 
-_OF_THE_SITTING: Final = {
-    *("run_dir", "resume", "upstream_address", "weights_address", "keys", "display"),
-    *("metrics_host", "metrics_port", "log_format", "log_level", "max_minutes", "max_env_steps"),
-}
-"""Settings that say where and how long a run ran, not how it learned."""
+_OF_THE_PROCESSOR: Final = {"torch_threads", "device", "decode_ahead"}
+_OF_THE_SITTING: Final = (OF_THE_SITTING - _OF_THE_PROCESSOR) | {"display", "watch", "open"}
+"""Settings that say where and how long a run ran, not how it learned or how fast."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from torch import Tensor
 from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
-from asyncade_rl.saved_models import FORMAT
+from asyncade_rl.saved_models import FORMAT, MODEL
 from asyncade_runtime.run_folder import RunFolder, write_atomically
 
 SPREAD_OVER_THE_RUN: Final = 5
@@ -140,7 +140,7 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
     """
     progress = checkpoint.progress
     tensors = {
-        **{f"model.{name}": tensor for name, tensor in checkpoint.model.items()},
+        **{f"{MODEL}{name}": tensor for name, tensor in checkpoint.model.items()},
         **{f"optimiser.{name}": tensor for name, tensor in checkpoint.optimiser.items()},
         "rng.minibatches": checkpoint.generator,
         "recent_returns": torch.tensor(list(progress.recent_returns), dtype=torch.float64),
@@ -200,7 +200,7 @@ def load(path: Path) -> Checkpoint:
         progress.milestone = milestone and Milestone(**milestone)
         return Checkpoint(
             progress=progress,
-            model=_under("model.", tensors),
+            model=_under(MODEL, tensors),
             optimiser=_under("optimiser.", tensors),
             generator=tensors["rng.minibatches"],
             about=json.loads(metadata["about"]),

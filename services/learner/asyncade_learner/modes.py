@@ -127,7 +127,6 @@ class GradientParallel:
         self._mean = GradientMean()
         self._improvement = Improvement()
         self._noise, self._squared = NoiseScale(_SPAN_GRADIENTS), 0.0
-        self._actors = 1
 
     @property
     def gathered(self) -> int:
@@ -136,7 +135,6 @@ class GradientParallel:
 
     def wanted(self, actors: int) -> int:
         """Returns the samples that a batch should have."""
-        self._actors = actors
         return self._trainer.settings.samples_in_batch(actors)
 
     def add(self, message: Upstream) -> None:
@@ -159,8 +157,8 @@ class GradientParallel:
         mean, improvement, trainer = self._mean, self._improvement, self._trainer
         squared_small = self._squared / mean.samples
         self._mean, self._improvement, self._squared = GradientMean(), Improvement(), 0.0
-        games, steps = trainer.settings.play_of(self._actors)
         # An actor may have fewer games than it is asked for; a relay sends the mean of several.
+        games, steps = trainer.settings.play_of(mean.count)
         of_one = min(games * steps, round(mean.samples / mean.count))
         with trainer.timed(mean.samples):
             factor = math.sqrt(mean.samples / of_one)

@@ -86,7 +86,6 @@ def step_of(
     request: Request = "trajectories" if mode == "data" else "gradients"
     for unroll in unrolls:
         phase.add(report(request, unroll, settings, rounded=rounded))
-    phase.wanted(len(unrolls))
     return learner.network.state_dict(), phase.improve(REMAINING)
 
 
