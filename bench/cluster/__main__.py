@@ -66,7 +66,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.command == "run":
         try:
-            asked.set = dict(_settings(asked.set))
+            asked.set = dict(settings_of(asked.set))
             LearnerSettings(**asked.set)
         except ValueError as error:
             run.error(f"--set takes NAME=VALUE, settings of the learner, values as JSON: {error}")
@@ -135,7 +135,8 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(given: list[str]) -> Iterator[tuple[str, Any]]:
+def settings_of(given: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields name and value of each ``NAME=VALUE``; values are JSON."""
     for one in given:
         name, _, value = one.partition("=")
         yield name, json.loads(value)
@@ -157,9 +158,9 @@ def table(result: Mapping[str, Any]) -> str:
                 len(runs),
                 sum(one["reached"] for one in runs),
                 round(arms.geometric_mean(env_steps)),
-                _interval(arms.ratio(env_steps, [o["env_steps"] for o in base])) if many else "",
+                interval(arms.ratio(env_steps, [o["env_steps"] for o in base])) if many else "",
                 round(arms.geometric_mean(seconds), 1),
-                _interval(arms.ratio([o["seconds"] for o in base], seconds)) if many else "",
+                interval(arms.ratio([o["seconds"] for o in base], seconds)) if many else "",
                 round(sum(env_steps) / sum(seconds)),
                 ", ".join(
                     str(round(sum(one[key] for one in runs) / sum(env_steps)))
@@ -170,7 +171,8 @@ def table(result: Mapping[str, Any]) -> str:
     return markdown(header, rows)
 
 
-def _interval(found: tuple[float, float, float]) -> str:
+def interval(found: tuple[float, float, float]) -> str:
+    """Returns a ratio with its interval, as text."""
     return "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 

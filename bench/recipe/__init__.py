@@ -1,0 +1,1 @@
+"""A harness for claims about learning; see `bench.recipe.__main__`."""
