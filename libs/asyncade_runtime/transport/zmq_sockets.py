@@ -18,8 +18,8 @@ from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
 from asyncade_runtime.transport.roles import ConnectionEvent, Envelope, Peer
 from asyncade_runtime.transport.zmq_role import (
     HEARTBEAT_TIMEOUT_S,
+    BindingRole,
     ConnectingRole,
-    ZmqRole,
     milliseconds,
 )
 
@@ -77,7 +77,7 @@ class ZmqOutbox(ConnectingRole):
         return True
 
 
-class ZmqInbox(ZmqRole):
+class ZmqInbox(BindingRole):
     """An `Inbox` on a PULL socket that binds.
 
     Args:
@@ -112,7 +112,7 @@ class ZmqInbox(ZmqRole):
         return Envelope(frame.bytes, _peer_of(frame, encrypted=self._keys is not None))
 
 
-class ZmqPublisher(ZmqRole):
+class ZmqPublisher(BindingRole):
     """A `Publisher` on an XPUB socket that binds, with last-value caching.
 
     Args:
@@ -157,6 +157,7 @@ class ZmqPublisher(ZmqRole):
 
     def welcome_joiners(self) -> int:
         """Re-sends the last frame if there are new subscribers; returns their number."""
+        self._renew()  # between two updates, too: a batch can take minutes
         joined = 0
         while (subscription := _receive(self._socket, 0)) is not None:
             joined += subscription.startswith(b"\x01")  # \x00 is a subscriber leaving
