@@ -22,7 +22,7 @@ OFFENCES: Final = frozenset(
 """Reasons for which no actor's message is dropped more than once or twice, after a restart."""
 
 _FLOODS: Final = frozenset({"not_finite", "protocol_version", "identity", "crowded", "shut_out"})
-"""Reasons that a wrong set-up explains, but not a thousand times a second."""
+"""Reasons that a wrong set-up explains, but not hundreds of times a second without end."""
 
 _SHUT_IDS: Final = 3
 """So many ids, if they are most of the peer's, shut out the peer."""
@@ -47,7 +47,7 @@ class _Limit:
 
 
 _OFFENCE: Final = _Limit(capacity=16, leak=1 / 60)
-_FLOOD: Final = _Limit(capacity=2000, leak=1000)
+_FLOOD: Final = _Limit(capacity=1000, leak=100)
 
 
 class _Buckets(OrderedDict[Key, tuple[float, float]]):

@@ -86,15 +86,13 @@ class Site:
 
     def keys(self, name: str) -> ActorKeys:
         """Makes a pair of keys for an actor; its public half is not yet admitted."""
-        made = self.root / name
-        made.mkdir()
-        zmq.auth.create_certificates(made, "actor")
-        (made / "actor.key_secret").chmod(0o600)
+        make_keys(self.root / name)
+        made = self.root / name / "actor"
         shutil.copy(self.root / "actor" / "learner.key", made)
         return load_actor_keys(made)
 
     def admit(self, name: str) -> None:
-        shutil.copy(self.root / name / "actor.key", self.folder / f"{name}.key")
+        shutil.copy(self.root / name / "learner" / "actor.key", self.folder / f"{name}.key")
 
     def actor(self, keys: ActorKeys) -> Actor:
         made = self._stack.enter_context(closing(Actor(self.context, self.learner, keys)))
