@@ -1,7 +1,8 @@
 """Which peers have sent too much that no actor sends. No I/O and no clock.
 
 Shared by learner and relay. Two leaky buckets: of offences, and of floods. What an honest actor
-sends by mistake (with old weights, to the wrong learner) counts for neither.
+sends by mistake (with old weights, to the wrong learner, with a network that has diverged) counts
+for neither.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OFFENCES: Final = frozenset(
 )
 """Reasons for which no actor's message is dropped more than once or twice, after a restart."""
 
-_FLOODS: Final = frozenset({"not_finite", "protocol_version", "identity", "crowded", "shut_out"})
+_FLOODS: Final = frozenset({"protocol_version", "identity", "crowded", "shut_out"})
 """Reasons that a wrong set-up explains, but not hundreds of times a second without end."""
 
 _SHUT_IDS: Final = 3

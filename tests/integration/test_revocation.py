@@ -20,9 +20,7 @@ from asyncade_runtime.transport.keys import (
 )
 from asyncade_runtime.transport.roles import ConnectionEvent
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
-from integration.transports import SHORT_S, eventually
-
-ANYWHERE = "tcp://127.0.0.1:*"
+from integration.transports import SHORT_S, eventually, port_of
 
 
 class Actor:
@@ -30,8 +28,9 @@ class Actor:
 
     def __init__(self, context: zmq.SyncContext, learner: Learner, keys: ActorKeys) -> None:
         self.key = keys.public.decode()
-        self.outbox = ZmqOutbox(context, learner.inbox.endpoint, keys=keys)
-        self.subscriber = ZmqSubscriber(context, learner.publisher.endpoint, keys=keys)
+        up, down = (f"tcp://127.0.0.1:{port_of(one)}" for one in (learner.inbox, learner.publisher))
+        self.outbox = ZmqOutbox(context, up, keys=keys)
+        self.subscriber = ZmqSubscriber(context, down, keys=keys)
         self.kinds: set[str] = set()
         self.newest: bytes | None = None
 
@@ -52,9 +51,9 @@ class Actor:
 class Learner:
     """Both sockets of a learner, and whose messages it has received."""
 
-    def __init__(self, context: zmq.SyncContext, keys: LearnerKeys) -> None:
-        self.inbox = ZmqInbox(context, ANYWHERE, keys=keys)
-        self.publisher = ZmqPublisher(context, ANYWHERE, resend_interval_s=0.02, keys=keys)
+    def __init__(self, context: zmq.SyncContext, address: str, keys: LearnerKeys) -> None:
+        self.inbox = ZmqInbox(context, address, keys=keys)
+        self.publisher = ZmqPublisher(context, address, resend_interval_s=0.02, keys=keys)
         self.heard: set[str | None] = set()
 
     def step(self) -> None:
@@ -74,14 +73,14 @@ class Learner:
 class Site:
     """A learner, its folder of keys, and actors with keys of their own."""
 
-    def __init__(self, root: Path, stack: ExitStack) -> None:
+    def __init__(self, root: Path, address: str, stack: ExitStack) -> None:
         self.root, self._stack = root, stack
         make_keys(root)
         self.folder = root / "learner"
         self.context = stack.enter_context(zmq.Context())
         keys = load_learner_keys(self.folder)
         stack.enter_context(authenticating(self.context, keys))
-        self.learner = stack.enter_context(closing(Learner(self.context, keys)))
+        self.learner = stack.enter_context(closing(Learner(self.context, address, keys)))
         self._actors: list[Actor] = []
 
     def keys(self, name: str) -> ActorKeys:
@@ -120,10 +119,11 @@ class Site:
         )
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(params=["tcp://127.0.0.1:*", "tcp://*:*"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """On one address, and on all of both IP families, where one peer could have two names."""
     with ExitStack() as stack:
-        yield Site(tmp_path, stack)
+        yield Site(tmp_path, request.param, stack)
 
 
 def test_a_revoked_key_gets_no_weights_and_is_not_heard_and_the_others_go_on(site: Site) -> None:
@@ -209,7 +209,8 @@ def test_no_weights_reach_a_peer_without_a_known_key(site: Site, who: str) -> No
         "wrong server key": ActorKeys(known.public, known.secret, learner=other.public),
         "no key": None,
     }[who]
-    with closing(ZmqSubscriber(site.context, site.learner.publisher.endpoint, keys=keys)) as bad:
+    address = f"tcp://127.0.0.1:{port_of(site.learner.publisher)}"
+    with closing(ZmqSubscriber(site.context, address, keys=keys)) as bad:
         kinds = set[str]()
         for number in range(3):
             site.until_served(good, b"secret %d" % number)

@@ -193,8 +193,8 @@ def _check_private(path: Path) -> None:
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO if mine else stat.S_IRWXO):
         mode = stat.S_IMODE(status.st_mode)
         raise KeysError(
-            f"{path} can be read by others (mode {mode:04o}); chmod 600 {path} (in Kubernetes"
-            " defaultMode: 0440), and make new keys if others could log in"
+            f"{path} can be read by others (mode {mode:04o}); chmod 600 {path} (in Kubernetes,"
+            " defaultMode: 0440 and an fsGroup), and make new keys if others could log in"
         )
 
 
