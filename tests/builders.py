@@ -18,6 +18,7 @@ from asyncade_proto.messages import (
     Trajectory,
     Weights,
 )
+from asyncade_runtime.transport.roles import Inbox
 
 MODEL = "0123456789abcdef"
 
@@ -120,3 +121,9 @@ def weights(*, objective: Mapping[str, Any] | None = None, **fields: Any) -> Wei
         "published_at": 1_000_000.0,
     }
     return Weights(**plain | fields)
+
+
+def frame_from(inbox: Inbox, timeout_s: float) -> bytes | None:
+    """Returns the next frame, whoever sent it."""
+    envelope = inbox.receive(timeout_s)
+    return None if envelope is None else envelope.frame

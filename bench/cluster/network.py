@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from asyncade_runtime.transport.roles import ConnectionEvent
+from asyncade_runtime.transport.roles import ConnectionEvent, Envelope, Peer
 from bench.cluster.simulation import Process, Simulation
 
 _QUEUED: Final = 2
@@ -56,7 +56,7 @@ class Network:
     simulation: Simulation
     rate: float = math.inf
     latency: float = 0.0
-    received: deque[bytes] = field(default_factory=deque)
+    received: deque[Envelope] = field(default_factory=deque)
     inbox_waiting: list[Process] = field(default_factory=list)
     subscribers: list[Subscriber] = field(default_factory=list)
     joined: int = 0
@@ -65,12 +65,14 @@ class Network:
     sent_up: int = 0
 
     def __post_init__(self) -> None:
+        self._outboxes = 0
         self.incoming = Link(self.simulation, self.rate)
         self.outgoing = Link(self.simulation, self.rate)
 
     def outbox(self) -> Outbox:
         """Returns an actor's sending side."""
-        return Outbox(self, Link(self.simulation, self.rate))
+        self._outboxes += 1
+        return Outbox(self, Link(self.simulation, self.rate), Peer(f"host-{self._outboxes}"))
 
     def subscriber(self) -> Subscriber:
         """Returns an actor's receiving side."""
@@ -79,10 +81,10 @@ class Network:
         self.joined += 1
         return one
 
-    def deliver(self, frame: bytes) -> None:
+    def deliver(self, frame: bytes, peer: Peer) -> None:
         """Hands a frame to the learner, if there is one."""
         if self.open:
-            self.received.append(frame)
+            self.received.append(Envelope(frame, peer))
             self.simulation.wake(self.inbox_waiting)
 
 
@@ -92,6 +94,7 @@ class Outbox(_Role):
 
     network: Network
     link: Link
+    peer: Peer
 
     def send(self, frame: bytes, timeout_s: float) -> bool:
         """Sends a frame; False if no learner is connected for the whole timeout."""
@@ -104,7 +107,7 @@ class Outbox(_Role):
         passed = self.link.passes(len(frame), simulation.now) + network.latency
         # The frame streams through both cards, so it pays for the slower one only.
         arrival = max(passed, network.incoming.passes(len(frame), simulation.now + network.latency))
-        simulation.at(arrival, lambda: network.deliver(frame))
+        simulation.at(arrival, lambda: network.deliver(frame, self.peer))
         return True
 
 
@@ -114,7 +117,7 @@ class Inbox(_Role):
 
     network: Network
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         """Returns the next frame; None if none arrives within the time."""
         network = self.network
         if not network.received:

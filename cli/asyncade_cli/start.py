@@ -119,6 +119,10 @@ def learner_arguments(settings: TrainSettings, root: Path, environ: Mapping[str,
     target = default_target(learner.game)
     if target is not None and "target" not in learner.model_fields_set:
         arguments.append(f"--target={target}")
+    # All have this machine's address; one that was restarted has a new id, beside its old one.
+    needed = 2 * settings.actors
+    if needed > learner.actors_per_peer and "actors_per_peer" not in learner.model_fields_set:
+        arguments.append(f"--actors-per-peer={needed}")
     return arguments
 
 

@@ -5,7 +5,6 @@ Shared by learner and relay. No I/O and no clock: the caller passes the time in.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -18,12 +17,19 @@ from asyncade_proto.messages import Upstream
 ACTIVE_WINDOW_S: Final = 30.0
 """A sender that has been silent for this long, in seconds, is no longer active."""
 
-_SEQUENCES_REMEMBERED: Final = 65_536
-
-_STEPS_BACK_OF_TWO: Final = 3
-"""Steps back of a sender's sequence number that only two senders with one id explain."""
-
-DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", "action"]
+DropReason: TypeAlias = Literal[
+    "stale",
+    "future",
+    "unasked",
+    "model",
+    "shape",
+    "action",
+    "identity",
+    "crowded",
+    "replay",
+    "sequence",
+    "shut_out",
+]
 
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 """Why a decoded message is dropped.
@@ -31,10 +37,14 @@ DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 stale: made with weights that are too old. future: with weights that this learner has not
 published (an earlier one did, and died before its next checkpoint). unasked: a kind that is not
 requested now. model: of another network. shape: of frames, unroll or gradients. action: the game
-has no such action.
+has no such action. The others are refused before anybody looks at what they hold. identity: another
+peer uses this id. crowded: one peer with too many ids. replay: sent before. sequence: numbered far
+ahead of its sender's last. shut_out: from a peer or an id that has sent too much that no actor
+sends.
 """
 
-_FOREIGN: Final = frozenset({"model", "shape", "action"})
+_REFUSED: Final = frozenset({"identity", "crowded", "replay", "sequence", "shut_out"})
+_FOREIGN: Final = frozenset({"model", "shape", "action"}) | _REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,12 @@ class Accepted:
     Attributes:
         policy_lag: of the message: updates since its weights for a learner, versions for a relay.
         foreign: False; as in `Dropped`.
+        refused: False; as in `Dropped`.
     """
 
     policy_lag: int
     foreign: ClassVar[bool] = False
+    refused: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,11 @@ class Dropped:
     def foreign(self) -> bool:
         """True if the sender belongs to another run: its play does not count, it gets no credit."""
         return self.reason in _FOREIGN
+
+    @property
+    def refused(self) -> bool:
+        """True if the message may not even touch the account of the id that it claims."""
+        return self.reason in _REFUSED
 
 
 def check_policy(
@@ -97,7 +114,7 @@ def check_policy(
 
 
 class Roster:
-    """The senders: which are active, what has arrived from each, and what was lost.
+    """The senders: which are active, and what has arrived from each.
 
     Its length is the number of active senders. Times are seconds of one monotonic clock.
 
@@ -110,9 +127,6 @@ class Roster:
         self._heard_at: dict[str, float] = {}
         self._received: dict[str, int] = {}  # newest last
         self._contributors: set[str] = set()
-        self._last_sequence: OrderedDict[str, int] = OrderedDict()  # newest last
-        self._steps_back: dict[str, int] = {}  # of those in _last_sequence
-        self._found_shared: str | None = None
 
     def __len__(self) -> int:
         return len(self._heard_at)
@@ -126,36 +140,6 @@ class Roster:
     def absent(self) -> set[str]:
         """The active senders with no part in the current batch."""
         return self._heard_at.keys() - self._contributors
-
-    def count_lost(self, actor_id: str, sequence: int) -> int:
-        """Returns how many of the sender's messages are missing before this one.
-
-        A lower sequence number than before means that the sender restarted under its old name.
-        Call it once per decoded message, whatever its outcome. Up to 65,536 senders are remembered,
-        silent ones included. Of an id that two senders share nothing counts as lost.
-        """
-        last = self._last_sequence.pop(actor_id, None)
-        self._last_sequence[actor_id] = sequence
-        if last is not None and 0 < sequence <= last:
-            steps_back = self._steps_back.get(actor_id, 0) + 1
-            self._steps_back[actor_id] = steps_back
-            if steps_back == _STEPS_BACK_OF_TWO:
-                self._found_shared = actor_id
-        if len(self._last_sequence) > _SEQUENCES_REMEMBERED:
-            forgotten, _ = self._last_sequence.popitem(last=False)
-            self._steps_back.pop(forgotten, None)
-        if last is None or self._steps_back.get(actor_id, 0) >= _STEPS_BACK_OF_TWO:
-            return 0
-        return max(0, sequence - last - 1)
-
-    def take_shared(self) -> str | None:
-        """Returns, once, an id whose sequence numbers show that two senders use it.
-
-        A sender that restarts begins at 0. One whose first messages are lost steps back to a later
-        number, but not several times.
-        """
-        found, self._found_shared = self._found_shared, None
-        return found
 
     def heard(self, actor_id: str, sequence: int, now: float) -> None:
         """Marks the sender as active; its messages up to this one count as received."""

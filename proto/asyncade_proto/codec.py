@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 import msgpack
 import numpy as np
@@ -29,6 +29,7 @@ from asyncade_proto.fields import Fields
 from asyncade_proto.limits import (
     MAX_ARRAY_BYTES,
     MAX_BUFFERS,
+    MAX_COUNT,
     MAX_HEADER_BYTES,
     MAX_MAP_ENTRIES,
     MAX_MESSAGE_BYTES,
@@ -41,6 +42,23 @@ MAGIC: Final = b"A3C"
 PROTOCOL_VERSION: Final = 2
 _PREAMBLE: Final = struct.Struct("<3sBI")
 _IDENTITY: Final = struct.Struct("<3sB")  # common to all protocol versions
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a message says of its sender.
+
+    Attributes:
+        kind: of the message.
+        actor_id: as claimed.
+        sequence: number of the message.
+        policy_version: that it was made with.
+    """
+
+    kind: Literal["trajectory", "gradients"]
+    actor_id: str
+    sequence: int
+    policy_version: int
 
 
 def encode(message: Message, *, float8: bool = True) -> bytes:
@@ -93,6 +111,22 @@ def split(frame: Buffer) -> tuple[dict[str, Any], memoryview]:
     view = memoryview(frame)
     end = _end_of_header(view)
     return _read_header(view[_PREAMBLE.size : end]), view[end:]
+
+
+def sender_of(frame: Buffer) -> Sender:
+    """Returns who sent an upstream message, without reading its arrays.
+
+    Raises:
+        DecodeError: actors send no such message.
+    """
+    header, _ = split(frame)
+    fields = Fields(header)
+    return Sender(
+        kind=fields.choice("type", ("trajectory", "gradients")),
+        actor_id=fields.text("actor_id"),
+        sequence=fields.integer("sequence", 0, MAX_COUNT - 1),
+        policy_version=fields.integer("policy_version", 0, MAX_COUNT),
+    )
 
 
 def join(header: Mapping[str, Any], buffers: Sequence[Buffer]) -> bytes:

@@ -17,6 +17,7 @@ from asyncade_runtime.transport.keys import (
     make_keys,
 )
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+from builders import frame_from
 from integration.transports import DEADLINE_S, SHORT_S, eventually, welcome
 
 ANYWHERE = "tcp://127.0.0.1:*"
@@ -72,7 +73,7 @@ def test_known_keys_are_admitted_on_both_sockets(
             context, publisher.endpoint, max_message_bytes=1000, keys=keys[1]
         )
         assert outbox.send(b"up", DEADLINE_S)
-        assert inbox.receive(DEADLINE_S) == b"up"
+        assert frame_from(inbox, DEADLINE_S) == b"up"
         publisher.publish(b"down")
         assert welcome(publisher, subscriber) == b"down"
         for role in (inbox, publisher, outbox, subscriber):

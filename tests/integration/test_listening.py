@@ -12,6 +12,7 @@ from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.keys import ActorKeys, KeysError, load_actor_keys, make_keys
 from asyncade_runtime.transport.listening import listening
 from asyncade_runtime.transport.zmq_sockets import ZmqOutbox, ZmqSubscriber
+from builders import frame_from
 from integration.transports import DEADLINE_S, eventually
 
 ANYWHERE = "tcp://127.0.0.1:*"
@@ -31,7 +32,7 @@ def test_messages_pass_both_ways(tmp_path: Path, encrypted: bool) -> None:
         subscriber = ZmqSubscriber(context, publisher.endpoint, hwm=2, keys=keys)
         try:
             assert outbox.send(b"trajectory", DEADLINE_S)
-            assert inbox.receive(DEADLINE_S) == b"trajectory"
+            assert frame_from(inbox, DEADLINE_S) == b"trajectory"
             publisher.publish(b"weights")  # lost if the subscriber has not joined yet
             eventually(publisher.welcome_joiners)  # sends it again
             assert subscriber.latest(DEADLINE_S) == b"weights"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zmq
 
 from asyncade_runtime.transport.zmq_sockets import ZmqPublisher, ZmqSubscriber
+from builders import frame_from
 from integration.transports import (
     DEADLINE_S,
     MAX_BYTES,
@@ -22,7 +23,7 @@ def test_frames_arrive_in_order(transport: Transport) -> None:
     received = []
     for frame in frames:
         assert outbox.send(frame, DEADLINE_S)
-        received.append(inbox.receive(DEADLINE_S))
+        received.append(frame_from(inbox, DEADLINE_S))
     assert received == frames
     assert inbox.receive(0) is None
 
@@ -32,7 +33,7 @@ def test_an_actor_may_start_before_the_learner(transport: Transport) -> None:
     assert not outbox.send(b"too early", SHORT_S)
     inbox = transport.inbox()
     assert outbox.send(b"in time", DEADLINE_S)
-    assert inbox.receive(DEADLINE_S) == b"in time"  # the refused frame was not queued
+    assert frame_from(inbox, DEADLINE_S) == b"in time"  # the refused frame was not queued
 
 
 def test_a_restarted_learner_is_found_again(transport: Transport) -> None:

@@ -13,6 +13,7 @@ import zmq
 from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.roles import ConnectionEvent
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+from builders import frame_from
 from integration.transports import (
     DEADLINE_S,
     MAX_BYTES,
@@ -36,7 +37,7 @@ def test_a_fast_sender_does_not_starve_others(zeromq: ZmqTransport) -> None:
     received = []
     while b"other" not in received and len(received) < 60:
         time.sleep(0.01)  # the learner's work on one message, not a wait for a condition
-        received.append(inbox.receive(DEADLINE_S))
+        received.append(frame_from(inbox, DEADLINE_S))
         fast.send(b"fast", DEADLINE_S)
     # With a plain recv() on the PULL socket it would be about the 101st.
     assert b"other" in received
@@ -159,7 +160,7 @@ def test_an_oversized_message_costs_only_itself(zeromq: ZmqTransport) -> None:
     deliver(outbox, inbox, b"before")
     eventually(lambda: outbox.send(bytes(1001), SHORT_S))
     eventually(lambda: "disconnected" in kinds(inbox))
-    eventually(lambda: (outbox.send(b"after", SHORT_S), inbox.receive(SHORT_S) == b"after")[1])
+    eventually(lambda: (outbox.send(b"after", SHORT_S), frame_from(inbox, SHORT_S) == b"after")[1])
 
 
 def test_oversized_weights_are_refused(zeromq: ZmqTransport) -> None:

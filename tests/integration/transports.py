@@ -13,6 +13,7 @@ from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
 from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
+from builders import frame_from
 
 DEADLINE_S = 60.0  # only a failing test waits this long
 SHORT_S = 0.02
@@ -108,7 +109,7 @@ def deliver(outbox: Outbox, inbox: Inbox, frame: bytes) -> None:
 
     def exchanged() -> bool:
         outbox.send(frame, SHORT_S)
-        return inbox.receive(SHORT_S) == frame
+        return frame_from(inbox, SHORT_S) == frame
 
     eventually(exchanged)
     while inbox.receive(SHORT_S) is not None:

@@ -82,7 +82,7 @@ class Rig:
 
     def sent(self) -> list[Upstream]:
         """Returns the messages sent since the last call."""
-        return [decode(frame) for frame in iter(lambda: self.inbox.receive(0), None)]
+        return [decode(one.frame) for one in iter(lambda: self.inbox.receive(0), None)]
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"asyncade_actor_{name}", labels)

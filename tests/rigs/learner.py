@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from asyncade_rl.params import fingerprint
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
-from asyncade_runtime.transport.roles import Inbox, Publisher
+from asyncade_runtime.transport.roles import Envelope, Inbox, Publisher
 from builders import Clock
 from rigs.play import actor_stages, header
 
@@ -77,7 +78,7 @@ def make_learner(
 class HastyInbox(MemoryInbox):
     """Does not wait: a test of one thread sends nothing while the learner waits."""
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         return super().receive(0.0)
 
 
@@ -109,11 +110,24 @@ class Rig:
         )
         self.folder, self.progress = self.learner.folder, self.learner.progress
         self._outbox = self.queue.outbox()
+        self._numbers: dict[str, int] = {}
 
     def send(self, *messages: Message | bytes) -> None:
+        """Sends messages of actors, or frames as they are.
+
+        A message whose number its actor has used gets the next one: played once, it stands for any
+        number of unrolls.
+        """
         for message in messages:
+            if isinstance(message, Trajectory | Gradients):
+                message = self._numbered(message)
             frame = message if isinstance(message, bytes) else encode(message)
             assert self._outbox.send(frame, 0.0)
+
+    def _numbered(self, message: Trajectory | Gradients) -> Trajectory | Gradients:
+        number = max(message.sequence, self._numbers.get(message.actor_id, -1) + 1)
+        self._numbers[message.actor_id] = number
+        return replace(message, sequence=number)
 
     def step(self, *messages: Message | bytes) -> None:
         """Sends the messages and steps the learner once."""

@@ -16,9 +16,11 @@ from asyncade_relay.relay import Relay
 from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
+from asyncade_runtime.transport.roles import Peer
 from builders import Clock
 
 ME = "relay"
+HERE = Peer("10.0.0.1")
 
 
 SHAPES: dict[str, tuple[int, ...]] = {"policy.weight": (2, 3), "policy.bias": (3,), "scale": ()}
@@ -87,17 +89,17 @@ class Rig:
             health=self.health,
             clock=self.clock,
         )
-        self._outbox = self.down.outbox()
 
     def wait(self, messages: bool, room: bool, timeout_s: float) -> None:
         assert 0 < timeout_s <= 0.25
         self.waits.append((messages, room))
 
-    def step(self, *messages: Gradients | bytes) -> None:
-        """Sends messages as actors would, and steps once for each."""
+    def step(self, *messages: Gradients | bytes, peer: Peer = HERE) -> None:
+        """Sends messages as actors of one peer would, and steps once for each."""
+        outbox = self.down.outbox(peer)
         for message in messages:
             frame = message if isinstance(message, bytes) else encode(message)
-            assert self._outbox.send(frame, 0.0)
+            assert outbox.send(frame, 0.0)
         for _ in range(max(1, len(messages))):
             self.relay.step()
 
@@ -112,7 +114,7 @@ class Rig:
 
     def sent(self) -> list[bytes]:
         """Returns the frames sent to the learner since the last call."""
-        return list(iter(lambda: self.inbox.receive(0.0), None))
+        return [one.frame for one in iter(lambda: self.inbox.receive(0.0), None)]
 
     def means(self) -> list[Gradients]:
         """Returns the gradients sent to the learner since the last call."""

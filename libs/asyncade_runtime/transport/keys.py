@@ -14,6 +14,7 @@ RFC 27 (ZAP).
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from asyncade_runtime.transport.admitted import PUBLIC, Admitted
+
 LEARNER: Final = "learner"
 ACTOR: Final = "actor"
 
@@ -32,7 +35,6 @@ Options: TypeAlias = dict[zmq.SocketOption, int | bytes]
 
 _DOMAIN: Final = "asyncade"
 _SECRET: Final = ".key_secret"
-_PUBLIC: Final = ".key"
 
 
 class KeysError(ValueError):
@@ -46,12 +48,12 @@ class LearnerKeys:
     Attributes:
         public: 40 characters of Z85 (RFC 32).
         secret: 40 characters of Z85.
-        allowed: folder of the public keys to admit.
+        admitted: public keys to admit.
     """
 
     public: bytes
     secret: bytes
-    allowed: Path
+    admitted: Admitted
 
     def options(self) -> Options:
         """Returns socket options to set before binding."""
@@ -92,24 +94,27 @@ def load_learner_keys(folder: Path) -> LearnerKeys:
     """Reads the learner's folder.
 
     Raises:
-        KeysError: a key is missing or malformed.
+        KeysError: a key is missing or malformed, or others can read the secret one.
     """
     public, secret = _pair(folder, LEARNER)
-    if not any(folder.glob(f"*{_PUBLIC}")):
+    admitted = sorted(folder.glob(f"*{PUBLIC}"))
+    if not admitted:
         raise KeysError(
-            f"{folder} holds no actor's {_PUBLIC} file, so no actor could connect; {_CURE}"
+            f"{folder} holds no actor's {PUBLIC} file, so no actor could connect; {_CURE}"
         )
-    return LearnerKeys(public=public, secret=secret, allowed=folder)
+    for path in admitted:
+        _read(path)
+    return LearnerKeys(public=public, secret=secret, admitted=Admitted(folder))
 
 
 def load_actor_keys(folder: Path) -> ActorKeys:
     """Reads the actors' folder.
 
     Raises:
-        KeysError: a key is missing or malformed.
+        KeysError: a key is missing or malformed, or others can read the secret one.
     """
     public, secret = _pair(folder, ACTOR)
-    learner, _ = _read(folder / f"{LEARNER}{_PUBLIC}")
+    learner, _ = _read(folder / f"{LEARNER}{PUBLIC}")
     return ActorKeys(public=public, secret=secret, learner=learner)
 
 
@@ -117,7 +122,7 @@ def load_actor_keys(folder: Path) -> ActorKeys:
 def authenticating(context: zmq.SyncContext, keys: LearnerKeys | None) -> Iterator[None]:
     """Authenticates the peers of this context's CURVE sockets for the duration of a ``with`` block.
 
-    Public keys that are added to the folder later take effect at the next start.
+    Public keys that are added to the folder, or removed, take effect within seconds.
     """
     if keys is None:
         yield
@@ -125,7 +130,7 @@ def authenticating(context: zmq.SyncContext, keys: LearnerKeys | None) -> Iterat
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     try:
-        authenticator.configure_curve(domain=_DOMAIN, location=os.fspath(keys.allowed))
+        authenticator.configure_curve_callback(_DOMAIN, keys.admitted)
         yield
     finally:
         authenticator.stop()
@@ -146,7 +151,7 @@ def make_keys(folder: Path) -> bool:
     parts = {LEARNER: folder / LEARNER, ACTOR: folder / ACTOR}
     other = {LEARNER: ACTOR, ACTOR: LEARNER}
     secrets = {name: part / f"{name}{_SECRET}" for name, part in parts.items()}
-    publics = {name: parts[other[name]] / f"{name}{_PUBLIC}" for name in parts}
+    publics = {name: parts[other[name]] / f"{name}{PUBLIC}" for name in parts}
     if all(path.exists() for path in (*secrets.values(), *publics.values())):
         return False
     with tempfile.TemporaryDirectory() as made:
@@ -171,9 +176,26 @@ def _put(source: Path, path: Path, mode: int) -> None:
 def _pair(folder: Path, name: str) -> tuple[bytes, bytes]:
     path = folder / f"{name}{_SECRET}"
     public, secret = _read(path)
+    _check_private(path)
     if secret is None:
         raise KeysError(f"{path} holds no secret key; {_CURE}")
     return public, secret
+
+
+def _check_private(path: Path) -> None:
+    """Refuses a secret key that others can read, as OpenSSH does.
+
+    Of a file that another user owns, such as root, its group may be how this process reads it:
+    Kubernetes mounts Secrets so.
+    """
+    status = path.stat()
+    mine = status.st_uid == os.geteuid()
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO if mine else stat.S_IRWXO):
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeysError(
+            f"{path} can be read by others (mode {mode:04o}); chmod 600 {path} (in Kubernetes,"
+            " defaultMode: 0440 and an fsGroup), and make new keys if others could log in"
+        )
 
 
 def _read(path: Path) -> tuple[bytes, bytes | None]:

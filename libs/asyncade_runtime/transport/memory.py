@@ -9,7 +9,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from asyncade_runtime.transport.roles import ConnectionEvent
+from asyncade_runtime.transport.roles import ConnectionEvent, Envelope, Peer
+
+_HERE = Peer("memory")
 
 
 class MemoryQueue:
@@ -24,13 +26,13 @@ class MemoryQueue:
 
     def __init__(self, capacity: int = 2) -> None:
         self._capacity = capacity
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[Envelope] = deque()
         self._inboxes = 0
         self._changed = threading.Condition()
 
-    def outbox(self) -> MemoryOutbox:
-        """Returns a new sending side."""
-        return MemoryOutbox(self)
+    def outbox(self, peer: Peer = _HERE) -> MemoryOutbox:
+        """Returns a new sending side, which the inbox knows as `peer`."""
+        return MemoryOutbox(self, peer)
 
     def inbox(self) -> MemoryInbox:
         """Returns the receiving side; frames are accepted from now on."""
@@ -56,8 +58,9 @@ class _MemoryRole:
 class MemoryOutbox(_MemoryRole):
     """The `Outbox` side of a `MemoryQueue`."""
 
-    def __init__(self, queue: MemoryQueue) -> None:
+    def __init__(self, queue: MemoryQueue, peer: Peer = _HERE) -> None:
         self._queue = queue
+        self._peer = peer
 
     def send(self, frame: bytes, timeout_s: float) -> bool:
         """Queues one frame; returns False if there is no room within `timeout_s` seconds."""
@@ -65,7 +68,7 @@ class MemoryOutbox(_MemoryRole):
         with queue._changed:
             if not queue._changed.wait_for(queue._has_room, timeout_s):
                 return False
-            queue._frames.append(frame)
+            queue._frames.append(Envelope(frame, self._peer))
             queue._changed.notify_all()
             return True
 
@@ -80,7 +83,7 @@ class MemoryInbox(_MemoryRole):
             queue._inboxes += 1
             queue._changed.notify_all()
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         """Returns the next frame; None if none arrives within `timeout_s` seconds."""
         queue = self._queue
         with queue._changed:

@@ -40,6 +40,32 @@ class ConnectionEvent:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent a frame, as far as the socket can tell; nothing here is claimed by the sender.
+
+    Attributes:
+        address: IP address, without the port: it changes with every connection. Empty for a
+            transport that has none.
+        key: public key that the peer proved to hold, 40 characters of Z85; None without CURVE.
+    """
+
+    address: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        address = self.address or "a peer without address"
+        return address if self.key is None else f"{address} with key {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A received frame and who sent it."""
+
+    frame: bytes
+    peer: Peer
+
+
 class AccessRefusedError(Exception):
     """The learner refused this peer's key, or presented a key that this peer does not trust."""
 
@@ -85,7 +111,7 @@ class Inbox(_Role, Protocol):
         """The bound address, with the actual port where ``:*`` was asked for."""
         ...
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         """Returns the next frame; None if none arrives within `timeout_s` seconds."""
         ...
 

@@ -25,6 +25,7 @@ of 0.6 s, a reader that paused longer lost the connection and every unroll in fl
 
 _REFUSED_AFTER = 5  # failed handshakes in a row
 _CONNECT_TIMEOUT_MS = 3000  # a SYN to a dead address otherwise blocks for two minutes
+_REBIND_S = 10.0  # longest wait for a port that was just closed; it takes a few milliseconds
 _LONGEST_FAMILY_S = 10.0  # time on one address family before trying the other
 _NUMERIC = re.compile(r"tcp://(\[.*\]|[\d.]+):")
 
@@ -58,9 +59,9 @@ class ZmqRole:
         options: Mapping[zmq.SocketOption, int],
     ) -> None:
         self._keys = keys
+        self._context, self._kind, self._attach = context, kind, attach
         heartbeat_ms = milliseconds(heartbeat_timeout_s)
-        self._socket = context.socket(kind)
-        for option, value in {
+        self._options = {
             zmq.LINGER: 0,
             zmq.HEARTBEAT_IVL: max(1, heartbeat_ms // 6),
             zmq.HEARTBEAT_TIMEOUT: heartbeat_ms,
@@ -76,11 +77,16 @@ class ZmqRole:
             zmq.RECONNECT_IVL_MAX: 5000,
             **options,
             **(keys.options() if keys else {}),
-        }.items():
+        }
+        self._open(address)
+
+    def _open(self, address: str) -> None:
+        self._socket = self._context.socket(self._kind)
+        for option, value in self._options.items():
             self._socket.set(option, value)
-        self._monitor = ConnectionMonitor(context, self._socket)
+        self._monitor = ConnectionMonitor(self._context, self._socket)
         try:
-            self.endpoint = attach(self._socket, address)
+            self.endpoint = self._attach(self._socket, address)
         except SocketAddressError:
             self.close()
             raise
@@ -94,6 +100,43 @@ class ZmqRole:
         if not self._socket.closed:
             self._monitor.close()
             self._socket.close()
+
+
+class BindingRole(ZmqRole):
+    """A role that binds. When keys are revoked it closes all connections and binds again.
+
+    Peers with other keys connect again by themselves; what was on its way from or to them is lost.
+    """
+
+    _revocations = 0
+
+    def events(self) -> list[ConnectionEvent]:
+        """Returns the connection events since the last call, without blocking."""
+        self._renew()
+        return super().events()
+
+    def _open(self, address: str) -> None:
+        if isinstance(self._keys, LearnerKeys):
+            self._revocations = self._keys.admitted.revocations()
+        super()._open(address)
+
+    def _renew(self) -> None:
+        """Opens the socket anew if keys were revoked since it was opened."""
+        if not isinstance(self._keys, LearnerKeys):
+            return
+        if self._revocations == self._keys.admitted.revocations():
+            return
+        self.close()
+        deadline = time.monotonic() + _REBIND_S
+        while True:
+            try:
+                self._open(self.endpoint)
+            except SocketAddressError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)  # libzmq's thread has yet to release the port
+            else:
+                return
 
 
 class ConnectingRole(ZmqRole):

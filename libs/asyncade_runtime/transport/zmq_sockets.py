@@ -15,11 +15,11 @@ import zmq
 from asyncade_proto.limits import MAX_MESSAGE_BYTES
 from asyncade_runtime.transport.addresses import bind, connect
 from asyncade_runtime.transport.keys import ActorKeys, LearnerKeys
-from asyncade_runtime.transport.roles import ConnectionEvent
+from asyncade_runtime.transport.roles import ConnectionEvent, Envelope, Peer
 from asyncade_runtime.transport.zmq_role import (
     HEARTBEAT_TIMEOUT_S,
+    BindingRole,
     ConnectingRole,
-    ZmqRole,
     milliseconds,
 )
 
@@ -77,7 +77,7 @@ class ZmqOutbox(ConnectingRole):
         return True
 
 
-class ZmqInbox(ZmqRole):
+class ZmqInbox(BindingRole):
     """An `Inbox` on a PULL socket that binds.
 
     Args:
@@ -104,12 +104,15 @@ class ZmqInbox(ZmqRole):
         }
         super().__init__(context, zmq.PULL, bind, address, heartbeat_timeout_s, keys, options)
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         """Returns the next frame; None if none arrives within `timeout_s` seconds."""
-        return _receive(self._socket, timeout_s)
+        if not _readable(self._socket, timeout_s):
+            return None
+        frame = self._socket.recv(copy=False)
+        return Envelope(frame.bytes, _peer_of(frame, encrypted=self._keys is not None))
 
 
-class ZmqPublisher(ZmqRole):
+class ZmqPublisher(BindingRole):
     """A `Publisher` on an XPUB socket that binds, with last-value caching.
 
     Args:
@@ -154,6 +157,7 @@ class ZmqPublisher(ZmqRole):
 
     def welcome_joiners(self) -> int:
         """Re-sends the last frame if there are new subscribers; returns their number."""
+        self._renew()  # between two updates, too: a batch can take minutes
         joined = 0
         while (subscription := _receive(self._socket, 0)) is not None:
             joined += subscription.startswith(b"\x01")  # \x00 is a subscriber leaving
@@ -234,7 +238,22 @@ class ZmqSubscriber(ConnectingRole):
 
 
 def _receive(socket: zmq.SyncSocket, timeout_s: float) -> bytes | None:
+    return socket.recv() if _readable(socket, timeout_s) else None
+
+
+def _readable(socket: zmq.SyncSocket, timeout_s: float) -> bool:
     # Not recv() with a timeout: while one actor always has a frame waiting, recv() checks the
     # other connections only at every hundredth call (inbound_poll_rate in libzmq's config.hpp),
     # and a busy learner starves them for minutes. poll() checks them every time.
-    return socket.recv() if socket.poll(milliseconds(timeout_s)) else None
+    return bool(socket.poll(milliseconds(timeout_s)))
+
+
+def _peer_of(frame: zmq.Frame, *, encrypted: bool) -> Peer:
+    """Returns who sent a frame: what libzmq and the authenticator say, not the frame."""
+    try:
+        address = str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        address = ""  # inproc:// has none
+    # A socket for both families names IPv4 addresses in their IPv6 form; they are one peer.
+    address = address.removeprefix("::ffff:")
+    return Peer(address, str(frame.get("User-Id")) if encrypted else None)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -31,6 +31,9 @@ from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Outbox, Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
+
+_TOLD_BY_THEN: Final = 32
+"""Messages after which a higher count is not that of a dead actor any more."""
 
 
 @dataclass(slots=True)
@@ -101,6 +104,7 @@ class Actor:
         self._policy_version = 0
         self._sequence = 0
         self._received = 0
+        self._warned = False
         self._unsent: tuple[Upstream, bytes] | None = None
         self._deferred: Weights | None = None
         health.waiting_for = "weights from the learner"
@@ -261,6 +265,9 @@ class Actor:
         # lost. A number above its own count belongs to a dead actor of the same name.
         received = weights.received.get(self._actor_id, self._sequence)
         self._received = min(received, self._sequence)
+        if received > self._sequence >= _TOLD_BY_THEN and not self._warned:
+            self._warned = True
+            self._log.warning("another actor has this id", cure="--actor-id: give each its own")
         self._health.ready = True
         self._metrics.count_weights(weights)
 

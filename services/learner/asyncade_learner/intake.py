@@ -10,6 +10,7 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_runtime.admission import Accepted, Dropped, Roster, check_policy
+from asyncade_runtime.entrance import Entrance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +88,13 @@ class Intake:
     """Admits messages.
 
     Attributes:
-        rules: decide about each message.
+        entrance: refuses messages that are not their sender's next one.
+        rules: decide about each other message.
         roster: updated with its sender.
         telemetry: updated with every event.
     """
 
+    entrance: Entrance
     rules: Rules
     roster: Roster
     telemetry: Telemetry
@@ -107,7 +110,8 @@ class Intake:
     ) -> Upstream | None:
         """Returns the message if it is to be used; None if it is dropped.
 
-        A dropped message gives credit as well, unless its sender belongs to another run.
+        A dropped message gives credit as well, unless its sender belongs to another run or is not
+        who it claims to be.
 
         Args:
             received: one frame, decoded.
@@ -116,17 +120,27 @@ class Intake:
             request: the kind of message requested now.
             now: monotonic time in seconds.
         """
-        message = received.content
-        if isinstance(message, DecodeError):
-            self.telemetry.received(received, Dropped(message.reason, message.detail), 0)
+        message, peer, entrance = received.content, received.peer, self.entrance
+        if isinstance(message, Dropped):
+            self.telemetry.received(received, message, 0)
             return None
-        outcome = self.rules.judge(
-            message, policy_version=policy_version, lag_of=lag_of, request=request
-        )
-        lost = self.roster.count_lost(message.actor_id, message.sequence)
+        if isinstance(message, DecodeError):
+            unreadable = Dropped(message.reason, message.detail)
+            self.telemetry.received(received, unreadable, 0)
+            entrance.judged(peer, received.actor_id, unreadable, now)
+            return None
+        outcome: Accepted | Dropped
+        lost = 0
+        found = entrance.arrived(message, peer, policy_version=policy_version, now=now)
+        if isinstance(found, Dropped):
+            outcome = found
+        else:
+            lost = found
+            outcome = self.rules.judge(
+                message, policy_version=policy_version, lag_of=lag_of, request=request
+            )
         self.telemetry.received(received, outcome, lost)
-        if (shared := self.roster.take_shared()) is not None:
-            self.telemetry.shared_id(shared)
+        entrance.judged(peer, message.actor_id, outcome, now)
         if not outcome.foreign:
             self.roster.heard(message.actor_id, message.sequence, now)
         if isinstance(outcome, Dropped):

@@ -261,6 +261,7 @@ class Learner:
         self.trainer.stages.enter("report")
         self._last_report = self.clock()
         self._roster.forget_silent(self._last_report)
+        self.intake.entrance.forgive(self._last_report)
         self.telemetry.report(len(self._roster), self.rounds.late(self._last_report))
         if self.trainer.processor:
             self.trainer.processor.report()

@@ -39,6 +39,9 @@ class LearnerMetrics(ServiceMetrics):
         self.dropped = counter("messages_dropped_total", "Messages dropped, by reason.", "reason")
         for reason in (*DECODE_REASONS, *DROP_REASONS):
             self.dropped.labels(reason=reason)
+        self.shut_out = gauge(
+            "shut_out", "Actor ids and peers whose messages are refused for their conduct.", "who"
+        )
         self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
         self.received_bytes = counter("received_bytes_total", "Bytes of all frames received.")
         self.policy_lag = self.histogram(

@@ -8,12 +8,13 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, Field
 
 from asyncade_proto import ports
-from asyncade_proto.limits import MAX_ENVIRONMENTS
+from asyncade_proto.limits import MAX_ENVIRONMENTS, MAX_SENDERS
 from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import REFERENCE_SAMPLES, shared_play
 from asyncade_runtime.cores import learner_threads
+from asyncade_runtime.entrance import ACTORS_PER_PEER
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
@@ -29,6 +30,7 @@ Game: TypeAlias = Annotated[str, AfterValidator(_known_game)]
 OF_THE_SITTING: Final = frozenset(ServiceSettings.model_fields) | {
     *("run_dir", "resume", "max_env_steps", "max_minutes"),
     *("upstream_address", "weights_address", "torch_threads", "device", "decode_ahead"),
+    "actors_per_peer",
 }
 """Settings that each start of a learner is given anew: where it runs, and until when."""
 
@@ -91,6 +93,9 @@ class LearnerSettings(ServiceSettings):
 
     decode_ahead: bool | None = None
     """receive and decode in a separate thread; default: only with a GPU"""
+
+    actors_per_peer: int = Field(ACTORS_PER_PEER, ge=1, le=MAX_SENDERS)
+    """actor ids that one address with one key may use at a time; more are dropped"""
 
     # Gathering messages
     unroll_length: int = Field(64, ge=1, le=1024)

@@ -51,7 +51,8 @@ class Telemetry:
     def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
         """A frame arrived; before it, messages of its sender were lost.
 
-        Env steps and episodes of a dropped message count: they were played.
+        Env steps and episodes of a dropped message count: they were played. A refused one may be
+        anybody's, and a frame of a peer that is shut out anything.
         """
         metrics, progress, message = self.metrics, self.progress, received.content
         metrics.received_bytes.inc(received.size)
@@ -66,7 +67,7 @@ class Telemetry:
             metrics.messages.labels(kind=type(message).__name__.lower()).inc()
             metrics.policy_lag.observe(outcome.policy_lag)
             self._lags.append(outcome.policy_lag)
-        if isinstance(message, DecodeError):
+        if isinstance(message, DecodeError | Dropped) or outcome.refused:
             return
         progress.received_bytes += received.size
         lag = outcome.policy_lag if isinstance(outcome, Accepted) else None
@@ -79,10 +80,6 @@ class Telemetry:
             self.points.count(message.env_steps, message.points_won, message.points_lost)
             metrics.env_steps.inc(message.env_steps)
             metrics.episodes.inc(len(returns))
-
-    def shared_id(self, actor_id: str) -> None:
-        """Two actors have one id: each gets the other's credit, and both wait most of the time."""
-        self.log.warning("two actors have one id; give each its own", actor_id=actor_id)
 
     def joined(self, count: int) -> None:
         """Subscribers to the weights joined, or none."""

@@ -27,6 +27,7 @@ from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.admission import Roster
+from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.connection_log import ConnectionLog
@@ -82,16 +83,18 @@ def make_learner(
         max_policy_lag=settings.max_policy_lag,
     )
     roster = Roster()
+    entrance = Entrance(settings.actors_per_peer, metrics.shut_out, log)
     run_log = RunLog(folder, progress.env_steps)
     telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock)
     threaded = settings.decodes_ahead(device.type)
-    receiver = (ThreadedReceiver if threaded else Receiver)(inbox, metrics.stages)
+    receiving = ThreadedReceiver if threaded else Receiver
+    receiver = receiving(inbox, metrics.stages, entrance.shut_out)
     sockets = {"upstream": receiver, "weights": publisher}
     return Learner(
         trainer=trainer,
         phase=mode if calibrated else Calibration(trainer, mode),
         receiver=receiver,
-        intake=Intake(rules, roster, telemetry),
+        intake=Intake(entrance, rules, roster, telemetry),
         rounds=Rounds(roster, settings.quorum, settings.patience_seconds, log),
         publisher=publisher,
         folder=folder,

@@ -17,8 +17,11 @@ from asyncade_proto.messages import Episodes, Float32, Gradients, Weights
 from asyncade_runtime.admission import Accepted, Dropped, DropReason, Roster, check_policy
 from asyncade_runtime.gradient_mean import GradientMean
 
-DROP_REASONS: Final[tuple[DropReason, ...]] = ("stale", "future", "model", "shape")
-"""Why a decoded gradient is not averaged."""
+DROP_REASONS: Final[tuple[DropReason, ...]] = (
+    *("stale", "future", "model", "shape"),
+    *("identity", "crowded", "replay", "sequence", "shut_out"),
+)
+"""Why a gradient is not averaged, or any message refused."""
 
 _MAX: Final = 57_344.0
 """The largest float8: the wire rounds what is above it to infinity."""

@@ -28,6 +28,9 @@ class RelayMetrics(WeightsMetrics):
         )
         for reason in (*DECODE_REASONS, *DROP_REASONS):
             self.dropped.labels(reason=reason)
+        self.shut_out = gauge(
+            "shut_out", "Actor ids and peers whose messages are refused for their conduct.", "who"
+        )
         self.lost = counter("messages_lost_total", "Messages sent by actors that never arrived.")
         self.sent = counter("messages_sent_total", "Messages sent to the learner.", "kind")
         for kind in KINDS:

@@ -14,18 +14,17 @@ from typing import Any, Literal
 
 import structlog
 
-from asyncade_proto.codec import decode, encode, join, split
+from asyncade_proto.codec import Sender, decode, encode, join, sender_of, split
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.fields import Fields
-from asyncade_proto.limits import MAX_COUNT
 from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.gathering import Gathering
 from asyncade_relay.metrics import RelayMetrics
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.admission import Dropped, Roster
+from asyncade_runtime.admission import Accepted, Dropped, Roster
+from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.transport.connection_log import ConnectionLog
-from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscriber
+from asyncade_runtime.transport.roles import Inbox, Outbox, Peer, Publisher, Subscriber
 from asyncade_runtime.weights_feed import WeightsFeed
 
 Kind = Literal["trajectory", "gradients"]
@@ -81,6 +80,7 @@ class Relay:
         )
         self._clock = clock
         self._roster = Roster()
+        self._entrance = Entrance(settings.actors_per_peer, metrics.shut_out, self._log)
         self._gathering = Gathering(
             relay_id,
             self._roster,
@@ -118,6 +118,7 @@ class Relay:
             self._take_message()
         now = self._clock()
         self._roster.forget_silent(now)
+        self._entrance.forgive(now)
         if self._gathering.due(now):
             self._send_mean()
         self._metrics.active_actors.set(len(self._roster))
@@ -138,6 +139,7 @@ class Relay:
         if self._weights is None or weights.run != self._weights.run:
             run = f"{weights.run:016x}"
             self._log.info("new learner", run=run, version=weights.policy_version)
+            self._entrance.new_run()
         self._weights = weights
         late = self._gathering.renew(weights)
         if late is not None:
@@ -180,33 +182,51 @@ class Relay:
         Only the header of a forwarded message is read. The learner decides whether to use it, but a
         frame that is no message ends here.
         """
-        frame = self._inbox.receive(0.0)
-        if frame is None:
+        envelope = self._inbox.receive(0.0)
+        if envelope is None:
             return
+        frame, peer, now = envelope.frame, envelope.peer, self._clock()
         self._metrics.stages.enter("decode")
         self._metrics.received_bytes.inc(len(frame))
+        if self._entrance.shut_out(peer):
+            self._drop("shut_out", "a frame of a peer that is shut out")
+            return
         assert self._weights is not None
+        sender = None
         try:
-            kind, actor_id, sequence = _sender(frame)
-            averages = kind == "gradients" == self._weights.assignment.request
+            sender = sender_of(frame)
+            averages = sender.kind == "gradients" == self._weights.assignment.request
             gradients = decode(frame) if averages else None
         except DecodeError as error:
-            self._drop(error.reason, error.detail)
+            actor_id = None if sender is None else sender.actor_id
+            self._judged(peer, actor_id, Dropped(error.reason, error.detail), now)
             return
-        self._metrics.received.labels(kind=kind).inc()
-        self._metrics.lost.inc(self._roster.count_lost(actor_id, sequence))
-        if (shared := self._roster.take_shared()) is not None:
-            self._log.warning("two actors have one id; give each its own", actor_id=shared)
+        if not self._arrived(sender, peer, now):
+            return
         if isinstance(gradients, Gradients):
             self._metrics.stages.enter("average")
-            self._average(gradients)
+            self._judged(peer, sender.actor_id, self._gathering.offer(gradients, now), now)
             return
-        self._roster.heard(actor_id, sequence, self._clock())
-        self._unsent.append((kind, frame))
+        self._roster.heard(sender.actor_id, sender.sequence, now)
+        self._unsent.append((sender.kind, frame))
         self._send()
 
-    def _average(self, gradients: Gradients) -> None:
-        outcome = self._gathering.offer(gradients, self._clock())
+    def _arrived(self, sender: Sender, peer: Peer, now: float) -> bool:
+        """Enters a message into its sender's account; false if it is refused."""
+        assert self._weights is not None
+        self._metrics.received.labels(kind=sender.kind).inc()
+        version = self._weights.policy_version
+        found = self._entrance.arrived(sender, peer, policy_version=version, now=now)
+        if isinstance(found, Dropped):
+            self._judged(peer, sender.actor_id, found, now)
+            return False
+        self._metrics.lost.inc(found)
+        return True
+
+    def _judged(
+        self, peer: Peer, actor_id: str | None, outcome: Accepted | Dropped, now: float
+    ) -> None:
+        self._entrance.judged(peer, actor_id, outcome, now)
         if isinstance(outcome, Dropped):
             self._drop(outcome.reason, outcome.detail)
         else:
@@ -234,15 +254,3 @@ class Relay:
             self._unsent.popleft()
             self._metrics.sent.labels(kind=kind).inc()
             self._metrics.sent_bytes.inc(len(frame))
-
-
-def _sender(frame: bytes) -> tuple[Kind, str, int]:
-    """Returns kind, actor and sequence number of a message, without reading its arrays.
-
-    Raises:
-        DecodeError: actors send no such message.
-    """
-    header, _ = split(frame)
-    fields = Fields(header)
-    kind: Kind = fields.choice("type", ("trajectory", "gradients"))
-    return kind, fields.text("actor_id"), fields.integer("sequence", 0, MAX_COUNT - 1)

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from asyncade_proto import ports
+from asyncade_proto.limits import MAX_SENDERS
+from asyncade_runtime.entrance import ACTORS_PER_PEER
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
@@ -46,4 +48,6 @@ class RelaySettings(ServiceSettings):
     patience_seconds: float = Field(1.0, gt=0)
     """after this long without a gradient, send the mean of those that arrived; shorter than the
     learner's, which would wait for the same dead actor [seconds]"""
+    actors_per_peer: int = Field(ACTORS_PER_PEER, ge=1, le=MAX_SENDERS)
+    """actor ids that one address with one key may use at a time; more are dropped"""
     metrics_port: Port = ports.RELAY_HTTP

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -139,6 +140,17 @@ def test_with_nothing_in_flight_credit_is_full(rig: Rig, received: dict[str, int
     rig.steps()
     rig.publish(2, received)
     assert sequences(rig.steps()) == [2, 3]
+
+
+def test_an_actor_whose_id_another_one_uses_says_so_once(rig: Rig) -> None:
+    rig.actor._log = log = Mock()
+    sent = 0
+    for version in range(1, 24):
+        rig.publish(version, {ME: 1000})
+        sent += len(rig.steps())
+        assert log.warning.called == (sent > 32), sent
+    (call,) = log.warning.call_args_list
+    assert "--actor-id" in call.kwargs["cure"]
 
 
 def test_repeated_weights_give_no_credit(rig: Rig) -> None:

@@ -73,7 +73,7 @@ class Load(rigs.Rig):
 def received(queue: MemoryQueue) -> list[Upstream]:
     """Returns the messages in the queue, decoded."""
     inbox = queue.inbox()
-    return [decode(frame) for frame in iter(lambda: inbox.receive(0.0), None)]
+    return [decode(one.frame) for one in iter(lambda: inbox.receive(0.0), None)]
 
 
 def test_the_learner_accepts_every_replayed_message(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ def test_a_target_for_the_learner_counts_as_given(variable: str, target: float |
     assert load(LearnerSettings, start.learner_arguments, environ).target == target
 
 
+@pytest.mark.parametrize(
+    ("actors", "variables", "admitted"),
+    [(2, {}, 64), (256, {}, 512), (256, {"ASYNCADE_LEARNER_ACTORS_PER_PEER": "300"}, 300)],
+)
+def test_the_learner_admits_all_actors_of_this_machine(
+    actors: int, variables: dict[str, str], admitted: int
+) -> None:
+    start = prepare(given(f"--actors={actors}", "--envs=1"), variables)
+    assert start.learner.actors_per_peer == admitted
+
+
 def test_settings_of_the_learner_are_checked_before_anything_is_written(here: Path) -> None:
     with pytest.raises(SettingsError, match="ASYNCADE_LEARNER_DISCOUNT"):
         train(given("--game=catch"), {"ASYNCADE_LEARNER_DISCOUNT": "2"})

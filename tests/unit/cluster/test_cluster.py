@@ -14,6 +14,7 @@ from bench.cluster.network import Inbox, Network, Publisher
 from bench.cluster.simulation import Simulation
 
 from asyncade_learner.learner import Learner
+from builders import frame_from
 
 COSTS = {
     "actor": {"environment": {"1": 0.001, "2": 0.002}, "inference": {"1": 0.001}},
@@ -120,7 +121,7 @@ def test_a_frame_arrives_after_its_time_on_the_link() -> None:
 
     def learn() -> None:
         for timeout_s in (1.0, 1.0):
-            found.append((Inbox(network).receive(timeout_s), simulation.now))
+            found.append((frame_from(Inbox(network), timeout_s), simulation.now))
 
     simulation.start("learner", learn)
     simulation.start("actor", lambda: network.outbox().send(b"x" * 100, 0.0) and None)

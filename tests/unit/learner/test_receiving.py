@@ -8,19 +8,21 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
+from asyncade_learner import receiving
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.receiving import Received, Receiver, ThreadedReceiver
 from asyncade_learner.settings import LearnerSettings
-from asyncade_proto.codec import encode
+from asyncade_proto.codec import decode, encode
 from asyncade_proto.errors import DecodeError
-from asyncade_proto.messages import Gradients
+from asyncade_proto.messages import Gradients, Message
+from asyncade_runtime.admission import Dropped
 from asyncade_runtime.transport.memory import MemoryInbox, MemoryQueue
-from asyncade_runtime.transport.roles import ConnectionEvent, Inbox
+from asyncade_runtime.transport.roles import ConnectionEvent, Envelope, Peer
 from builders import gradients
 
 PATIENCE_S = 60.0  # only a failing test waits this long
 
-Make = Callable[[Inbox], Receiver]
+Make = Callable[..., Receiver]
 
 
 def stages() -> object:
@@ -29,7 +31,7 @@ def stages() -> object:
 
 @pytest.fixture(params=[Receiver, ThreadedReceiver])
 def make(request: pytest.FixtureRequest) -> Make:
-    return lambda inbox: request.param(inbox, stages())
+    return lambda inbox, *shut_out: request.param(inbox, stages(), *shut_out)
 
 
 def frame(sequence: int) -> bytes:
@@ -82,7 +84,7 @@ class Counting(MemoryInbox):
         self.reached = threading.Event()
         self.threads: set[str] = set()
 
-    def receive(self, timeout_s: float) -> bytes | None:
+    def receive(self, timeout_s: float) -> Envelope | None:
         self.threads.add(threading.current_thread().name)
         found = super().receive(timeout_s)
         self.taken += found is not None
@@ -116,7 +118,7 @@ def test_a_thread_leaves_further_frames_in_the_socket() -> None:
 
 def test_an_error_in_the_thread_is_raised_by_receive() -> None:
     class Broken(MemoryInbox):
-        def receive(self, timeout_s: float) -> bytes | None:
+        def receive(self, timeout_s: float) -> Envelope | None:
             raise RuntimeError("the socket is gone")
 
     receiver = ThreadedReceiver(Broken(MemoryQueue(1)), stages())
@@ -152,3 +154,37 @@ def test_a_gpu_learner_decodes_ahead_by_default(
     setting: bool | None, device: str, ahead: bool
 ) -> None:
     assert LearnerSettings(decode_ahead=setting).decodes_ahead(device) is ahead
+
+
+def test_frames_of_a_peer_that_is_shut_out_are_not_decoded(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = MemoryQueue(10)
+    inbox = queue.inbox()
+    good, bad = Peer("10.0.0.1"), Peer("10.0.0.2", "k" * 40)
+    for number, peer in enumerate((bad, good, bad)):
+        queue.outbox(peer).send(frame(number), PATIENCE_S)
+    seen = list[bytes]()
+
+    def decoded(data: bytes) -> Message:
+        seen.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(receiving, "decode", decoded)
+    receiver = make(inbox, lambda peer: peer == bad)
+    received = [one for _ in range(3) if (one := receiver.receive(PATIENCE_S))]
+    assert [one.peer for one in received] == [bad, good, bad]
+    reasons = [one.content.reason for one in received if isinstance(one.content, Dropped)]
+    assert reasons == ["shut_out", "shut_out"]
+    assert seen == [frame(1)]
+    receiver.close()
+
+
+def test_a_frame_that_cannot_be_decoded_still_names_its_sender(make: Make) -> None:
+    queue = MemoryQueue(10)
+    receiver, outbox = make(queue.inbox()), queue.outbox()
+    outbox.send(frame(0)[:-1], PATIENCE_S)
+    outbox.send(b"junk", PATIENCE_S)
+    received = [one for _ in range(2) if (one := receiver.receive(PATIENCE_S))]
+    assert [one.actor_id for one in received] == [gradients().actor_id, None]
+    receiver.close()

@@ -6,7 +6,6 @@ import pytest
 
 from asyncade_proto.limits import MAX_SENDERS
 from asyncade_proto.messages import Upstream
-from asyncade_runtime import admission
 from asyncade_runtime.admission import (
     ACTIVE_WINDOW_S,
     DROP_REASONS,
@@ -40,67 +39,11 @@ def test_network_and_version_decide_admission(message: Upstream, expected: int |
             assert reason == expected
 
 
-def test_foreign_reasons_are_those_of_another_run() -> None:
+def test_what_is_of_another_run_or_of_another_sender_does_not_count() -> None:
     foreign = {reason for reason in DROP_REASONS if Dropped(reason, "").foreign}
-    assert foreign == {"model", "shape", "action"}
-
-
-# --- lost messages -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("messages", "expected"),
-    [
-        ([("a", 0), ("a", 1), ("a", 2)], [0, 0, 0]),
-        ([("a", 0), ("a", 4), ("a", 5)], [0, 3, 0]),
-        ([("a", 7)], [0]),  # earlier messages are unknown
-        ([("a", 0), ("b", 5), ("a", 2), ("b", 6)], [0, 0, 1, 0]),  # each sender has its own count
-        ([("a", 9), ("a", 0), ("a", 1)], [0, 0, 0]),  # restarted under its old name
-        ([("a", 9), ("a", 0), ("a", 2)], [0, 0, 1]),  # and then lost one
-        ([("a", 3), ("a", 3)], [0, 0]),
-    ],
-)
-def test_gaps_in_a_senders_sequence_are_lost_messages(
-    messages: list[tuple[str, int]], expected: list[int]
-) -> None:
-    roster = Roster()
-    assert [roster.count_lost(actor, number) for actor, number in messages] == expected
-
-
-def test_sequences_are_remembered_beyond_activity_within_a_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(admission, "_SEQUENCES_REMEMBERED", 2)
-    roster = Roster()
-    roster.count_lost("a", 0)
-    roster.heard("a", 0, 0.0)
-    roster.forget_silent(ACTIVE_WINDOW_S)
-    assert roster.count_lost("a", 2) == 1
-    roster.count_lost("b", 0)
-    assert roster.count_lost("a", 4) == 1
-    roster.count_lost("c", 0)  # b is the longest silent
-    assert roster.count_lost("a", 6) == 1
-    assert roster.count_lost("b", 6) == 0
-
-
-@pytest.mark.parametrize(
-    ("sequences", "shared"),
-    [
-        ([0, 1, 2, 3, 4], False),
-        ([7, 0, 1, 0, 1, 0, 1, 2, 0, 1], False),  # a sender in a crash loop
-        ([7, 2, 3, 4, 5, 6, 7, 8], False),  # a sender whose first two messages were lost
-        ([0, 0, 1, 1, 2, 2, 3, 3], True),
-        ([500, 0, 501, 1, 502, 2, 503, 3], True),
-    ],
-)
-def test_two_senders_with_one_id_are_noticed_once(sequences: list[int], shared: bool) -> None:
-    roster = Roster()
-    found, lost = [], []
-    for sequence in [*sequences, *[number + sequences[-1] for number in (1, 2)]]:
-        lost.append(roster.count_lost("a", sequence))
-        found.append(roster.take_shared())
-    assert found.count("a") == shared
-    assert not shared or set(lost[-3:]) == {0}
+    refused = {reason for reason in DROP_REASONS if Dropped(reason, "").refused}
+    assert refused == {"identity", "crowded", "replay", "sequence", "shut_out"}
+    assert foreign - refused == {"model", "shape", "action"}
 
 
 # --- activity and credit -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryQueue
+from builders import frame_from
 
 DEADLINE_S = 30.0
 
@@ -16,9 +17,9 @@ def test_a_full_queue_refuses_at_once_or_after_the_timeout() -> None:
     inbox, outbox = queue.inbox(), queue.outbox()
     assert [outbox.send(b"%d" % number, 0) for number in range(3)] == [True, True, False]
     assert not outbox.send(b"3", 0.01)
-    assert inbox.receive(0) == b"0"
+    assert frame_from(inbox, 0) == b"0"
     assert outbox.send(b"4", 0)
-    assert [inbox.receive(0) for _ in range(3)] == [b"1", b"4", None]
+    assert [frame_from(inbox, 0) for _ in range(3)] == [b"1", b"4", None]
 
 
 @pytest.mark.parametrize("inbox_first", [True, False])
@@ -35,7 +36,7 @@ def test_a_waiting_sender_is_woken_by_a_reader(inbox_first: bool) -> None:
     sender.start()
     if not inbox_first:
         inbox = queue.inbox()
-    assert [inbox.receive(DEADLINE_S) for _ in frames] == frames
+    assert [frame_from(inbox, DEADLINE_S) for _ in frames] == frames
     sender.join(DEADLINE_S)
     assert taken == [True]
 
@@ -52,10 +53,10 @@ def test_frames_between_threads_arrive_once_and_in_order() -> None:
     threads = [threading.Thread(target=send_all, args=(actor,)) for actor in range(4)]
     for thread in threads:
         thread.start()
-    received = [inbox.receive(DEADLINE_S) for _ in range(400)]
+    received = [frame_from(inbox, DEADLINE_S) for _ in range(400)]
     for thread in threads:
         thread.join(DEADLINE_S)
-    assert inbox.receive(0) is None
+    assert frame_from(inbox, 0) is None
     for actor in range(4):
         mine = [frame for frame in received if frame and frame.startswith(b"%d " % actor)]
         assert mine == [b"%d %d" % (actor, number) for number in range(100)]
@@ -68,9 +69,9 @@ def test_closing_an_inbox_loses_its_frames() -> None:
     inbox.close()
     assert not outbox.send(b"refused", 0)
     inbox = queue.inbox()
-    assert inbox.receive(0) is None
+    assert frame_from(inbox, 0) is None
     assert outbox.send(b"new", 0)
-    assert inbox.receive(0) == b"new"
+    assert frame_from(inbox, 0) == b"new"
 
 
 def test_a_waiting_subscriber_is_woken_by_a_publish() -> None:
