@@ -27,7 +27,7 @@ class State(Protocol):
     """Tells what there is to show besides the game."""
 
     def refresh(self) -> dict[str, Any]:
-        """Returns what the page shows; reads what is new."""
+        """Returns what the page shows; reads what is new. One thread at a time calls it."""
         ...
 
     def saved(self) -> list[SavedModel]:
@@ -58,8 +58,10 @@ class RunState:
             config = folder.read_config()
             summary, endpoints = folder.read_summary(), folder.read_endpoints()
             senders = folder.read_senders() or {}
-        except RunFolderError:  # written by hand, or on a full disk
+            troubles = []
+        except RunFolderError as error:  # written by hand, or on a full disk
             config, summary, endpoints, senders = {}, None, None, {}
+            troubles = [str(error)]
         self._curve.read(folder)
         last = self._curve.last
         learner = config.get("learner", {})
@@ -78,6 +80,7 @@ class RunState:
             "curve_of": "Mean return of the last 100 games",
             "game": game,
             "no_game": no_game,
+            "troubles": troubles,
             "mode": learner.get("mode"),
             "seed": learner.get("seed"),
             "status": self._status(summary, endpoints, now),

@@ -123,6 +123,24 @@ def test_a_run_that_can_show_no_game_says_why(tmp_path: Path, tabs: Callable[[],
         quiet(tab, address)
 
 
+def test_what_cannot_be_played_is_said_until_something_can(
+    tmp_path: Path, tabs: Callable[[], Tab]
+) -> None:
+    early = run_folder(tmp_path / "run").checkpoint_files()[-1]
+    with watched(tmp_path, tmp_path / "run") as address:
+        tab = tabs()
+        tab.open(address)
+        drawn(tab, 10)
+        os.truncate(early, early.stat().st_size // 2)
+        choose(tab, 0)
+        tab.wait_for("document.getElementById('troubles').textContent.includes('cannot be played')")
+        assert early.name in text(tab, "troubles")
+        choose(tab, 2)
+        drawn(tab, 10)
+        tab.wait_for("document.getElementById('troubles').textContent === ''")
+        quiet(tab, address)
+
+
 def test_it_is_used_by_keyboard(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
     run_folder(tmp_path / "run")
     with watched(tmp_path, tmp_path / "run") as address:
