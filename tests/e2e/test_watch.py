@@ -277,6 +277,43 @@ def test_the_page_of_an_evaluator(tmp_path: Path, tabs: Callable[[], Tab]) -> No
         assert evaluating.exit_code() == 0
 
 
+def test_the_page_of_an_evaluator_that_asks_the_learner(
+    tmp_path: Path, tabs: Callable[[], Tab]
+) -> None:
+    upstream, weights, metrics, page = free_ports(4)
+    addresses = [
+        f"--upstream-address=tcp://127.0.0.1:{upstream}",
+        f"--weights-address=tcp://127.0.0.1:{weights}",
+    ]
+    run = ("learner", f"--run-dir={tmp_path / 'run'}", "--game=catch", *addresses)
+    asked = f"--learner-http=http://127.0.0.1:{metrics}"
+    evaluator = ("evaluator", addresses[1], "--metrics-port=0", f"--page-port={page}", asked)
+    with (
+        running(tmp_path / "evaluator.txt", *evaluator) as evaluating,
+        running(tmp_path / "learner.txt", *run, f"--metrics-port={metrics}") as learner,
+        running(tmp_path / "actor.txt", "actor", *addresses, "--metrics-port=0") as actor,
+    ):
+        address = f"http://127.0.0.1:{page}/"
+        eventually(lambda: address in evaluating.text(), "its address", learner, evaluating)
+        tab = tabs()
+        tab.open(address)
+        tab.wait_for("/a second/.test(document.getElementById('rate')?.textContent)")
+        tab.wait_for("document.querySelectorAll('#actors-rows tr').length === 1")
+        tab.wait_for("document.getElementById('bottleneck').textContent.startsWith('The learner')")
+        assert text(tab, "learning-title") == "Mean return of the last 100 games"
+        assert not tab.value("document.getElementById('axes').hidden")
+        drawn(tab, 10)
+        learner.signal(signal.SIGTERM)
+        assert learner.exit_code() == 0
+        tab.wait_for("document.getElementById('troubles').textContent.includes('cannot be read')")
+        drawn(tab, 10)
+        assert text(tab, "env-steps")[0].isdigit()
+        quiet(tab, address)
+        for process in (evaluating, actor):
+            process.signal(signal.SIGTERM)
+            assert process.exit_code() == 0
+
+
 @pytest.mark.skipif(SCREENSHOTS is None, reason="ASYNCADE_SCREENSHOTS is not set")
 def test_screenshots(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
     run = os.environ.get("ASYNCADE_SCREENSHOTS_RUN")
