@@ -115,7 +115,7 @@ class Player:
                 return
             session = film.fitted(model)
         except (SavedModelError, UnknownGameError, ValueError) as error:
-            refused = f"newer weights cannot be played: {error}"
+            refused = f"weights cannot be played: {error}"
             if refused != self.trouble:
                 structlog.get_logger().warning("weights refused", detail=str(error))
             self.trouble = refused
