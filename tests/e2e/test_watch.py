@@ -299,7 +299,7 @@ def test_the_page_of_an_evaluator_that_asks_the_learner(
         tab.open(address)
         tab.wait_for("/a second/.test(document.getElementById('rate')?.textContent)")
         tab.wait_for("document.querySelectorAll('#actors-rows tr').length === 1")
-        tab.wait_for("document.getElementById('bottleneck').textContent.startsWith('The learner')")
+        tab.wait_for("document.getElementById('bottleneck').textContent.includes('of its time')")
         assert text(tab, "learning-title") == "Mean return of the last 100 games"
         assert not tab.value("document.getElementById('axes').hidden")
         drawn(tab, 10)
