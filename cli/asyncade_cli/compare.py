@@ -18,7 +18,8 @@ from asyncade_cli.comparison import modes_table, seeds_of, spreads_of
 from asyncade_cli.outcome import FinishedRun, read_finished
 from asyncade_cli.settings import CompareSettings, TrainSettings
 from asyncade_cli.start import RUNS, prepare
-from asyncade_cli.train import EXIT_DONE, EXIT_INTERRUPTED, train
+from asyncade_cli.train import train
+from asyncade_cli.training import EXIT_DONE, EXIT_INTERRUPTED
 from asyncade_rl.choices import MODES
 from asyncade_runtime.run_folder import (
     RunFolder,

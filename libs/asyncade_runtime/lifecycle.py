@@ -9,9 +9,9 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -115,11 +115,12 @@ def serve_http(
     health: Health,
     *,
     setting: str = "--metrics-port",
+    pages: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
 ) -> HttpServer:
     """Serves the pages for Prometheus and for an orchestrator's probes.
 
     ``/metrics`` is the registry in the format that the client accepts. ``/healthz`` and ``/readyz``
-    answer 200, or 503 with the reason. Other paths are 404.
+    answer 200, or 503 with the reason. Paths other than these and those of `pages` are 404.
 
     Args:
         host: address to listen on: ``::`` in a container, which is IPv6 and IPv4, ``127.0.0.1`` on
@@ -128,12 +129,14 @@ def serve_http(
         registry: metrics of this process.
         health: read at every probe.
         setting: option that sets the port, for the error message.
+        pages: path to what returns a page's JSON, called in a thread of the server.
 
     Raises:
         HttpAddressError: the address or port is not available.
     """
     # A class for each server: http.server makes an object of it for every request.
-    handler = type("Handler", (_Handler,), {"registry": registry, "health": health})
+    own = {"registry": registry, "health": health, "pages": pages}
+    handler = type("Handler", (_Handler,), own)
     try:
         return _server(host, port, handler)
     except (OSError, OverflowError) as error:
@@ -185,6 +188,7 @@ def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Http
 class _Handler(BaseHTTPRequestHandler):
     registry: CollectorRegistry
     health: Health
+    pages: Mapping[str, Callable[[], bytes]]
     timeout = 10.0  # seconds; a silent client must not hold a thread forever
 
     def do_GET(self) -> None:
@@ -204,6 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> tuple[int, str, bytes]:
         """Returns status, content type and body."""
         match self.path.partition("?")[0]:
+            case path if path in self.pages:
+                return 200, "application/json", self.pages[path]()
             case "/metrics":
                 encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
                 return 200, content_type, encoder(self.registry)
@@ -211,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return _plain(*_alive(self.health))
             case "/readyz":
                 return _plain(*_ready(self.health))
-        return _plain(404, "try /metrics, /healthz or /readyz")
+        return _plain(404, f"try {', '.join(['/metrics', '/healthz', '/readyz', *self.pages])}")
 
 
 def _alive(health: Health) -> tuple[int, str]:

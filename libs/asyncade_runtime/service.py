@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,15 +133,24 @@ class Service:
         """Returns `part`, and closes it when the service ends."""
         return self.stack.enter_context(closing(part))
 
-    def serve_http(self) -> HttpServer:
+    def serve_http(self, pages: Mapping[str, Callable[[], bytes]] | None = None) -> HttpServer:
         """Serves the pages that Prometheus and probes read, until the service ends.
+
+        Args:
+            pages: of this service alone, as in `lifecycle.serve_http`.
 
         Raises:
             HttpAddressError: the address or port is not available.
         """
         settings = self.settings
         return self.stack.enter_context(
-            serve_http(settings.metrics_host, settings.metrics_port, self.registry, self.health)
+            serve_http(
+                settings.metrics_host,
+                settings.metrics_port,
+                self.registry,
+                self.health,
+                pages=pages or {},
+            )
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -56,6 +56,12 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
         host: that the page is served on, a name that it may be called by.
     """
     files = {path.name: path.read_bytes() for path in STATIC.iterdir()}
+    reading = asyncio.Lock()
+
+    async def news() -> str:
+        async with reading:  # a state is read by one thread at a time
+            now = await asyncio.to_thread(state.refresh)
+        return as_json({**now, "troubles": [*now.get("troubles", ()), *viewers.troubles()]})
 
     async def file(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
@@ -65,7 +71,7 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
-        telling = asyncio.create_task(_tell(state, viewers))
+        telling = asyncio.create_task(_tell(news, viewers))
         try:
             yield
         finally:
@@ -73,7 +79,7 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
             await asyncio.to_thread(viewers.close)
 
     async def live(websocket: WebSocket) -> None:
-        await _live(websocket, state, viewers)
+        await _live(websocket, news, viewers)
 
     app = Starlette(
         routes=[
@@ -86,12 +92,12 @@ def make_page(state: State, viewers: Viewers, host: str) -> ASGIApp:
     return Guard(app, {host, "localhost", socket.gethostname()})
 
 
-async def _live(websocket: WebSocket, state: State, viewers: Viewers) -> None:
+async def _live(websocket: WebSocket, news: Callable[[], Awaitable[str]], viewers: Viewers) -> None:
     """Sends a tab what it asks for in the address, until it leaves. What it says is not read."""
     asked = websocket.query_params
     viewer = Viewer(asked.get("film") != "0", asked.get("attention") == "1")
     await websocket.accept()
-    viewer.offer_state(as_json(await asyncio.to_thread(state.refresh)))
+    viewer.offer_state(await news())
     name = viewers.add(viewer, asked.get("model", NEWEST))
     sending = asyncio.create_task(_send(websocket, viewer))
     try:
@@ -114,14 +120,14 @@ async def _send(websocket: WebSocket, viewer: Viewer) -> None:
             await websocket.send_bytes(message)
 
 
-async def _tell(state: State, viewers: Viewers) -> None:
+async def _tell(news: Callable[[], Awaitable[str]], viewers: Viewers) -> None:
     """Sends everybody the state whenever it has changed. Reads nothing while nobody looks."""
     told = ""
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_STATES)
         if not len(viewers):
             continue
-        now = as_json(await asyncio.to_thread(state.refresh))
+        now = await news()
         if now != told:
             told = now
             viewers.offer_state(now)

@@ -48,6 +48,8 @@ class Player:
         self._stop = threading.Event()
         self.looks_at_network = False
         """Whether somebody wants to see what the network looks at."""
+        self.trouble: str | None = None
+        """Why the newest weights do not play, or the game has ended; None if all is well."""
 
     def look(self, viewers: int) -> None:
         """Says how many look. The first one starts the thread."""
@@ -80,8 +82,12 @@ class Player:
                 self._deliver(shown)
                 if (delay := film.seconds_until_next()) > 0:
                     self._stop.wait(delay)
-        except Exception:
+        except Exception as error:  # a game of another package may raise anything
             structlog.get_logger().exception("the game ended")
+            self.trouble = (
+                f"the game ended with an error ({type(error).__name__}: {error}); repair it, then"
+                " reload this page"
+            )
             with self._lock:
                 self._thread = None
         finally:
@@ -103,13 +109,19 @@ class Player:
             return False
 
     def _take_newer(self, film: _Film) -> None:
-        model = self._source.newer()
-        if model is None:
-            return
         try:
-            film.take(model)
+            model = self._source.newer()
+            if model is None:
+                return
+            session = film.fitted(model)
         except (SavedModelError, UnknownGameError, ValueError) as error:
-            structlog.get_logger().warning("weights refused", detail=str(error))
+            refused = f"weights cannot be played: {error}"
+            if refused != self.trouble:
+                structlog.get_logger().warning("weights refused", detail=str(error))
+            self.trouble = refused
+            return
+        film.play(model, session)
+        self.trouble = None
 
 
 class _Film:
@@ -129,22 +141,35 @@ class _Film:
         self._over = True
         self._next_at = 0.0
 
-    def take(self, model: Model) -> None:
-        """Goes on with other weights, or raises and goes on as before."""
+    def fitted(self, model: Model) -> Session:
+        """Returns a session with the model's weights.
+
+        Raises:
+            SavedModelError: the checkpoint cannot be read.
+            UnknownGameError: the game is not installed here.
+            ValueError: the weights are of another network. In each case the film goes on as before.
+        """
         from asyncade_rl.session import Session
 
-        played = (model.game, model.network, model.sticky)
         session = self._session
-        if session is None or played != self._played:
+        if session is None or self._key(model) != self._played:
             session = Session(model.game, model.network, envs=1)
         model.load(session)
-        if played != self._played:
+        return session
+
+    def play(self, model: Model, session: Session) -> None:
+        """Goes on with the session; another game begins anew, and raises what that raises."""
+        if self._key(model) != self._played:
             game = make_shown_game(model.game, repeat_action_probability=model.sticky)
             self.close()
             self._game, self._over = game, True
             self._observations = game.reset(self.seed)
             self.seed += 1
-        self._session, self._played, self._about = session, played, dict(model.about)
+        self._session, self._played, self._about = session, self._key(model), dict(model.about)
+
+    @staticmethod
+    def _key(model: Model) -> tuple[str, str, float]:
+        return model.game, model.network, model.sticky
 
     def step(self, looks_at_network: bool) -> Shown | None:
         """Takes one env step; returns None as long as there are no weights."""

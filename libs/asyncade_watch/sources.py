@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import structlog
 import zmq
 
 from asyncade_proto.codec import decode
-from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Weights
 from asyncade_rl.saved_models import SavedModel
 from asyncade_runtime.transport.keys import ActorKeys
@@ -49,7 +47,11 @@ class Source(Protocol):
     """Gives models. One thread uses it."""
 
     def newer(self) -> Model | None:
-        """Returns a model that was not returned yet, or None. Does not block."""
+        """Returns a model that was not returned yet, or None. Does not block.
+
+        Raises:
+            ValueError: what arrived is no model; the message says why. Later ones still come.
+        """
         ...
 
     def close(self) -> None:
@@ -115,14 +117,17 @@ class LearnerSource:
         self._address = address
         self._keys = keys
         self._clock = clock
-        self._log = structlog.get_logger()
         self._connected_to: str | None = None
         self._subscriber: ZmqSubscriber | None = None
         self._look_at = 0.0
         self._seen: tuple[int, int] | None = None
 
     def newer(self) -> Model | None:
-        """Returns the newest weights if two seconds have passed and there are some."""
+        """Returns the newest weights if two seconds have passed and there are some.
+
+        Raises:
+            DecodeError: what arrived is no message, or one of another release.
+        """
         now = self._clock()
         if now < self._look_at:
             return None
@@ -135,11 +140,7 @@ class LearnerSource:
             self._look_at = now + SECONDS_BETWEEN_WEIGHTS / 8  # nothing is there to wait out
             return None
         self._look_at = now + SECONDS_BETWEEN_WEIGHTS
-        try:
-            weights = decode(frame)
-        except DecodeError as error:
-            self._log.warning("weights refused", detail=str(error))
-            return None
+        weights = decode(frame)
         if not isinstance(weights, Weights) or self._seen == (weights.run, weights.policy_version):
             return None
         self._seen = (weights.run, weights.policy_version)

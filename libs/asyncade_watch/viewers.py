@@ -102,6 +102,14 @@ class Viewers:
         for viewer in itertools.chain(*self._viewers.values()):
             viewer.offer_state(state)
 
+    def troubles(self) -> list[str]:
+        """Returns what keeps games that somebody looks at from being played."""
+        return [
+            game.trouble if name == NEWEST else f"{name}: {game.trouble}"
+            for name, game in self._games.items()
+            if game.trouble is not None and self._viewers[name]
+        ]
+
     def close(self) -> None:
         """Ends all games."""
         for game in self._games.values():

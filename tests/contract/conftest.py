@@ -34,6 +34,7 @@ COMPONENTS = (
     "autoscaling-keda",
     "autoscaling-hpa",
     "relay",
+    "evaluator",
     "job",
 )
 
@@ -65,7 +66,7 @@ def combined(kubectl: str, folder: Path, overlay: str, components: Sequence[str]
 
 
 def render_all(kubectl: str, root: Path) -> dict[Name, list[Manifest]]:
-    """Renders all combinations with 195 runs of kubectl."""
+    """Renders all combinations with 387 runs of kubectl."""
     names = combinations()
     folders = [root / str(number) for number in range(len(names))]
 

@@ -71,6 +71,7 @@ def test_without_variables_services_have_their_defaults(service: str) -> None:
             "actor": {"upstream_address", "weights_address", "keys"},
             "evaluator": {
                 *("weights_address", "keys", "metrics_host", "page_host", "page_port"),
+                "learner_http",
             },
         }[service]
     )
@@ -109,6 +110,8 @@ def test_the_evaluator_runs_the_actors_image() -> None:
     assert evaluator["profiles"] == ["eval"]
     assert evaluator["healthcheck"]["test"][-1] == str(ports.EVALUATOR_HTTP)
     assert settings_of("evaluator").page_port == ports.WATCH
+    assert settings_of("evaluator").learner_http == f"http://learner:{ports.LEARNER_HTTP}"
+    assert {*SERVICES["learner"]["networks"]} <= {*evaluator["networks"]}
     (published,) = evaluator["ports"]
     assert published == f"127.0.0.1:{ports.WATCH}:{ports.WATCH}"
     asked = settings_of("evaluator", EPISODES="5", POLICY="greedy")

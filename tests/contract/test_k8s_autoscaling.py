@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from contract.manifests import of
+
 ROOT = Path(__file__).parents[2]
 COMPONENTS = ROOT / "k8s/components"
 RULES = ROOT / "docker/prometheus/rules/autoscaling.yml"
@@ -82,7 +84,7 @@ def test_without_an_answer_the_number_of_actors_stays() -> None:
 def test_an_autoscaled_deployment_has_no_number_of_replicas(renders: Renders) -> None:
     kinds = {"autoscaling-keda": "ScaledObject", "autoscaling-hpa": "HorizontalPodAutoscaler"}
     for name, manifests in renders.items():
-        (actor,) = [m for m in manifests if m["kind"] == "Deployment"]
+        (actor,) = of(manifests, "Deployment", "actor")
         expected = [kinds[word] for word in name if word in kinds][-1:]
         scalers = [m for m in manifests if m["kind"] in kinds.values()]
         assert [m["kind"] for m in scalers] == expected, name

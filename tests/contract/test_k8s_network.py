@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import yaml
 
-from contract.manifests import ROOT, Manifest, Renders, of, workloads
+from asyncade_evaluator.settings import EvaluatorSettings
+from asyncade_proto import ports
+from asyncade_runtime.settings import load
+from contract.manifests import K8S, ROOT, Manifest, Renders, of, workloads
 
 PROMETHEUS = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())
 
@@ -35,6 +39,7 @@ STRANGERS = (
     Peer("other", "kube-system", {"k8s-app": "other"}, {"dns": 53}),
     # In another namespace, with our labels.
     Peer("impostor", "default", {"asyncade/sends-to": "learner"}, {"upstream": 5555}),
+    Peer("observer", "default", {"app.kubernetes.io/name": "evaluator"}, {"page": 9105}),
 )
 
 
@@ -54,8 +59,8 @@ def selects(selector: Manifest, labels: Mapping[str, str]) -> bool:
     """Applies a label selector; an empty one selects everything."""
     assert selector.keys() <= {"matchLabels", "matchExpressions"}
     for expression in selector.get("matchExpressions", []):
-        assert expression["operator"] == "Exists"
-        if expression["key"] not in labels:
+        assert expression["operator"] == "In"
+        if labels.get(expression["key"]) not in expression["values"]:
             return False
     return all(labels.get(k) == v for k, v in selector.get("matchLabels", {}).items())
 
@@ -121,7 +126,7 @@ def connections(manifests: list[Manifest]) -> Iterator[tuple[str, str, int]]:
     for manifest in workloads(manifests):
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         for variable in container["env"]:
-            found = re.fullmatch(r"tcp://([a-z-]+):(\d+)", variable["value"])
+            found = re.fullmatch(r"(?:tcp|http)://([a-z-]+):(\d+)", variable["value"])
             if found:
                 yield container["name"], found[1], int(found[2])
 
@@ -166,7 +171,23 @@ def test_actors_use_relays_where_there_are_any(renders: Renders) -> None:
             expected |= {("relay", *address) for address in to_learner}
         else:
             expected = {("actor", *address) for address in to_learner}
+        if "evaluator" in name:  # whatever the actors use
+            expected |= {("evaluator", "learner", 5556), ("evaluator", "learner-metrics", 9101)}
         assert found == expected, name
+
+
+def test_nothing_but_port_forward_reaches_the_evaluators_page(renders: Renders) -> None:
+    """It listens on the pod's loopback, in whose network kubectl's port-forward arrives."""
+    for name, manifests in renders.items():
+        for deployment in of(manifests, "Deployment", "evaluator"):
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            variables = {v["name"]: v["value"] for v in container["env"]}
+            settings = load(EvaluatorSettings, [], variables)
+            assert ip_address(settings.page_host).is_loopback, name
+            assert settings.page_port == ports.WATCH
+        for service in of(manifests, "Service"):
+            assert service["spec"]["selector"] != {"app.kubernetes.io/name": "evaluator"}
+    assert f"port-forward deployment/evaluator {ports.WATCH}" in (K8S / "README.md").read_text()
 
 
 def test_without_the_component_there_are_no_policies(renders: Renders) -> None:

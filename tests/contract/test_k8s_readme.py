@@ -126,6 +126,10 @@ def test_the_number_of_actors_that_fit_a_small_node(renders: Renders) -> None:
     fit = left // millicores(actor)
     assert f"two cores has room for {fit} actors" in README
     assert actor["spec"]["replicas"] <= fit
+    (evaluator,) = of(renders[("local", "evaluator")], "Deployment", "evaluator")
+    with_evaluator = (left - millicores(evaluator)) // millicores(actor)
+    assert f"or {with_evaluator} and an evaluator" in README
+    assert actor["spec"]["replicas"] <= with_evaluator
 
 
 def kustomized(kubectl: str, folder: Path, kustomization: str) -> list[Manifest]:
@@ -147,27 +151,30 @@ def test_the_kustomization_of_the_readme_is_rendered(kubectl: str, tmp_path: Pat
     assert of(manifests, "PodMonitor")
 
 
-RELAYS_WITH_SETTINGS = """
+WITH_SETTINGS = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: asyncade
 resources: [../k8s/overlays/local]
-components: [../k8s/components/relay]
+components: [../k8s/components/relay, ../k8s/components/evaluator]
 configMapGenerator:
   - name: relay-settings
     literals: [ASYNCADE_RELAY_LOG_LEVEL=debug]
+  - name: evaluator-settings
+    literals: [ASYNCADE_EVALUATOR_LOG_LEVEL=debug]
 """
 
 
-def test_relays_have_the_settings_of_a_kustomization(kubectl: str, tmp_path: Path) -> None:
-    manifests = kustomized(kubectl, tmp_path, RELAYS_WITH_SETTINGS)
-    (made,) = [m for m in of(manifests, "ConfigMap") if "relay-" in m["metadata"]["name"]]
-    assert made["data"] == {"ASYNCADE_RELAY_LOG_LEVEL": "debug"}
-    (relay,) = of(manifests, "DaemonSet")
-    (container,) = relay["spec"]["template"]["spec"]["containers"]
-    name = made["metadata"]["name"]
-    assert name != "relay-settings"  # a change replaces the pods
-    assert container["envFrom"] == [{"configMapRef": {"name": name, "optional": True}}]
+def test_components_have_the_settings_of_a_kustomization(kubectl: str, tmp_path: Path) -> None:
+    manifests = kustomized(kubectl, tmp_path, WITH_SETTINGS)
+    for service, kind in (("relay", "DaemonSet"), ("evaluator", "Deployment")):
+        (made,) = [m for m in of(manifests, "ConfigMap") if f"{service}-" in m["metadata"]["name"]]
+        assert made["data"] == {f"ASYNCADE_{service.upper()}_LOG_LEVEL": "debug"}
+        (workload,) = of(manifests, kind, service)
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
+        name = made["metadata"]["name"]
+        assert name != f"{service}-settings"  # a change replaces the pods
+        assert container["envFrom"] == [{"configMapRef": {"name": name, "optional": True}}]
 
 
 def test_the_readme_mentions_every_overlay_and_component() -> None:

@@ -57,7 +57,7 @@ def test_every_overlay_and_component_is_rendered(renders: Renders) -> None:
     for folder, place in (("overlays", slice(1)), ("components", slice(1, None))):
         there = {path.name for path in (K8S / folder).iterdir()}
         assert there == {word for name in renders for word in name[place]}, folder
-    assert len(renders) == 3 * (2**6 + 1)
+    assert len(renders) == 3 * (2**7 + 1)
 
 
 def test_objects_are_unique_and_in_the_namespace(renders: Renders, storage: list[Manifest]) -> None:
@@ -195,7 +195,7 @@ def test_the_order_of_components_does_not_matter(renders: Renders) -> None:
         return str((manifest["kind"], manifest["metadata"]["name"]))
 
     scalers = {"ScaledObject", "HorizontalPodAutoscaler"}
-    complete = [name for name in renders if len(name) == 7]
+    complete = [name for name in renders if len(name) == 8]
     assert len(complete) == 6
     for overlay in {name[0] for name in complete}:
         one, other = (sorted(renders[name], key=key) for name in complete if name[0] == overlay)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 WORKLOADS = ("StatefulSet", "Job", "DaemonSet", "Deployment")
-OTHERS = ("network-policies", "monitoring", "autoscaling-keda", "relay")
+OTHERS = ("network-policies", "monitoring", "autoscaling-keda", "relay", "evaluator")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_every_rendered_pod_is_translated(
 ) -> None:
     rendered = render(tmp_path / "render", *components, overlay=overlay)
     found = [one for one in rendered if one["kind"] in WORKLOADS]
-    assert len(found) == (3 if "relay" in components else 2)
+    assert len(found) == (4 if "relay" in components else 2)
     for workload in found:
         translate(workload, rendered)
 

@@ -123,6 +123,24 @@ def test_a_run_that_can_show_no_game_says_why(tmp_path: Path, tabs: Callable[[],
         quiet(tab, address)
 
 
+def test_what_cannot_be_played_is_said_until_something_can(
+    tmp_path: Path, tabs: Callable[[], Tab]
+) -> None:
+    early = run_folder(tmp_path / "run").checkpoint_files()[-1]
+    with watched(tmp_path, tmp_path / "run") as address:
+        tab = tabs()
+        tab.open(address)
+        drawn(tab, 10)
+        os.truncate(early, early.stat().st_size // 2)
+        choose(tab, 0)
+        tab.wait_for("document.getElementById('troubles').textContent.includes('cannot be played')")
+        assert early.name in text(tab, "troubles")
+        choose(tab, 2)
+        drawn(tab, 10)
+        tab.wait_for("document.getElementById('troubles').textContent === ''")
+        quiet(tab, address)
+
+
 def test_it_is_used_by_keyboard(tmp_path: Path, tabs: Callable[[], Tab]) -> None:
     run_folder(tmp_path / "run")
     with watched(tmp_path, tmp_path / "run") as address:
@@ -257,6 +275,43 @@ def test_the_page_of_an_evaluator(tmp_path: Path, tabs: Callable[[], Tab]) -> No
         quiet(tab, address)
         evaluating.signal(signal.SIGTERM)
         assert evaluating.exit_code() == 0
+
+
+def test_the_page_of_an_evaluator_that_asks_the_learner(
+    tmp_path: Path, tabs: Callable[[], Tab]
+) -> None:
+    upstream, weights, metrics, page = free_ports(4)
+    addresses = [
+        f"--upstream-address=tcp://127.0.0.1:{upstream}",
+        f"--weights-address=tcp://127.0.0.1:{weights}",
+    ]
+    run = ("learner", f"--run-dir={tmp_path / 'run'}", "--game=catch", *addresses)
+    asked = f"--learner-http=http://127.0.0.1:{metrics}"
+    evaluator = ("evaluator", addresses[1], "--metrics-port=0", f"--page-port={page}", asked)
+    with (
+        running(tmp_path / "evaluator.txt", *evaluator) as evaluating,
+        running(tmp_path / "learner.txt", *run, f"--metrics-port={metrics}") as learner,
+        running(tmp_path / "actor.txt", "actor", *addresses, "--metrics-port=0") as actor,
+    ):
+        address = f"http://127.0.0.1:{page}/"
+        eventually(lambda: address in evaluating.text(), "its address", learner, evaluating)
+        tab = tabs()
+        tab.open(address)
+        tab.wait_for("/a second/.test(document.getElementById('rate')?.textContent)")
+        tab.wait_for("document.querySelectorAll('#actors-rows tr').length === 1")
+        tab.wait_for("document.getElementById('bottleneck').textContent.includes('of its time')")
+        assert text(tab, "learning-title") == "Mean return of the last 100 games"
+        assert not tab.value("document.getElementById('axes').hidden")
+        drawn(tab, 10)
+        learner.signal(signal.SIGTERM)
+        assert learner.exit_code() == 0
+        tab.wait_for("document.getElementById('troubles').textContent.includes('cannot be read')")
+        drawn(tab, 10)
+        assert text(tab, "env-steps")[0].isdigit()
+        quiet(tab, address)
+        for process in (evaluating, actor):
+            process.signal(signal.SIGTERM)
+            assert process.exit_code() == 0
 
 
 @pytest.mark.skipif(SCREENSHOTS is None, reason="ASYNCADE_SCREENSHOTS is not set")

@@ -66,7 +66,15 @@ function showState(now) {
   const dropped = Object.entries(now.dropped ?? {}).map(([reason, count]) => `${count.toLocaleString("en")} ${reason}`);
   $("dropped").textContent = dropped.length ? `Messages dropped: ${dropped.join(", ")}` : "";
   showCheckpoints();
+  showTroubles();
   showNote();
+}
+
+function showTroubles() {
+  const words = (state.troubles ?? []).map(sentence);
+  if ($("troubles").words === words.join()) return; // or it would be read aloud every second
+  $("troubles").words = words.join();
+  $("troubles").replaceChildren(...words.map((one) => Object.assign(document.createElement("p"), { textContent: one })));
 }
 
 function withTarget(words, { reached, status, ended_by }) {
@@ -77,7 +85,7 @@ function withTarget(words, { reached, status, ended_by }) {
 }
 
 function sentence(words) {
-  return `${words[0].toUpperCase()}${words.slice(1)}.`;
+  return `${words[0].toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
 }
 
 function showFigures(row, target, over) {
@@ -163,6 +171,7 @@ function choose(name) {
 function showNote() {
   if (!film.drawn && state?.no_game) $("film-note").textContent = `${state.no_game}.`;
   else if (paused) $("film-note").textContent = film.drawn ? "" : "Paused: press Play to see the game";
+  else if (!film.drawn && state?.troubles?.length) $("film-note").textContent = "No game yet";
   else if (!film.drawn) $("film-note").textContent = state?.status === "stopped" && !state.checkpoints.length ? "Nothing has been learned yet" : "The game begins in a moment";
   else $("film-note").textContent = "";
 }

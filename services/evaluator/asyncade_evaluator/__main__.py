@@ -33,6 +33,7 @@ def serve(settings: EvaluatorSettings, service: Service) -> None:
     from asyncade_evaluator.evaluator import Evaluator
     from asyncade_evaluator.metrics import EvaluatorMetrics
     from asyncade_rl.devices import prepare_processor
+    from asyncade_watch.learner_progress import LearnerProgress
 
     prepare_processor(settings.torch_threads)
     keys = None if settings.keys is None else load_actor_keys(settings.keys)
@@ -40,7 +41,9 @@ def serve(settings: EvaluatorSettings, service: Service) -> None:
         ZmqSubscriber(service.context, settings.weights_address, keys=keys)
     )
     http = service.serve_http()
-    rounds = Rounds(settings.weights_address)
+    asked = settings.learner_http
+    learner = None if asked is None else LearnerProgress(asked)
+    rounds = Rounds(settings.weights_address, learner)
     page = _serve_page(settings, service, rounds, keys)
     service.log.info("up", metrics_port=http.port, learner=settings.weights_address, page=page)
     evaluator = service.closing(

@@ -7,7 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from asyncade_watch.learner_progress import LearnerProgress
 
 _ROUNDS: Final = 400
 """Rounds in the curve; older ones are forgotten."""
@@ -17,11 +20,18 @@ class Rounds:
     """The state of the page. One thread adds rounds, another one reads.
 
     Args:
-        learner: its address for weights.
+        weights_address: of the learner.
+        learner: what it says of its run; None if it is not asked.
         clock: monotonic time in seconds.
     """
 
-    def __init__(self, learner: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        weights_address: str,
+        learner: LearnerProgress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._weights_address = weights_address
         self._learner = learner
         self._clock = clock
         self._began = clock()
@@ -45,8 +55,9 @@ class Rounds:
         means = [mean for _, mean in rounds]
         seconds = [round(at, 1) for at, _ in rounds]
         last = {"mean_return_100": means[-1], "seconds": seconds[-1]} if rounds else {}
-        return {
-            "run": f"evaluator of {self._learner}",
+        played = f", whose last round's mean return was {means[-1]:.1f}" if rounds else ""
+        own: dict[str, Any] = {
+            "run": f"evaluator of {self._weights_address}{played}",
             "game": game,
             "status": "training" if rounds else "waiting for the first round",
             "curve_of": "Mean return of each round",
@@ -54,6 +65,7 @@ class Rounds:
             "curve": {"seconds": seconds, "mean_return_100": means},
             "checkpoints": [],
         }
+        return own if self._learner is None else own | self._learner.refresh()
 
     def saved(self) -> list[Any]:
         """Returns nothing: the evaluator has no checkpoints."""

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import contextlib
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
 
 from asyncade_proto import ports
 from asyncade_rl.choices import Policy
 from asyncade_runtime.service import Port, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 from asyncade_watch.settings import PagePort
+
+
+def _http_address(address: str) -> str:
+    with contextlib.suppress(ValueError):  # no number for a port, or half an IPv6 address
+        parts = urlsplit(address)
+        if parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/"):
+            return address
+    raise ValueError("write it as http://HOST:PORT, such as http://learner:9101")
+
+
+HttpAddress: TypeAlias = Annotated[str, AfterValidator(_http_address)]
 
 
 class EvaluatorSettings(ServiceSettings):
@@ -38,4 +53,7 @@ class EvaluatorSettings(ServiceSettings):
     page"""
     page_host: str = "127.0.0.1"
     """address of the live page"""
+    learner_http: HttpAddress | None = None
+    """the learner's HTTP pages, such as http://learner:9101: the live page then shows env steps/s,
+    policy lag, curve, limit and actors; null: only what the evaluator itself knows"""
     metrics_port: Port = ports.EVALUATOR_HTTP

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.stored import changed, with_stored
 from asyncade_runtime.cores import available_cores
+from asyncade_runtime.progress_page import PATH, ProgressPage
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
 from asyncade_runtime.service import Service, StartError, run_service
 from asyncade_runtime.transport.listening import listening
@@ -54,7 +55,8 @@ def serve(settings: LearnerSettings, service: Service) -> None:
             service.context, settings.upstream_address, settings.weights_address, settings.keys
         )
     )
-    http = service.serve_http()
+    page = ProgressPage({name: about[name] for name in ("mode", "game", "seed")})
+    http = service.serve_http({PATH: page.content})
     try:
         learner = make_learner(
             settings,
@@ -66,12 +68,14 @@ def serve(settings: LearnerSettings, service: Service) -> None:
             log=service.log,
             started=service.started,
             threads=threads,
+            page=page,
         )
     except (CheckpointError, DeviceError) as error:
         raise StartError(str(error)) from error
-    page = f"http://{settings.metrics_host}:{http.port}/metrics"
-    endpoints = {"upstream": inbox.endpoint, "weights": publisher.endpoint, "metrics": page}
+    metrics = f"http://{settings.metrics_host}:{http.port}/metrics"
+    endpoints = {"upstream": inbox.endpoint, "weights": publisher.endpoint, "metrics": metrics}
     _take_over(folder, learner, settings, about, endpoints, service)
+    page.continues(folder.metrics)
     ended = learner.run(service.stop)
     try:
         folder.write_summary(

@@ -16,6 +16,7 @@ from asyncade_learner.senders import Senders
 from asyncade_learner.trainer import Improvement
 from asyncade_proto.errors import DecodeError
 from asyncade_runtime.admission import Accepted, Dropped
+from asyncade_runtime.progress_page import ProgressPage
 
 
 @dataclass(eq=False, repr=False)
@@ -24,6 +25,7 @@ class Telemetry:
 
     Attributes:
         points: rewards of the last env steps.
+        page: gets every report, if there is one.
         metrics: of this process.
         progress: counters of the run.
         run_log: gets a row at every report.
@@ -38,6 +40,7 @@ class Telemetry:
     target: float | None
     log: Any
     wall_clock: Callable[[], float] = time.time
+    page: ProgressPage | None = None
 
     def __post_init__(self) -> None:
         self._reported = (self.progress.seconds, self.progress.env_steps)
@@ -135,9 +138,12 @@ class Telemetry:
         if (reward := self.points.reward_per_env_step()) is not None:
             self.metrics.reward_per_env_step.set(reward)
         row = self._row(active_actors, late_actors)
+        senders = self._senders.report(self.wall_clock(), late)
+        if self.page is not None:
+            self.page.report(row, senders)
         try:
             self.run_log.append(row)
-            self.run_log.replace_senders(self._senders.report(self.wall_clock(), late))
+            self.run_log.replace_senders(senders)
         except OSError as error:
             self.log.error("report not written", detail=str(error))
         else:

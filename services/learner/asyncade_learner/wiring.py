@@ -29,6 +29,7 @@ from asyncade_rl.params import fingerprint
 from asyncade_runtime.admission import Roster
 from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.lifecycle import Health
+from asyncade_runtime.progress_page import ProgressPage
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Inbox, Publisher
@@ -48,12 +49,14 @@ def make_learner(
     wall_clock: Callable[[], float] = time.time,
     started: float | None = None,
     threads: int | None = None,
+    page: ProgressPage | None = None,
 ) -> Learner:
     """Builds a learner, and resumes the run in `folder` as the settings ask.
 
-    `metrics` is as in `Telemetry`; the others are as in `Learner`. By default the run id is random
-    and the process starts now. `threads` are those that torch has: unless the settings name their
-    number, fewer are used while they wait for CPU. By default torch's threads are left alone.
+    `metrics` and `page` are as in `Telemetry`; the others are as in `Learner`. By default the run
+    id is random and the process starts now. `threads` are those that torch has: unless the settings
+    name their number, fewer are used while they wait for CPU. By default torch's threads are left
+    alone.
 
     Raises:
         CheckpointError: see `checkpoint.resume`.
@@ -85,7 +88,7 @@ def make_learner(
     roster = Roster()
     entrance = Entrance(settings.actors_per_peer, metrics.shut_out, log)
     run_log = RunLog(folder, progress.env_steps)
-    telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock)
+    telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock, page)
     threaded = settings.decodes_ahead(device.type)
     receiving = ThreadedReceiver if threaded else Receiver
     receiver = receiving(inbox, metrics.stages, entrance.shut_out)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 import signal
 import subprocess
+import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import asyncade_cli
 from asyncade_cli.__main__ import main
 from asyncade_cli.commands import SERVICES, USAGE, USAGE_ERROR
 from asyncade_cli.completion import SHELLS, script
@@ -71,6 +75,21 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setattr("asyncade_runtime.transport.keys.make_keys", interrupted)
     assert main(["keys", "folder"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_before_there_is_a_handler_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "asyncade_cli.entry", Interrupted("asyncade_cli.entry"))
+    for run_name in ("__main__", "asyncade_cli.__main__"):  # python -m, and the installed command
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(Path(asyncade_cli.__file__).with_name("__main__.py")), {}, run_name)
+        assert ended.value.code == 130
+        assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_ctrl_c_amid_an_import_waits_for_its_end(

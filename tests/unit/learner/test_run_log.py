@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
 from asyncade_learner.run_log import RunLog
 from asyncade_learner.telemetry import Telemetry
+from asyncade_runtime.progress_page import ProgressPage
 from asyncade_runtime.run_folder import RunFolder
 
 
@@ -64,11 +66,13 @@ def test_a_run_without_a_checkpoint_hides_all_earlier_events(tmp_path: Path) -> 
 def test_rows_and_events_continue_once_there_is_room(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     metrics, progress = LearnerMetrics(CollectorRegistry()), Progress()
-    telemetry = Telemetry(metrics, progress, RunLog(folder, 0), None, Mock())
+    page = ProgressPage({})
+    telemetry = Telemetry(metrics, progress, RunLog(folder, 0), None, Mock(), page=page)
     for progress.env_steps in (16, 32, 48, 64):
         progress.seconds += 2.0
         with room_for(0 if progress.env_steps == 32 else 10_000):
             telemetry.report(active_actors=1, late=())  # an unwritable row is no error
+        assert json.loads(page.content())["row"]["env_steps"] == progress.env_steps
     rows = folder.read_metrics()
     assert [row["env_steps"] for row in rows] == [16, 48, 64]
     assert rows[1]["env_steps_per_second"] == 8.0  # since the row that is missing

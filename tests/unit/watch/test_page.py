@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import http.client
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -149,6 +150,25 @@ def test_what_is_new_is_told(served: Served) -> None:
         before = state(socket)["now"]["env_steps"]
         served.folder.append_metrics(row(before // 100 + 1))
         assert state(socket)["now"]["env_steps"] == before + 100
+
+
+def test_what_cannot_be_played_is_said(served: Served) -> None:
+    path = served.folder.checkpoint_files()[-1]
+    with served.live("film=0") as socket:
+        assert state(socket)["troubles"] == []  # it has read which checkpoints there are
+    os.truncate(path, path.stat().st_size // 2)
+    with served.live(f"model={path.name}") as socket:
+        while not (troubles := state(socket)["troubles"]):
+            pass
+    assert path.name in troubles[0]
+    assert "cannot be played" in troubles[0]
+
+
+def test_a_file_of_the_run_that_cannot_be_read_is_said(served: Served) -> None:
+    (served.folder.root / "senders.json").write_text("{")
+    with served.live("film=0") as socket:
+        (trouble,) = state(socket)["troubles"]
+    assert "senders.json" in trouble
 
 
 def test_ten_tabs_and_one_that_reads_nothing(served: Served) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from asyncade_proto.errors import DecodeError
+from asyncade_rl.envs import ShownGame
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import ModelMismatchError
@@ -55,6 +57,13 @@ class Rig:
 
     def header(self) -> dict[str, Any]:
         return dict(self.shown.get(timeout=DEADLINE_S).header)
+
+    def ended(self) -> None:
+        """Waits for the end of the thread, which a failure brings."""
+        thread = self.player._thread
+        if thread is not None:
+            thread.join(DEADLINE_S)
+        assert self.player._thread is None
 
     def until(self, **values: object) -> dict[str, Any]:
         """Returns the first header with these values."""
@@ -114,8 +123,45 @@ def test_weights_that_do_not_fit_are_passed_over(rig: Rig) -> None:
     rig.player.look(1)
     rig.header()
     rig.models.waiting.put(model(2, load=of_another_network))
+    while rig.player.trouble is None:  # each step is one look at the source
+        assert rig.header()["version"] == 1
+    assert "of another network" in rig.player.trouble
     rig.models.waiting.put(model(3))
     assert rig.until(version=3)
+    assert rig.player.trouble is None
+
+
+def test_what_is_no_weights_is_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_another_release() -> Model | None:
+        raise DecodeError("protocol_version", "version 99")
+
+    rig.models.waiting.put(model(1))
+    rig.player.look(1)
+    rig.header()
+    monkeypatch.setattr(rig.models, "newer", of_another_release)
+    while rig.player.trouble is None:
+        rig.header()
+    assert "version 99" in rig.player.trouble
+
+
+def test_a_game_that_cannot_be_made_is_said_until_it_can(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_display(game: str, **_: object) -> ShownGame:
+        raise ValueError("no display")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(player, "make_shown_game", without_a_display)
+        rig.models.waiting.put(model(1))
+        rig.player.look(1)
+        rig.ended()
+    assert rig.player.trouble is not None
+    assert "the game ended" in rig.player.trouble
+    assert "ValueError: no display" in rig.player.trouble
+    rig.models.waiting.put(model(2))
+    rig.player.look(1)
+    assert rig.until(version=2)
+    assert rig.player.trouble is None
 
 
 def test_nothing_is_played_while_nobody_looks(rig: Rig) -> None:
@@ -148,10 +194,7 @@ def test_a_failure_is_tried_again_by_the_next_viewer(rig: Rig) -> None:
 
     rig.models.waiting.put(model(1, load=failing))
     rig.player.look(1)
-    thread = rig.player._thread
-    if thread is not None:
-        thread.join(DEADLINE_S)
-    assert rig.player._thread is None
+    rig.ended()
     rig.models.waiting.put(model(2))
     rig.player.look(2)
     assert rig.until(version=2)

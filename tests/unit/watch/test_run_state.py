@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncade_runtime.curve import POINTS
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_watch.run_state import POINTS, RunState, as_json
+from asyncade_watch.run_state import RunState, as_json
 from rigs.page import add_checkpoint, row, run_folder
 
 

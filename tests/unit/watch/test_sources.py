@@ -11,6 +11,7 @@ import torch
 import zmq
 
 from asyncade_proto.codec import encode
+from asyncade_proto.errors import DecodeError
 from asyncade_rl.games import num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint, to_safetensors
@@ -112,7 +113,7 @@ def test_a_restarted_learner_is_found_at_its_new_address(context: zmq.SyncContex
     other.close()
 
 
-def test_what_is_no_weights_is_passed_over(
+def test_what_is_no_weights_is_refused_once(
     context: zmq.SyncContext, publisher: ZmqPublisher
 ) -> None:
     clock = Clock()
@@ -120,8 +121,8 @@ def test_what_is_no_weights_is_passed_over(
     publisher.publish(frame(1))
     received(source, clock, publisher)
     publisher.publish(b"junk")
-    clock.now += SECONDS_BETWEEN_WEIGHTS
-    source.newer()
+    with pytest.raises(DecodeError, match="not_ours"):
+        received(source, clock, publisher)
     publisher.publish(frame(2))
     assert received(source, clock, publisher).about["version"] == 2
     source.close()
