@@ -22,7 +22,6 @@ from asyncade_cli.processes import PendingLog, Service
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.start import Start, prepare
 from asyncade_cli.words import counted
-from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS, stop_on_signals
 from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_BUSY
@@ -61,11 +60,13 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     console = Console()
     actors = counted(settings.actors, "actor")
     title = f"{settings.game}, {settings.mode} mode, {actors}, {folder.root}"
-    outlook = Outlook(_ends(start.learner))
+    outlook = Outlook(Ends.of(start.learner))
     display = make_display(settings.display, console, title, outlook)
     training = Training(start, display, outlook, environ)
     try:
         try:
+            for far in start.learner.far_beyond_defaults():
+                display.warn(f"{far}: the model may diverge")
             if changed := ", ".join(map(" ".join, start.changed.items())):
                 display.say(f"settings changed: {changed}")
             code = training.run()
@@ -89,16 +90,6 @@ def _finish(training: Training, start: Start, console: Console, code: int) -> No
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     elif code == EXIT_INTERRUPTED:
         print("ended before the learner was ready: nothing has been written", file=sys.stderr)
-
-
-def _ends(learner: LearnerSettings) -> Ends:
-    minutes = learner.max_minutes
-    return Ends(
-        env_steps=learner.max_env_steps,
-        seconds=None if minutes is None else minutes * 60,
-        target=learner.target,
-        cooldown=learner.cooldown,
-    )
 
 
 class Training:
@@ -272,8 +263,8 @@ class Training:
         if skipped and not self._skipped_announced:
             self._skipped_announced = True
             self._display.warn(
-                f"{skipped:,} updates skipped so far, for gradients that are not finite: if this"
-                " goes on, lower ASYNCADE_LEARNER_LEARNING_RATE"
+                f"{skipped:,} updates skipped so far, for gradients not finite or absurdly large:"
+                " if this goes on, lower --learning-rate"
             )
 
     def _is_to_end(self) -> bool:
@@ -291,6 +282,8 @@ class Training:
         code = self._learner.exit_code()
         if code == EXIT_DONE:
             return EXIT_DONE
+        if self.accepted and (self._folder.read_summary() or {}).get("ended_by") == "diverged":
+            return EXIT_BAD_INPUT  # the outcome says what to do
         if self.accepted:
             said = f"; log: {self._learner.log}\n{self._learner.last_lines()}"
         else:

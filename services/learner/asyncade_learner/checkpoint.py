@@ -40,7 +40,7 @@ _COUNTERS: Final = (
     "received_bytes",
 )
 
-_BAD_JSON: Final = (json.JSONDecodeError, pydantic.ValidationError)
+_UNREADABLE: Final = (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError)
 
 
 class CheckpointError(ValueError):
@@ -235,6 +235,7 @@ def load(path: Path) -> Checkpoint:
                 f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "
                 "resume it with the release that wrote it"
             )
+        torch.Generator().set_state(tensors["rng.minibatches"])  # or raises
         progress = Progress(**json.loads(metadata["counters"]))
         progress.recent_returns.extend(tensors["recent_returns"].tolist())
         milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
@@ -248,7 +249,7 @@ def load(path: Path) -> Checkpoint:
             kept=Kept.model_validate(json.loads(metadata.get("kept", "{}"))),
             calibration=_under("calibration.", tensors),
         )
-    except (OSError, KeyError, TypeError, safetensors.SafetensorError, *_BAD_JSON) as e:
+    except (*_UNREADABLE, safetensors.SafetensorError, pydantic.ValidationError) as e:
         raise CheckpointError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
     if not checkpoint.finite():
         raise CheckpointError(f"{path} holds numbers that are not finite")

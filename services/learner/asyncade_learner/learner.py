@@ -120,9 +120,12 @@ class Learner:
         self.folder.forget_metrics_after(*((env_steps, seconds) if resumed else (-1, -1)))
 
     def begin(self) -> None:
-        """Publishes the first weights: from now on actors can be served."""
+        """Publishes the first weights: from now on actors can be served.
+
+        A checkpoint's are those of its version, so they keep it.
+        """
         self.forget_later_rows()
-        self._publish()
+        self._publish(anew=not self.progress.policy_version)
         self.health.ready = True
 
     def step(self) -> None:
@@ -213,12 +216,16 @@ class Learner:
             self._save()  # the agent before it has learned anything, to look at later
         self.phase = following
 
-    def _publish(self) -> None:
-        """Publishes the present weights as a new version, with credit for all that arrived."""
+    def _publish(self, *, anew: bool = True) -> None:
+        """Publishes the present weights, with credit for all that arrived.
+
+        Args:
+            anew: as a new version.
+        """
         if self.recovery.lost:
             return  # the run ends, and nobody should play with these
         self.trainer.stages.enter("publish")
-        self.progress.policy_version += 1
+        self.progress.policy_version += anew
         self.versions.published(self.progress.policy_version, self.trainer.updates)
         self.rounds.published(self.clock())
         assignment = self._settings.assignment(

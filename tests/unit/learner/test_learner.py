@@ -381,7 +381,7 @@ def test_an_actor_that_joins_within_an_update_gets_the_present_weights_at_once(
     late: list[MemorySubscriber] = []
     shown: list[bytes | None] = []
 
-    def joined_by_one(self: Optimiser, learning_rate: float) -> float:
+    def joined_by_one(self: Optimiser, learning_rate: float, limit: float) -> float:
         shown.extend(subscriber.latest(0.0) for subscriber in late)
         late.append(rig.broadcast.subscriber())
         return 1.0

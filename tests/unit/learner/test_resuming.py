@@ -81,7 +81,7 @@ def test_a_resumed_run_equals_one_without_interruption(tmp_path: Path, mode: str
     again = second.newest()
     assert again.policy_version > before.policy_version
     assert again.run != before.run
-    assert again.received == {}
+    assert again.received == before.received  # they may still be waiting for it
     for message in messages[2:4]:
         second.step(message)
     expected, actual = twin.progress, second.progress
