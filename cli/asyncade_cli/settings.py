@@ -63,7 +63,9 @@ class TrainSettings(Settings):
     none; default: 18 for pong, 0.9 for catch, none for other games"""
     seed: int = Field(1, ge=0, lt=2**31)
     """seed of parameters, games and minibatches"""
-    learning_rate: float = Field(LearnerSettings.model_fields["learning_rate"].default, gt=0)
+    learning_rate: float = Field(
+        LearnerSettings.model_fields["learning_rate"].default, gt=0, le=1e6
+    )
     """Adam's step size at the start"""
     max_minutes: float | None = Field(None, gt=0)
     """time limit [minutes]"""

@@ -139,7 +139,7 @@ class LearnerSettings(ServiceSettings):
     """passes over each batch"""
     minibatch_size: int = Field(REFERENCE_SAMPLES, ge=1, le=2**20)
     """samples per gradient"""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, le=1e6)
     """Adam's step size at the start, for updates of 128 samples; scales with the square root of
     their number"""
     entropy_cost: float = Field(0.01, ge=0, le=1e6)
