@@ -16,8 +16,8 @@ from typing import Final
 
 TIMES_MEDIAN: Final = 1000.0
 """A gradient is absurd beyond this many times the median norm before it. Of honest ones the largest
-was 5 times the median (Catch and Pong, both modes), 222 times with ten times the default step size.
-A wrecked network's overflow, or exceed it by many orders of magnitude."""
+was 12 times the median (Pong; Catch 5), 222 times with ten times the default step size. A wrecked
+network's overflow, or exceed it by orders of magnitude (docs/experiments.md)."""
 
 ORDINARY_NORM: Final = 1.0
 """A smaller median counts as this: without a reward for a long time gradients are tiny, and the
