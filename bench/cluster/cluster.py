@@ -42,6 +42,8 @@ class Faults:
         killed: (actor, time, seconds until a new one takes its place).
         joining: when an actor starts; 0 by default.
         restarts: (time, seconds until the learner is back, from its last checkpoint).
+        handovers: times after which, between two batches, the learner saves a checkpoint and ends,
+            and another continues at once; messages and actors live on.
     """
 
     slow: Mapping[int, float] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Faults:
     killed: tuple[tuple[int, float, float], ...] = ()
     joining: Mapping[int, float] = field(default_factory=dict)
     restarts: tuple[tuple[float, float], ...] = ()
+    handovers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +122,19 @@ class Cluster:
             self.simulation.kill(one)
 
     def _start_learner(self, over: Callable[[Learner], bool]) -> Process:
-        learner = self.learner
+        handovers = list(self.plan.faults.handovers)
 
         def work() -> None:
-            learner.begin()
-            while not over(learner):
-                learner.step()
+            self.learner.begin()
+            while not over(self.learner):
+                version = self.learner.progress.policy_version
+                self.learner.step()
+                published = self.learner.progress.policy_version > version
+                if published and handovers and self.simulation.now >= handovers[0]:
+                    del handovers[0]
+                    self.learner.finish()
+                    self.learner = self._make_learner()
+                    self.learner.begin()
             self.simulation.stop()
 
         return self.simulation.start("learner", work, self.simulation.now)

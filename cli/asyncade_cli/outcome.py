@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.words import counted
+from asyncade_learner.settings import diverged
 from asyncade_runtime.run_folder import RunFolder, RunFolderError
 
 Row: TypeAlias = Mapping[str, Any]
@@ -46,10 +47,14 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         draw_curves({settings.mode: [folder.metrics]}, title, folder.curve, target)
     except (RunFolderError, OSError) as error:  # the outcome is printed all the same
         lines.append(f"the run folder is incomplete: {error}")
-    if last.get("updates_skipped"):
+    if skipped := last.get("updates_skipped"):
         lines.append(
-            f"{last['updates_skipped']:,} updates were skipped, for gradients that are not finite"
+            f"{skipped:,} updates were skipped, for gradients not finite or absurdly large"
         )
+    if back := last.get("roll_backs"):
+        lines.append(f"the model diverged, and went back to a checkpoint: {counted(back, 'time')}")
+    if summary.get("ended_by") == "diverged":
+        lines.append(diverged(settings.learning_rate))
     return [*lines, *_figures(summary), *_what_next(folder, summary)]
 
 
@@ -85,7 +90,8 @@ def _what_next(folder: RunFolder, summary: Row) -> list[str]:
     lines = [f"run folder: {folder.root}" + (f" ({there})" if there else "")]
     if folder.checkpoint_files():
         if summary.get("ended_by") != "target":
-            lines.append(f"to continue:  asyncade train --resume --run-dir {root}")
+            lower = " --learning-rate LOWER" if summary.get("ended_by") == "diverged" else ""
+            lines.append(f"to continue:  asyncade train --resume{lower} --run-dir {root}")
         if not summary.get("updates"):
             return lines  # nothing was learned
         lines.append(f"to see it play:  asyncade watch {root} --open")

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final, TypeAlias
 
+from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.bottleneck import Bottleneck, bottleneck
 
 Row: TypeAlias = Mapping[str, Any]
@@ -35,6 +36,17 @@ class Ends:
     seconds: float | None = None
     target: float | None = None
     cooldown: float = 0.0
+
+    @staticmethod
+    def of(learner: LearnerSettings) -> Ends:
+        """Returns what ends the run of a learner."""
+        minutes = learner.max_minutes
+        return Ends(
+            env_steps=learner.max_env_steps,
+            seconds=None if minutes is None else minutes * 60,
+            target=learner.target,
+            cooldown=learner.cooldown,
+        )
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from asyncade_runtime.run_folder import RunFolderError, made_if_missing
 
 _PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
 _LAST_BYTES: Final = 2**16
-_REFUSAL: Final = re.compile(r"cannot start\s+detail=(['\"].*['\"]) instance=")
+_REFUSAL: Final = re.compile(r"(?:cannot start|gave up)\s+detail=(['\"].*['\"]) instance=")
 """In a log of text, which is the default; a log of JSON is shown as it is."""
 
 
@@ -142,7 +142,7 @@ class Service:
         return "\n".join(lines[-count:])
 
     def refusal(self) -> str:
-        """Returns why the service could not start; its last lines if none of them says it."""
+        """Returns why the service could not start, or gave up; else its last lines."""
         said = self.last_lines(50)
         if found := _REFUSAL.search(said):
             with contextlib.suppress(SyntaxError, ValueError):

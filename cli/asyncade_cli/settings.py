@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from asyncade_actor.settings import ActorSettings
-from asyncade_learner.settings import Game
+from asyncade_learner.settings import Game, LearnerSettings
 from asyncade_proto import ports
 from asyncade_rl.choices import Device, Mode, Policy
 from asyncade_runtime.cores import available_cores
@@ -42,8 +42,8 @@ Progress: TypeAlias = Literal["auto", "live", "lines", "quiet"]
 class TrainSettings(Settings):
     """Starts a learner and actors on this machine and trains to a target or limit.
 
-    Settings of the learner and the actors are given as environment variables, such as
-    ASYNCADE_LEARNER_LEARNING_RATE=5e-4 (see asyncade learner --help, asyncade actor --help).
+    Other settings of the learner and the actors are given as environment variables, such as
+    ASYNCADE_LEARNER_DISCOUNT=0.995 (see asyncade learner --help, asyncade actor --help).
     """
 
     model_config = SettingsConfigDict(env_prefix="ASYNCADE_TRAIN_", cli_prog_name="asyncade train")
@@ -63,6 +63,10 @@ class TrainSettings(Settings):
     none; default: 18 for pong, 0.9 for catch, none for other games"""
     seed: int = Field(1, ge=0, lt=2**31)
     """seed of parameters, games and minibatches"""
+    learning_rate: float = Field(
+        LearnerSettings.model_fields["learning_rate"].default, gt=0, le=1e6
+    )
+    """Adam's step size at the start"""
     max_minutes: float | None = Field(None, gt=0)
     """time limit [minutes]"""
     max_env_steps: int | None = Field(None, gt=0)

@@ -21,7 +21,7 @@ HELD_ON_RESUME: Final = ("actors", "envs")
 """Settings of its own that a resumed training keeps; the learner keeps its own."""
 
 _OF_THE_LEARNER: Final = (
-    *("mode", "game", "seed", "target"),
+    *("mode", "game", "seed", "learning_rate", "target"),
     *("device", "max_minutes", "max_env_steps"),
 )
 """Settings that the learner has too. Passed on if given: else its variables and defaults hold."""

@@ -16,7 +16,6 @@ from asyncade_cli.settings import TrainSettings
 from asyncade_cli.start import Start, prepare
 from asyncade_cli.training import EXIT_INTERRUPTED, Training
 from asyncade_cli.words import counted
-from asyncade_learner.settings import LearnerSettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS
 
 
@@ -41,11 +40,13 @@ def _train(settings: TrainSettings, environ: Mapping[str, str]) -> int:
     console = Console()
     actors = counted(settings.actors, "actor")
     title = f"{settings.game}, {settings.mode} mode, {actors}, {folder.root}"
-    outlook = Outlook(_ends(start.learner))
+    outlook = Outlook(Ends.of(start.learner))
     display = make_display(settings.display, console, title, outlook)
     training = Training(start, display, outlook, environ)
     try:
         try:
+            for far in start.learner.far_beyond_defaults():
+                display.warn(f"{far}: the model may diverge")
             if changed := ", ".join(map(" ".join, start.changed.items())):
                 display.say(f"settings changed: {changed}")
             code = training.run()
@@ -69,13 +70,3 @@ def _finish(training: Training, start: Start, console: Console, code: int) -> No
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     elif code == EXIT_INTERRUPTED:
         print("ended before the learner was ready: nothing has been written", file=sys.stderr)
-
-
-def _ends(learner: LearnerSettings) -> Ends:
-    minutes = learner.max_minutes
-    return Ends(
-        env_steps=learner.max_env_steps,
-        seconds=None if minutes is None else minutes * 60,
-        target=learner.target,
-        cooldown=learner.cooldown,
-    )

@@ -204,8 +204,8 @@ class Training:
         if skipped and not self._skipped_announced:
             self._skipped_announced = True
             self._display.warn(
-                f"{skipped:,} updates skipped so far, for gradients that are not finite: if this"
-                " goes on, lower ASYNCADE_LEARNER_LEARNING_RATE"
+                f"{skipped:,} updates skipped so far, for gradients not finite or absurdly large:"
+                " if this goes on, lower --learning-rate"
             )
 
     def _is_to_end(self) -> bool:
@@ -223,6 +223,8 @@ class Training:
         code = self._learner.exit_code()
         if code == EXIT_DONE:
             return EXIT_DONE
+        if self.accepted and (self._folder.read_summary() or {}).get("ended_by") == "diverged":
+            return EXIT_BAD_INPUT  # the outcome says what to do
         if self.accepted:
             said = f"; log: {self._learner.log}\n{self._learner.last_lines()}"
         else:

@@ -54,6 +54,14 @@ class NoiseScale:
         """Returns the noise scale in samples; None while |G|^2's estimate is not positive."""
         return self._trace / self._squared if self._squared > 0 else None
 
+    def kept(self) -> tuple[float, float]:
+        """Returns the two averages; see `restore`."""
+        return self._squared, self._trace
+
+    def restore(self, kept: tuple[float, float]) -> None:
+        """Continues with the averages that `kept` returned."""
+        self._squared, self._trace = kept
+
 
 class GradientSum:
     """Gradients that a network holds one after another: their mean, and their squared norms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +42,20 @@ class FrameStatistics:
         """
         variance = self._squares / self.count - np.square(self.mean())
         return max(float(np.sqrt(np.maximum(variance, 0.0)).max()) / 2, MIN_SCALE)
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """Returns the sums, float64 [] and [H, W], for a checkpoint; empty without a frame."""
+        if not self.count:
+            return {}
+        count = np.float64(self.count)
+        sums = {"count": count, "sum": self._sum, "squares": self._squares}
+        return {name: torch.from_numpy(np.array(value)) for name, value in sums.items()}
+
+    def restore(self, kept: Mapping[str, torch.Tensor]) -> None:
+        """Continues with the sums that `kept` returned."""
+        if kept:
+            self.count = int(kept["count"])
+            self._sum, self._squares = kept["sum"].numpy(), kept["squares"].numpy()
 
     def apply_to(self, network: ActorCritic) -> None:
         """Writes the statistics into the network's buffers."""

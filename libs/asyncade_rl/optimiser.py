@@ -22,8 +22,10 @@ class Optimiser:
         self._max_gradient_norm = max_gradient_norm
         self._adam = torch.optim.Adam(self._parameters, lr=0.0, eps=epsilon, fused=True)
 
-    def step(self, learning_rate: float, steps_side_by_side: float = 1.0) -> float | None:
-        """Takes one step with the parameters' ``grad``.
+    def step(
+        self, learning_rate: float, steps_side_by_side: float = 1.0, limit: float = math.inf
+    ) -> float:
+        """Takes one step with the parameters' ``grad``, unless its norm is beyond a limit.
 
         Args:
             learning_rate: step size.
@@ -31,14 +33,15 @@ class Optimiser:
                 taken here. The moments then forget as much per batch as if this one took them all:
                 Adam's second moment looks back 1,000 steps, a run's whole play for one of many
                 actors.
+            limit: largest norm.
 
         Returns:
-            The gradient's norm before clipping; None if it was not finite, and then nothing has
-            changed: one bad batch must not end the run.
+            The gradient's norm before clipping. If it is not finite, or above `limit`, nothing has
+            changed, neither parameters nor moments: one bad batch must not end the run.
         """
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm))
-        if not math.isfinite(norm):
-            return None
+        if not (math.isfinite(norm) and norm <= limit):
+            return norm
         betas = tuple(beta**steps_side_by_side for beta in _BETAS)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
@@ -55,10 +58,12 @@ class Optimiser:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores a `state`; its names are ``KIND.PARAMETER``, and kinds contain no dot."""
+        """Restores a `state`; its names are ``KIND.PARAMETER``, and kinds contain no dot.
+
+        An empty one is that of an optimiser that has taken no step.
+        """
         kinds = {name.partition(".")[0] for name in state}
         for name, parameter in zip(self._names, self._parameters, strict=True):
-            if kinds:
-                self._adam.state[parameter] = {
-                    k: state[f"{k}.{name}"].to(parameter.device, copy=True) for k in kinds
-                }
+            self._adam.state[parameter] = {
+                k: state[f"{k}.{name}"].to(parameter.device, copy=True) for k in kinds
+            }

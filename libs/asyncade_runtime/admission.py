@@ -5,7 +5,7 @@ Shared by learner and relay. No I/O and no clock: the caller passes the time in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
@@ -187,6 +187,15 @@ class Roster:
     def next_batch(self) -> None:
         """Begins a batch without contributions."""
         self._contributors.clear()
+
+    def kept(self) -> dict[str, dict[str, float]]:
+        """Returns who is active and what has arrived, as JSON; see `restore`."""
+        return {"heard_at": dict(self._heard_at), "received": dict(self._received)}
+
+    def restore(self, kept: Mapping[str, Mapping[str, float]], later: float) -> None:
+        """Continues with what `kept` returned, of a clock that was `later` seconds behind."""
+        self._heard_at = {a: at + later for a, at in kept.get("heard_at", {}).items()}
+        self._received = {a: int(n) for a, n in kept.get("received", {}).items()}
 
     def _forget(self, actors: Collection[str]) -> None:
         for actor in actors:

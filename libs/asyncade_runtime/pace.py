@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 _TIMES_MEDIAN: Final = 2.0
@@ -95,6 +95,15 @@ class Pace:
         took = self._took.get(sender, 0.0)
         late = took > self.patience(active)
         return max(1, int(steps * self._median(active) / took)) if late else steps
+
+    def kept(self) -> dict[str, dict[str, float]]:
+        """Returns the times, as JSON; see `restore`."""
+        return {"since": dict(self._since), "took": dict(self._took)}
+
+    def restore(self, kept: Mapping[str, Mapping[str, float]], later: float) -> None:
+        """Continues with what `kept` returned, of a clock that was `later` seconds behind."""
+        self._since = {sender: at + later for sender, at in kept.get("since", {}).items()}
+        self._took = dict(kept.get("took", {}))
 
     def _median(self, active: Collection[str]) -> float:
         known = [self._took[sender] for sender in active if sender in self._took]

@@ -46,7 +46,8 @@ EXIT_CRASHED: Final = 1
 """An unexpected error; the log has its traceback."""
 
 EXIT_BAD_INPUT: Final = 2
-"""Settings, keys, addresses or files cannot be used: the same start would fail again."""
+"""Settings, keys, addresses or files cannot be used, or settings have led nowhere: the same start
+would fail again."""
 
 EXIT_REFUSED: Final = 3
 """The peer does not accept this service's key, or has another key than the trusted one."""
@@ -87,6 +88,10 @@ class ServiceSettings(Settings):
 
 class StartError(Exception):
     """A service cannot start. The message names the setting or file, and the cure."""
+
+
+class HopelessError(Exception):
+    """A service has tried, and its settings do not work. The message names the cure."""
 
 
 _BAD_INPUT: Final = (
@@ -222,6 +227,9 @@ def run_service(
         return EXIT_BUSY
     except _BAD_INPUT as error:
         log.error("cannot start", detail=str(error))
+        return EXIT_BAD_INPUT
+    except HopelessError as error:
+        log.error("gave up", detail=str(error))
         return EXIT_BAD_INPUT
     except AccessRefusedError as error:
         log.error("refused by the learner", detail=str(error))

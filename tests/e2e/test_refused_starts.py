@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from asyncade_runtime.run_folder import RunFolder
-from asyncade_runtime.service import EXIT_BUSY
+from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_BUSY
 from e2e.commands import refused, running
 
 pytestmark = pytest.mark.processes
@@ -133,12 +133,23 @@ def test_a_higher_target_is_not_reached_by_the_lower_one(tmp_path: Path) -> None
     assert "target 0.999 not reached" in train.text()
 
 
-def test_skipped_updates_are_said_on_the_console(tmp_path: Path) -> None:
-    command = ("train", "--game=catch", "--envs=4", "--max-env-steps=3000", "--run-dir=run")
-    with running(
-        tmp_path / "output", *command, environ={"ASYNCADE_LEARNER_LEARNING_RATE": "1000"}
-    ) as train:
+def test_a_learning_rate_of_1000_ends_the_run_and_a_lower_one_continues_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    command = ("train", "--game=catch", "--envs=4", "--run-dir", folder.root)
+    with running(tmp_path / "output", *command, "--learning-rate=1000") as train:
+        assert train.exit_code() == EXIT_BAD_INPUT, train.text()
+    first = train.text()
+    assert "--learning-rate is 1000, the default 0.001" in first
+    assert "ended by diverged" in first
+    assert "--resume --learning-rate LOWER" in first
+    summary = folder.read_summary() or {}
+    assert summary["ended_by"] == "diverged"
+    resume = ("train", "--resume", "--run-dir", folder.root)
+    with running(tmp_path / "output", *resume) as train:  # it would do so again
+        assert train.exit_code() == EXIT_BAD_INPUT, train.text()
+    assert "--learning-rate" in train.text()
+    limit = f"--max-env-steps={summary['env_steps'] + 2000}"
+    with running(tmp_path / "output", *resume, "--learning-rate=0.001", limit) as train:
         assert train.exit_code() == 0, train.text()
-    assert "updates skipped so far" in train.text()
-    assert "ASYNCADE_LEARNER_LEARNING_RATE" in train.text()
-    assert "updates were skipped" in train.text()
+    after = folder.read_summary() or {}
+    assert (after["ended_by"], after["updates"] > summary["updates"]) == ("max_env_steps", True)

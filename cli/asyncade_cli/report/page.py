@@ -170,6 +170,7 @@ def _cause(ended_by: object) -> str:
         "signal": "it was stopped",
         "target": "the target was reached",
         "actors_failed": "its actors failed",
+        "diverged": "the model diverged again and again",
     }
     return known.get(str(ended_by), escape(str(ended_by)))
 
@@ -263,7 +264,7 @@ def _drops(run: ReportedRun) -> str:
     rows = [
         ["messages dropped: too old, foreign or damaged", dropped],
         ["messages lost on the way", lost],
-        ["updates skipped, for gradients that are not finite", skipped],
+        ["updates skipped, for gradients not finite or absurdly large", skipped],
     ]
     return parts.table([], rows)
 

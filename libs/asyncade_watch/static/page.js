@@ -52,7 +52,7 @@ function showState(now) {
   const words = {
     training: "training",
     silent: "no news from the learner",
-    ended: { target: "reached its target", signal: "stopped", max_minutes: "ended at its time limit", max_env_steps: "ended at its limit of env steps" }[now.ended_by] ?? "ended",
+    ended: { target: "reached its target", signal: "stopped", max_minutes: "ended at its time limit", max_env_steps: "ended at its limit of env steps", diverged: "diverged" }[now.ended_by] ?? "ended",
     stopped: row.seconds === undefined ? "waiting for the learner" : "not running",
     gone: `the folder ${now.run} is gone`,
   };

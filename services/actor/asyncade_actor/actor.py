@@ -213,7 +213,7 @@ class Actor:
         if arrival is None or self._work is None:
             return
         weights = arrival.weights
-        if weights.run == self._run and self._work.continues_with(weights.assignment):
+        if self._work.continues_with(weights.assignment):
             self._apply_or_refuse(weights)
         else:
             self._deferred = weights

@@ -5,6 +5,7 @@ The learner's half is `asyncade_learner.modes`, with classes of the same names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final, TypeAlias
@@ -115,7 +116,7 @@ class GradientParallel:
         )
 
     def _improve(self, samples: Samples, objective: Objective) -> MeanLosses:
-        """Takes the optimiser's steps; returns the mean of the losses on the way."""
+        """Takes the optimiser's steps; returns the mean of the losses of those taken."""
         if self._optimiser is None:
             self._optimiser = Optimiser(
                 self._network,
@@ -131,9 +132,10 @@ class GradientParallel:
         for minibatch in minibatches(samples, objective, self._generator):
             self._stages.enter("gradient", len(minibatch))
             losses = backpropagate(self._network, minibatch, objective)
-            mean.add(losses.as_numbers(), len(minibatch))
             learning_rate = learning_rate_at(1.0, objective.learning_rate, len(minibatch))
-            self._optimiser.step(learning_rate, side_by_side)
+            if math.isfinite(self._optimiser.step(learning_rate, side_by_side)):
+                # Of a step that was not taken it may be NaN, and the message would be refused.
+                mean.add(losses.as_numbers(), len(minibatch))
         return mean
 
 

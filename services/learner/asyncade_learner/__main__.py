@@ -7,12 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asyncade_learner.settings import LearnerSettings
+from asyncade_learner.settings import LearnerSettings, diverged
 from asyncade_learner.stored import changed, with_stored
 from asyncade_runtime.cores import available_cores
 from asyncade_runtime.progress_page import PATH, ProgressPage
 from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
-from asyncade_runtime.service import Service, StartError, run_service
+from asyncade_runtime.service import HopelessError, Service, StartError, run_service
 from asyncade_runtime.transport.listening import listening
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def serve(settings: LearnerSettings, service: Service) -> None:
     except RunFolderError as error:
         service.log.error("summary not written", detail=str(error))
     service.log.info("ended", by=ended, env_steps=learner.progress.env_steps)
+    if ended == "diverged":
+        raise HopelessError(diverged(settings.learning_rate))
 
 
 def _take_over(
@@ -98,6 +100,8 @@ def _take_over(
 
     There are no endpoints if the run is over before it begins, so that no actor is started.
     """
+    for warning in settings.far_beyond_defaults():
+        service.log.warning("setting far beyond its default", detail=warning)
     if anew := changed(settings):
         service.log.info("settings changed", **anew)
     RunFolder.create(settings.run_dir)

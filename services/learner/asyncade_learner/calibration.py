@@ -17,6 +17,7 @@ class Calibration:
 
     Attributes:
         gathered: samples since the last publication.
+        statistics: of the frames so far.
     """
 
     request: Request = "trajectories"
@@ -24,7 +25,7 @@ class Calibration:
     def __init__(self, trainer: Trainer, following: LearnerMode) -> None:
         self._trainer = trainer
         self._following = following
-        self._statistics = FrameStatistics()
+        self.statistics = FrameStatistics()
         self.gathered = 0
 
     def wanted(self, actors: int) -> int | None:
@@ -34,19 +35,20 @@ class Calibration:
     def add(self, message: Upstream) -> None:
         """Adds a trajectory's new frames (its first stack was in the one before, or is padded)."""
         assert isinstance(message, Trajectory)
-        self._statistics.add(message.frames[:, STACK:])
+        self.statistics.add(message.frames[:, STACK:])
         self.gathered += message.env_steps
 
     def improve(self, remaining: float) -> Improvement:
         """Writes the statistics into the network once they are complete."""
         self.gathered = 0
-        if self._complete():
-            self._statistics.apply_to(self._trainer.network)
+        if self.complete():
+            self.statistics.apply_to(self._trainer.network)
         return Improvement()
 
     def next(self) -> Calibration | LearnerMode:
         """Returns itself until the statistics are complete."""
-        return self._following if self._complete() else self
+        return self._following if self.complete() else self
 
-    def _complete(self) -> bool:
-        return self._statistics.count >= self._trainer.settings.calibration_env_steps
+    def complete(self) -> bool:
+        """Returns whether enough frames have been measured."""
+        return self.statistics.count >= self._trainer.settings.calibration_env_steps

@@ -1,24 +1,28 @@
 """Checkpoints: safetensors files that exist whole or not at all, and hold no pickled code.
 
 Tensors: ``model.*`` (parameters and normalisation statistics), ``optimiser.*``,
-``rng.minibatches``, ``recent_returns``. The file's metadata holds the format, counters, the last
-target that was reached, and what the run is about, as JSON.
+``rng.minibatches``, ``recent_returns``, and ``calibration.*`` until calibration is over. The file's
+metadata holds the format, counters, the last target that was reached, what the run is about, and
+`Kept`, as JSON. Every number is finite: poison is neither saved nor loaded.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import pydantic
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from asyncade_learner.kept import Kept
 from asyncade_learner.progress import Milestone, Progress
+from asyncade_learner.recovery import RecentNorms
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
 from asyncade_rl.saved_models import FORMAT, MODEL
@@ -36,9 +40,15 @@ _COUNTERS: Final = (
     "received_bytes",
 )
 
+_UNREADABLE: Final = (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError)
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used. The message names the file and the cure."""
+
+
+class NotFiniteError(ValueError):
+    """A state holds NaN or infinity, and is not saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class Checkpoint:
         optimiser: state of the optimiser.
         generator: state of the generator that cuts minibatches, uint8.
         about: game, network and its fingerprint, which must be the same on resuming.
+        kept: what else changes the updates to come.
+        calibration: `FrameStatistics.kept`; empty once calibration is over.
     """
 
     progress: Progress
@@ -58,17 +70,13 @@ class Checkpoint:
     optimiser: Mapping[str, Tensor]
     generator: Tensor
     about: Mapping[str, Any]
+    kept: Kept = field(default_factory=Kept)
+    calibration: Mapping[str, Tensor] = field(default_factory=dict)
 
-
-def capture(trainer: Trainer, progress: Progress, about: Mapping[str, Any]) -> Checkpoint:
-    """Returns the present state of a run."""
-    return Checkpoint(
-        progress=progress,
-        model=trainer.network.state_dict(),
-        optimiser=trainer.optimiser.state(),
-        generator=trainer.generator.get_state(),
-        about=about,
-    )
+    def finite(self) -> bool:
+        """Returns whether model and optimiser hold finite numbers only."""
+        tensors = (*self.model.values(), *self.optimiser.values())
+        return all(bool(one.isfinite().all()) for one in tensors)
 
 
 def resume(
@@ -77,7 +85,7 @@ def resume(
     about: Mapping[str, Any],
     how: Literal["auto", "must", "never"],
     log: Any,
-) -> Progress:
+) -> Checkpoint | None:
     """Restores the newest readable checkpoint. Reads the folder and changes nothing in it.
 
     Args:
@@ -88,7 +96,7 @@ def resume(
         log: structured logger.
 
     Returns:
-        The run's progress; a new one if there is no checkpoint.
+        The checkpoint, with what is not the trainer's; None if there is none.
 
     Raises:
         CheckpointError: there is none but must be, there is one but must not be, none can be read,
@@ -107,12 +115,40 @@ def resume(
             continue
         _restore(checkpoint, trainer, about)
         log.info("resumed", checkpoint=path.name, env_steps=checkpoint.progress.env_steps)
-        return checkpoint.progress
+        return checkpoint
     if paths:
         raise CheckpointError(
             f"no checkpoint in {folder.checkpoints} can be read; choose another folder"
         )
-    return Progress()
+    return None
+
+
+def roll_back(
+    folder: RunFolder, trainer: Trainer, about: Mapping[str, Any], earlier: int, log: Any
+) -> Path | None:
+    """Gives the trainer the state of an earlier checkpoint of this run.
+
+    Args:
+        folder: of the run.
+        trainer: gets model, optimiser, generator and norms; the counters are not touched.
+        about: as in `Checkpoint`.
+        earlier: how many of the newest to leave out, since going back to them has not helped.
+        log: structured logger.
+
+    Returns:
+        The checkpoint; None if none can be used.
+    """
+    paths = folder.checkpoint_files()
+    for path in paths[min(earlier, len(paths) - 1) :] if paths else []:
+        try:
+            checkpoint = load(path)
+            _restore(checkpoint, trainer, about)
+        except CheckpointError as error:
+            log.error("checkpoint damaged; trying the one before", detail=str(error))
+            continue
+        trainer.norms = RecentNorms(checkpoint.kept.norms)
+        return path
+    return None
 
 
 def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any]) -> None:
@@ -136,13 +172,17 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
     them. Newer ones stay: they are damaged, and the run has fallen back to an older one.
 
     Raises:
-        OSError: it could not be written; older ones are untouched.
+        NotFiniteError: it must not be written.
+        OSError: it could not be written. In both cases older ones are untouched.
     """
+    if not checkpoint.finite():
+        raise NotFiniteError("the model or its optimiser is not finite")
     progress = checkpoint.progress
     tensors = {
         **{f"{MODEL}{name}": tensor for name, tensor in checkpoint.model.items()},
         **{f"optimiser.{name}": tensor for name, tensor in checkpoint.optimiser.items()},
         "rng.minibatches": checkpoint.generator,
+        **{f"calibration.{name}": one for name, one in checkpoint.calibration.items()},
         "recent_returns": torch.tensor(list(progress.recent_returns), dtype=torch.float64),
     }
     counters = {name: getattr(progress, name) for name in _COUNTERS}
@@ -152,6 +192,7 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
         "counters": json.dumps(counters),
         "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
+        "kept": json.dumps(checkpoint.kept.model_dump()),
     }
     path = folder.checkpoint_file(progress.policy_version)
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -194,19 +235,25 @@ def load(path: Path) -> Checkpoint:
                 f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "
                 "resume it with the release that wrote it"
             )
+        torch.Generator().set_state(tensors["rng.minibatches"])  # or raises
         progress = Progress(**json.loads(metadata["counters"]))
         progress.recent_returns.extend(tensors["recent_returns"].tolist())
         milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
         progress.milestone = milestone and Milestone(**milestone)
-        return Checkpoint(
+        checkpoint = Checkpoint(
             progress=progress,
             model=_under(MODEL, tensors),
             optimiser=_under("optimiser.", tensors),
             generator=tensors["rng.minibatches"],
             about=json.loads(metadata["about"]),
+            kept=Kept.model_validate(json.loads(metadata.get("kept", "{}"))),
+            calibration=_under("calibration.", tensors),
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
+    except (*_UNREADABLE, safetensors.SafetensorError, pydantic.ValidationError) as e:
         raise CheckpointError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
+    if not checkpoint.finite():
+        raise CheckpointError(f"{path} holds numbers that are not finite")
+    return checkpoint
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

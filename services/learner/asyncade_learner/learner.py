@@ -6,20 +6,23 @@ It waits for no actor by name: actors come and go, and a dead one is not missed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from asyncade_learner.calibration import Calibration
-from asyncade_learner.checkpoint import capture, save
 from asyncade_learner.intake import Intake
+from asyncade_learner.keeper import Keeper
 from asyncade_learner.modes import LearnerMode
 from asyncade_learner.progress import Progress
 from asyncade_learner.receiving import Receiver
+from asyncade_learner.recovery import Recovery
 from asyncade_learner.rounds import Rounds
 from asyncade_learner.run_log import EndedBy
+from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.telemetry import Telemetry
 from asyncade_learner.trainer import Trainer
+from asyncade_learner.versions import Versions
 from asyncade_proto.codec import encode
 from asyncade_proto.messages import Weights
 from asyncade_rl.params import to_safetensors
@@ -28,9 +31,6 @@ from asyncade_runtime.lifecycle import WAIT_S, Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.connection_log import ConnectionLog
 from asyncade_runtime.transport.roles import Publisher
-
-_VERSIONS_REMEMBERED: Final = 4096
-"""Versions whose updates are known; what was made with an older one counts as older still."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -43,9 +43,11 @@ class Learner:
         receiver: messages from actors.
         intake: admits them, and keeps the roster of actors.
         rounds: decide when a batch is complete.
+        versions: that were published, with their age.
+        recovery: decides when to go back to a checkpoint.
+        keeper: saves checkpoints, and goes back to them.
         publisher: weights to actors.
         folder: of the run.
-        about: game and network, in every checkpoint.
         progress: counters of the run.
         telemetry: updated with every event.
         connections: counts and logs connection events.
@@ -62,9 +64,11 @@ class Learner:
     receiver: Receiver
     intake: Intake
     rounds: Rounds
+    versions: Versions
+    recovery: Recovery
+    keeper: Keeper
     publisher: Publisher
     folder: RunFolder
-    about: Mapping[str, Any]
     progress: Progress
     telemetry: Telemetry
     connections: ConnectionLog
@@ -77,12 +81,15 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.trainer.tick = self._tick
-        self._updates_at: dict[int, int] = {}  # version to updates before it, newest last
-        self._settings = self.trainer.settings
         self._roster = self.intake.roster
         self._seconds_before = self.progress.seconds
         self._resumed_env_steps = self.progress.env_steps
         self._waiting_since = self._last_report = self._last_checkpoint = self.clock()
+
+    @property
+    def _settings(self) -> LearnerSettings:
+        """The settings, with the step size as it is after roll-backs."""
+        return self.trainer.settings
 
     def run(self, stop: threading.Event) -> EndedBy:
         """Steps until the run is over or `stop` is set, and saves a checkpoint either way."""
@@ -96,11 +103,15 @@ class Learner:
             while (ended := self.ended()) is None and not stop.is_set():
                 self.step()
         finally:
-            self._count_seconds()
-            self._report()
-            self._save()
-            self.receiver.close()
+            self.finish()
         return ended or "signal"
+
+    def finish(self) -> None:
+        """Writes a last row and a checkpoint, and releases the inbox."""
+        self._count_seconds()
+        self._report()
+        self._save()
+        self.receiver.close()
 
     def forget_later_rows(self) -> None:
         """Drops the rows after the checkpoint, all rows if there is none: they will be repeated."""
@@ -109,9 +120,12 @@ class Learner:
         self.folder.forget_metrics_after(*((env_steps, seconds) if resumed else (-1, -1)))
 
     def begin(self) -> None:
-        """Publishes the first weights: from now on actors can be served."""
+        """Publishes the first weights: from now on actors can be served.
+
+        A checkpoint's are those of its version, so they keep it.
+        """
         self.forget_later_rows()
-        self._publish()
+        self._publish(anew=not self.progress.policy_version)
         self.health.ready = True
 
     def step(self) -> None:
@@ -138,6 +152,8 @@ class Learner:
     def ended(self) -> EndedBy | None:
         """Returns why the run is over; None if it is not."""
         settings, env_steps = self._settings, self.progress.env_steps
+        if self.recovery.exhausted:
+            return "diverged"
         if self._cooldown_left() == 0:
             return "target"
         if settings.max_env_steps is not None and env_steps >= settings.max_env_steps:
@@ -168,7 +184,7 @@ class Learner:
             message = self.intake.admit(
                 received,
                 policy_version=self.progress.policy_version,
-                lag_of=self._lag_of,
+                lag_of=lambda version: self.versions.lag_of(version, self.trainer.updates),
                 request=self.phase.request,
                 now=self.clock(),
             )
@@ -185,30 +201,32 @@ class Learner:
     def _seconds_until_enough(self) -> float:
         return self.rounds.seconds_left(self.clock()) if self.phase.gathered else WAIT_S
 
-    def _lag_of(self, version: int) -> int:
-        """Returns the updates since a version. Of an earlier process's, each counts as one."""
-        first = next(iter(self._updates_at), version)
-        at = self._updates_at.get(max(version, first), 0)
-        return self.trainer.updates - at + max(0, first - version)
-
     def _improve(self) -> None:
         """Trains on the gathered messages, and enters the next phase if this one is over."""
         improvement = self.phase.improve(self._remaining())
         self.telemetry.improved(improvement)
         self._roster.next_batch()
+        growth = self.keeper.growth()
+        if self.recovery.wrecked(improvement.updates, improvement.skipped, growth):
+            self.keeper.roll_back()
+            return
         following = self.phase.next()
         if following is not self.phase:
             self.log.info("input normalisation calibrated", env_steps=self.progress.env_steps)
             self._save()  # the agent before it has learned anything, to look at later
         self.phase = following
 
-    def _publish(self) -> None:
-        """Publishes the present weights as a new version, with credit for all that arrived."""
+    def _publish(self, *, anew: bool = True) -> None:
+        """Publishes the present weights, with credit for all that arrived.
+
+        Args:
+            anew: as a new version.
+        """
+        if self.recovery.lost:
+            return  # the run ends, and nobody should play with these
         self.trainer.stages.enter("publish")
-        self.progress.policy_version += 1
-        self._updates_at[self.progress.policy_version] = self.trainer.updates
-        if len(self._updates_at) > _VERSIONS_REMEMBERED:
-            del self._updates_at[next(iter(self._updates_at))]
+        self.progress.policy_version += anew
+        self.versions.published(self.progress.policy_version, self.trainer.updates)
         self.rounds.published(self.clock())
         assignment = self._settings.assignment(
             self.phase.request, self._remaining(), self.rounds.playing(self.clock())
@@ -267,13 +285,6 @@ class Learner:
             self.trainer.processor.report()
 
     def _save(self) -> None:
-        """Saves a checkpoint. A full disk is counted and logged; training goes on."""
         self.trainer.stages.enter("checkpoint")
         self._last_checkpoint = self.clock()
-        state = capture(self.trainer, self.progress, self.about)
-        try:
-            save(self.folder, state, self._settings.checkpoints_kept)
-        except OSError as error:
-            self.telemetry.checkpointed(error)
-        else:
-            self.telemetry.checkpointed(None)
+        self.keeper.save(self.phase)

@@ -71,8 +71,12 @@ class LearnerMetrics(ServiceMetrics):
         # Learning
         self.updates = counter("updates_total", "Optimiser steps.")
         self.samples = counter("samples_total", "Samples in all gradients; every pass counts.")
-        self.non_finite = counter(
-            "non_finite_updates_total", "Updates skipped because the gradient was not finite."
+        self.skipped = counter(
+            "updates_skipped_total",
+            "Updates skipped because the gradient was not finite, or absurdly large.",
+        )
+        self.roll_backs = counter(
+            "roll_backs_total", "Returns to the last good checkpoint, with half the step size."
         )
         self.loss = gauge("loss", "Parts of the loss, mean over the last improvement.", "part")
         self.gradient_norm = gauge("gradient_norm", "Norm of the last gradient before the clip.")

@@ -41,14 +41,18 @@ _SPAN_GRADIENTS: Final = 256
 
 
 class DataParallel:
-    """Computes gradients here, from the trajectories that actors send."""
+    """Computes gradients here, from the trajectories that actors send.
+
+    Attributes:
+        batches: so far; noise: the gradient noise scale. Both outlive this process.
+    """
 
     request: Request = "trajectories"
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._trajectories: list[Trajectory] = []
-        self._noise, self._batches = NoiseScale(_SPAN_DATA), 0
+        self.noise, self.batches = NoiseScale(_SPAN_DATA), 0
         self._generator = torch.Generator().manual_seed(0)  # the trainer's cuts what is learned
 
     @property
@@ -82,18 +86,18 @@ class DataParallel:
         batches = [b.to(device) for b in batches_of(self._trajectories, objective.discount)]
         samples = prepare_all(trainer.network, batches, objective)
         self._trajectories = []
-        self._batches += 1
-        if self._batches % MEASURED_EVERY == 0:
+        self.batches += 1
+        if self.batches % MEASURED_EVERY == 0:
             self._measure(samples, objective)
-        improvement = Improvement(noise_scale=self._noise.samples())
+        improvement = Improvement(noise_scale=self.noise.samples())
         for minibatch in minibatches(samples, objective, trainer.generator):
             if trainer.stop.is_set():
                 break
             with trainer.timed(len(minibatch)):
                 stages.enter("forward_backward", len(minibatch))
                 losses = backpropagate(trainer.network, minibatch, objective)
-                improvement.mean_losses.add(losses.as_numbers(), len(minibatch))
-                trainer.step(remaining, size, improvement)
+                if trainer.step(remaining, size, improvement):
+                    improvement.mean_losses.add(losses.as_numbers(), len(minibatch))
         return improvement
 
     def next(self) -> DataParallel:
@@ -110,7 +114,7 @@ class DataParallel:
             trainer.stages.enter("forward_backward", len(minibatch))
             backpropagate(trainer.network, minibatch, objective)
             gradients.add(trainer.network, len(minibatch))
-        gradients.measure(self._noise)
+        gradients.measure(self.noise)
 
 
 class GradientParallel:
@@ -118,6 +122,9 @@ class GradientParallel:
 
     The average of N actors has less noise than the steps of one, so it is taken with N times the
     samples in mind: the root of N times as far (`asyncade_rl.schedule.learning_rate_at`).
+
+    Attributes:
+        batches: so far; noise: the gradient noise scale. Both outlive this process.
     """
 
     request: Request = "gradients"
@@ -126,7 +133,8 @@ class GradientParallel:
         self._trainer = trainer
         self._mean = GradientMean()
         self._improvement = Improvement()
-        self._noise, self._squared = NoiseScale(_SPAN_GRADIENTS), 0.0
+        self._squared = 0.0
+        self.noise, self.batches = NoiseScale(_SPAN_GRADIENTS), 0
 
     @property
     def gathered(self) -> int:
@@ -154,6 +162,7 @@ class GradientParallel:
         Args:
             remaining: fraction of the step size that is left.
         """
+        self.batches += 1
         mean, improvement, trainer = self._mean, self._improvement, self._trainer
         squared_small = self._squared / mean.samples
         self._mean, self._improvement, self._squared = GradientMean(), Improvement(), 0.0
@@ -163,14 +172,14 @@ class GradientParallel:
         with trainer.timed(mean.samples):
             factor = math.sqrt(mean.samples / of_one)
             trainer.move(remaining, mean.tensors(), factor, improvement)
-        if not improvement.non_finite:
+        if not improvement.skipped:
             objective = trainer.settings.objective_at(remaining)
             improvement.updates = objective.passes * minibatches_per_pass(of_one, objective)
             trainer.updates += improvement.updates
             if mean.count > 1:
                 each, norm = mean.samples / mean.count, improvement.gradient_norm
-                self._noise.add(each, squared_small, mean.samples, norm**2)
-        improvement.noise_scale = self._noise.samples()
+                self.noise.add(each, squared_small, mean.samples, norm**2)
+        improvement.noise_scale = self.noise.samples()
         return improvement
 
     def next(self) -> GradientParallel:

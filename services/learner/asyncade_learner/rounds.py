@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -98,6 +99,15 @@ class Rounds:
         self._unroll_length = unroll_length
         self.unroll_lengths = {a: n for a, n in self.unroll_lengths.items() if n < unroll_length}
         return dict(islice(self.unroll_lengths.items(), MAX_UNROLL_LENGTHS))
+
+    def kept(self) -> dict[str, dict[str, float]]:
+        """Returns the actors' times and unroll lengths, as JSON; see `restore`."""
+        return {**self._pace.kept(), "unroll_lengths": dict(self.unroll_lengths)}
+
+    def restore(self, kept: Mapping[str, Mapping[str, float]], later: float) -> None:
+        """Continues with what `kept` returned, of a clock that was `later` seconds behind."""
+        self._pace.restore(kept, later)
+        self.unroll_lengths = {a: int(n) for a, n in kept.get("unroll_lengths", {}).items()}
 
     def _awaited(self, now: float) -> set[str]:
         absent = self._roster.absent

@@ -20,7 +20,7 @@ from asyncade_learner.progress import Progress
 from asyncade_runtime.json_lines import append_whole
 from asyncade_runtime.run_folder import RunFolder
 
-EndedBy: TypeAlias = Literal["target", "max_env_steps", "max_minutes", "signal"]
+EndedBy: TypeAlias = Literal["target", "max_env_steps", "max_minutes", "signal", "diverged"]
 
 
 class RunLog:

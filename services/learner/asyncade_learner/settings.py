@@ -16,7 +16,7 @@ from asyncade_rl.schedule import REFERENCE_SAMPLES, shared_play
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.entrance import ACTORS_PER_PEER
 from asyncade_runtime.service import Port, ServiceSettings
-from asyncade_runtime.settings import SettingsConfigDict
+from asyncade_runtime.settings import SettingsConfigDict, flag_of
 
 
 def _known_game(game: str) -> str:
@@ -33,6 +33,19 @@ OF_THE_SITTING: Final = frozenset(ServiceSettings.model_fields) | {
     "actors_per_peer",
 }
 """Settings that each start of a learner is given anew: where it runs, and until when."""
+
+_FAR_BEYOND: Final = {"learning_rate": 30, "entropy_cost": 100, "value_cost": 100, "rho_clip": 100}
+"""Settings that can wreck a model, and how many times the default is said to be much. With 30 times
+the learning rate the first update of Catch multiplies the gradient by ten thousand."""
+
+
+def diverged(learning_rate: float) -> str:
+    """Returns what to say of a run that has diverged with this setting, and the cure."""
+    default = LearnerSettings.model_fields["learning_rate"].default
+    return (
+        f"the model diverged again and again with --learning-rate {learning_rate:g} and less:"
+        f" resume the run with a lower one (the default is {default:g})"
+    )
 
 
 class LearnerSettings(ServiceSettings):
@@ -131,7 +144,7 @@ class LearnerSettings(ServiceSettings):
     """passes over each batch"""
     minibatch_size: int = Field(REFERENCE_SAMPLES, ge=1, le=2**20)
     """samples per gradient"""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, le=1e6)
     """Adam's step size at the start, for updates of 128 samples; scales with the square root of
     their number"""
     entropy_cost: float = Field(0.01, ge=0, le=1e6)
@@ -153,6 +166,15 @@ class LearnerSettings(ServiceSettings):
     def held_on_resume(cls) -> list[str]:
         """Returns the settings that a resumed run keeps unless they are given anew."""
         return [name for name in cls.model_fields if name not in OF_THE_SITTING]
+
+    def far_beyond_defaults(self) -> list[str]:
+        """Returns a sentence about each setting that is legal, but likely to wreck the model."""
+        far = []
+        for name, times in _FAR_BEYOND.items():
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value > times * default:
+                far.append(f"{flag_of(name)} is {value:g}, the default {default:g}")
+        return far
 
     def decodes_ahead(self, device: str) -> bool:
         """Returns whether to decode in a separate thread on a device (``cpu``, ``cuda``)."""

@@ -47,7 +47,7 @@ class Telemetry:
         self._lags: list[int] = []
         self._losses: dict[str, float] = {}
         self._noise_scale: float | None = None
-        self._dropped = self._lost = self._skipped = 0
+        self._dropped = self._lost = self._skipped = self._roll_backs = 0
         self.points = RecentPoints()
         self._senders = Senders()
 
@@ -97,19 +97,32 @@ class Telemetry:
         metrics.updates.inc(improvement.updates)
         losses = improvement.mean_losses
         metrics.samples.inc(losses.samples)
-        metrics.non_finite.inc(improvement.non_finite)
-        self._skipped += improvement.non_finite
-        if improvement.non_finite:
-            self.log.warning("gradient not finite: update skipped", count=improvement.non_finite)
+        metrics.skipped.inc(improvement.skipped)
+        self._skipped += improvement.skipped
+        if improvement.skipped:
+            self.log.warning(
+                "gradient not finite, or absurdly large: updates skipped", count=improvement.skipped
+            )
         if improvement.updates:
             metrics.gradient_norm.set(improvement.gradient_norm)
             metrics.learning_rate.set(improvement.learning_rate)
             metrics.last_update.set(self.wall_clock())
             scale = self._noise_scale = improvement.noise_scale
             metrics.noise_scale.set(math.nan if scale is None else scale)
-            self._losses = losses.means
-            for name in LOSSES & losses.means.keys():  # actors could send any name
-                metrics.loss.labels(part=name).set(losses.means[name])
+            # Actors could send any name, and numbers whose mean is not finite.
+            self._losses = {n: v for n, v in losses.means.items() if math.isfinite(v)}
+            for name in LOSSES & self._losses.keys():
+                metrics.loss.labels(part=name).set(self._losses[name])
+
+    def rolled_back(self, checkpoint: str, learning_rate: float) -> None:
+        """The model is that of a checkpoint again."""
+        self.metrics.roll_backs.inc()
+        self._roll_backs += 1
+        self.log.error(
+            "the model has diverged: back to the last good checkpoint, with half the step size",
+            checkpoint=checkpoint,
+            learning_rate=learning_rate,
+        )
 
     def published(self, policy_version: int, size: int) -> None:
         """Weights were published in a frame of `size` bytes."""
@@ -117,7 +130,7 @@ class Telemetry:
         self.metrics.published.inc()
         self.metrics.published_bytes.inc(size)
 
-    def checkpointed(self, error: OSError | None) -> None:
+    def checkpointed(self, error: Exception | None) -> None:
         """A checkpoint was written, or could not be; training goes on."""
         if error is None:
             self.metrics.last_checkpoint.set(self.wall_clock())
@@ -169,6 +182,7 @@ class Telemetry:
             "messages_dropped": self._dropped,
             "messages_lost": self._lost,
             "updates_skipped": self._skipped,
+            "roll_backs": self._roll_backs,
             "gradient_noise_scale": rounded(self._noise_scale, 1),
             **{f"loss_{name}": rounded(value, 6) for name, value in self._losses.items()},
             "stage_shares": {n: round(spent / total, 4) for n, spent in stages.items()}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from asyncade_learner.processor import Processor
+from asyncade_learner.recovery import RecentNorms
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.losses import MeanLosses
 from asyncade_rl.network import ActorCritic
@@ -27,8 +28,8 @@ class Improvement:
 
     Attributes:
         updates: optimiser steps made.
-        non_finite: optimiser steps skipped because the gradient was not finite.
-        mean_losses: over all gradients, and their samples.
+        skipped: optimiser steps skipped because the gradient was not finite, or absurdly large.
+        mean_losses: over all gradients that were used, and their samples.
         gradient_norm: of the last gradient, before the clip; in gradient mode of the mean of the
             actors' steps.
         learning_rate: of the last step.
@@ -36,7 +37,7 @@ class Improvement:
     """
 
     updates: int = 0
-    non_finite: int = 0
+    skipped: int = 0
     mean_losses: MeanLosses = field(default_factory=MeanLosses)
     gradient_norm: float = 0.0
     learning_rate: float = 0.0
@@ -57,6 +58,8 @@ class Trainer:
         updates: optimiser steps of this process.
         processor: times minibatches and sets torch's threads; None where nobody asked for it.
         stop: once set, the rest of a batch is discarded; set by the learner.
+        norms: of the last gradients, in gradient mode of the actors' mean steps: absurd ones are
+            not used.
     """
 
     def __init__(self, network: ActorCritic, settings: LearnerSettings, stages: Stages) -> None:
@@ -73,6 +76,7 @@ class Trainer:
             epsilon=settings.adam_epsilon,
         )
         self.generator = torch.Generator().manual_seed(settings.seed)
+        self.norms = RecentNorms()
 
     def timed(self, samples: int) -> AbstractContextManager[None]:
         """Encloses the work on a minibatch of `samples` samples, its optimiser step included."""
@@ -81,7 +85,7 @@ class Trainer:
     def move(
         self, remaining: float, steps: NamedArrays, factor: float, improvement: Improvement
     ) -> None:
-        """Moves the parameters along the steps that actors took, unless they are not finite.
+        """Moves the parameters along the steps that actors took, unless those are absurd.
 
         Args:
             remaining: fraction of the step size that is left.
@@ -93,28 +97,42 @@ class Trainer:
         self.stages.enter("optimise")
         norm = math.sqrt(sum(float(np.vdot(one, one)) for one in steps.values()))
         improvement.learning_rate = remaining * self.settings.learning_rate
-        if not math.isfinite(norm):
-            improvement.non_finite += 1
+        if not self.norms.admit(norm):
+            improvement.skipped += 1
             return
         move(self.network, steps, factor * improvement.learning_rate)
         improvement.gradient_norm = norm
 
-    def step(self, remaining: float, samples: int, improvement: Improvement) -> None:
-        """Moves the parameters along the gradients they hold, and counts the step.
+    def step(self, remaining: float, samples: int, improvement: Improvement) -> bool:
+        """Moves the parameters along the gradients they hold, unless those are absurd; counts it.
 
         Args:
             remaining: fraction of the step size that is left.
             samples: that the gradient is the mean of; the step size follows.
             improvement: updated.
+
+        Returns:
+            True if the step was taken.
         """
         self.tick()
         self.stages.enter("optimise")
         settings = self.settings
         improvement.learning_rate = learning_rate_at(remaining, settings.learning_rate, samples)
-        norm = self.optimiser.step(improvement.learning_rate)
-        if norm is None:
-            improvement.non_finite += 1
-        else:
-            self.updates += 1
-            improvement.updates += 1
-            improvement.gradient_norm = norm
+        norm = self.optimiser.step(improvement.learning_rate, limit=self.norms.limit())
+        if not self.norms.admit(norm):
+            improvement.skipped += 1
+            return False
+        self.updates += 1
+        improvement.updates += 1
+        improvement.gradient_norm = norm
+        return True
+
+    def weights_norm(self) -> float:
+        """Returns the norm of all parameters together: NaN or infinite if one of them is."""
+        parameters = [parameter.detach() for parameter in self.network.parameters()]
+        return float(torch.nn.utils.get_total_norm(parameters))
+
+    def divide_step_size(self, by: float) -> None:
+        """Makes the step size smaller, also that which actors are assigned."""
+        learning_rate = self.settings.learning_rate / by
+        self.settings = self.settings.model_copy(update={"learning_rate": learning_rate})

@@ -10,18 +10,22 @@ from typing import Any
 import structlog
 
 from asyncade_learner.calibration import Calibration
-from asyncade_learner.checkpoint import resume
+from asyncade_learner.checkpoint import Checkpoint, resume
 from asyncade_learner.intake import Intake, Rules
+from asyncade_learner.keeper import Keeper
 from asyncade_learner.learner import Learner
 from asyncade_learner.metrics import LearnerMetrics
-from asyncade_learner.modes import make_mode
+from asyncade_learner.modes import LearnerMode, make_mode
 from asyncade_learner.processor import Processor
+from asyncade_learner.progress import Progress
 from asyncade_learner.receiving import Receiver, ThreadedReceiver
+from asyncade_learner.recovery import Recovery
 from asyncade_learner.rounds import Rounds
 from asyncade_learner.run_log import RunLog
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.telemetry import Telemetry
 from asyncade_learner.trainer import Trainer
+from asyncade_learner.versions import Versions
 from asyncade_rl.devices import fastest_precision, find_device
 from asyncade_rl.games import FRAME_SIDE, num_actions
 from asyncade_rl.network import make_network
@@ -74,9 +78,9 @@ def make_learner(
     if threads is not None and device.type == "cpu":
         follow = settings.torch_threads is None
         trainer.processor = Processor(metrics, log, threads=threads, follow=follow)
-    progress = resume(folder, trainer, about, settings.resume, log)
+    checkpoint = resume(folder, trainer, about, settings.resume, log)
+    progress = checkpoint.progress if checkpoint else Progress()
     mode = make_mode(trainer)
-    calibrated = progress.updates > 0 or settings.calibration_env_steps == 0
     rules = Rules(
         model=model,
         parameter_shapes={n: tuple(p.shape) for n, p in network.named_parameters()},
@@ -85,23 +89,42 @@ def make_learner(
         unroll_length=settings.unroll_length,
         max_policy_lag=settings.max_policy_lag,
     )
-    roster = Roster()
     entrance = Entrance(settings.actors_per_peer, metrics.shut_out, log)
+    roster, versions, recovery = Roster(), Versions(), Recovery()
+    rounds = Rounds(roster, settings.quorum, settings.patience_seconds, log)
     run_log = RunLog(folder, progress.env_steps)
     telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock, page)
+    keeper = Keeper(
+        folder=folder,
+        about=about,
+        progress=progress,
+        trainer=trainer,
+        mode=mode,
+        roster=roster,
+        rounds=rounds,
+        versions=versions,
+        recovery=recovery,
+        telemetry=telemetry,
+        clock=clock,
+        wall_clock=wall_clock,
+    )
+    if checkpoint:
+        keeper.take_up(checkpoint.kept)
     threaded = settings.decodes_ahead(device.type)
     receiving = ThreadedReceiver if threaded else Receiver
     receiver = receiving(inbox, metrics.stages, entrance.shut_out)
     sockets = {"upstream": receiver, "weights": publisher}
     return Learner(
         trainer=trainer,
-        phase=mode if calibrated else Calibration(trainer, mode),
+        phase=_first_phase(trainer, mode, checkpoint),
         receiver=receiver,
         intake=Intake(entrance, rules, roster, telemetry),
-        rounds=Rounds(roster, settings.quorum, settings.patience_seconds, log),
+        rounds=rounds,
+        versions=versions,
+        recovery=recovery,
+        keeper=keeper,
         publisher=publisher,
         folder=folder,
-        about=about,
         progress=progress,
         telemetry=telemetry,
         connections=ConnectionLog(metrics.connection_events, log, serving=sockets),
@@ -112,3 +135,16 @@ def make_learner(
         wall_clock=wall_clock,
         started=clock() if started is None else started,
     )
+
+
+def _first_phase(
+    trainer: Trainer, mode: LearnerMode, checkpoint: Checkpoint | None
+) -> Calibration | LearnerMode:
+    """Returns calibration, which goes on where it was stopped, unless it is over."""
+    calibration = Calibration(trainer, mode)
+    if checkpoint is not None:
+        kept = checkpoint.kept.calibrated
+        if checkpoint.progress.updates > 0 if kept is None else kept:
+            return mode
+        calibration.statistics.restore(checkpoint.calibration)
+    return mode if calibration.complete() else calibration

@@ -157,3 +157,16 @@ def test_a_message_is_not_changed_by_the_next(mode: GradientParallel, network: A
     next_message(mode, ASSIGNMENT, header())
     for name, tensor in copies.items():
         np.testing.assert_array_equal(one.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("learning_rate", [1000.0, 1e6])
+def test_steps_that_wreck_the_policy_make_a_message_all_the_same(
+    mode: GradientParallel, learning_rate: float
+) -> None:
+    """The learner finds the model wrecked and goes back; refused messages would only starve it."""
+    objective = dataclasses.replace(OBJECTIVE, learning_rate=learning_rate, passes=4)
+    assignment = dataclasses.replace(ASSIGNMENT, objective=objective)
+    for number in range(3):
+        message = decode(encode(next_message(mode, assignment, header(sequence=number))))
+        assert isinstance(message, Gradients)
+    assert any(np.abs(one).max() > 0 for one in message.tensors.values())

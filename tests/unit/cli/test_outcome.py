@@ -71,6 +71,15 @@ def test_skipped_updates_are_named(tmp_path: Path) -> None:
     assert any("1,234 updates" in line for line in complete(TrainSettings(), folder, "unknown"))
 
 
+def test_a_diverged_run_names_the_cure(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW | {"roll_backs": 3})
+    folder.checkpoint_file(1).touch()
+    folder.write_summary({"ended_by": "diverged", "seconds": 60.0, "env_steps": 7})
+    text = "\n".join(complete(TrainSettings(learning_rate=1000.0), folder, "learner_died"))
+    for part in ("3 times", "--learning-rate 1000", "0.001", "--resume --learning-rate LOWER"):
+        assert part in text
+
+
 @pytest.mark.parametrize("ended_by", ["signal", "target"])
 def test_a_run_says_where_it_is_and_what_to_type_next(ended_by: str, tmp_path: Path) -> None:
     root = tmp_path / "my run; rm"

@@ -65,7 +65,7 @@ def test_every_update_of_a_long_batch_is_a_sign_of_life(
     rig = begun(tmp_path)
     healthy: list[bool] = []
 
-    def slowly(self: Optimiser, learning_rate: float) -> float:
+    def slowly(self: Optimiser, learning_rate: float, limit: float) -> float:
         rig.clock.now += 50.0
         healthy.append(rig.health.alive())
         return 1.0
@@ -139,9 +139,9 @@ def test_a_stop_within_a_batch_discards_its_rest(
     rig, stop = Rig(tmp_path), threading.Event()
     step = Optimiser.step
 
-    def step_and_stop(self: Optimiser, learning_rate: float) -> float | None:
+    def step_and_stop(self: Optimiser, learning_rate: float, limit: float) -> float:
         stop.set()
-        return step(self, learning_rate)
+        return step(self, learning_rate, limit=limit)
 
     monkeypatch.setattr(Optimiser, "step", step_and_stop)
     rig.send(played()[0])
@@ -155,7 +155,7 @@ def test_a_batch_ends_when_the_minutes_are_over(
 ) -> None:
     rig = Rig(tmp_path, max_minutes=1)
 
-    def slowly(self: Optimiser, learning_rate: float) -> float:
+    def slowly(self: Optimiser, learning_rate: float, limit: float) -> float:
         rig.clock.now += 40.0
         return 1.0
 

@@ -166,7 +166,7 @@ def test_a_skipped_update_measures_nothing(tmp_path: Path, norm: float) -> None:
     for one in (replace(gradient("a", 0, 8), tensors=huge), gradient("b", 1, 8)):
         phase.add(one)
     improvement = phase.improve(1.0)
-    assert (improvement.non_finite, improvement.noise_scale) == (1, None)
+    assert (improvement.skipped, improvement.noise_scale) == (1, None)
     for number in range(3):
         phase.add(gradient("a", number, 8))
     right = expected([flat(gradient("a", n, 8).tensors) for n in range(3)], [8] * 3)

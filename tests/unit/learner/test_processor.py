@@ -48,7 +48,7 @@ class Machine:
             throttled=self.throttled,
         )
 
-    def _step(self, *_: object) -> float:
+    def _step(self, *_: object, **__: object) -> float:
         wall, cpu = self.costs(self.threads)
         self.wall.now += wall
         self.cpu.now += cpu

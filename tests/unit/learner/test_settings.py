@@ -110,7 +110,9 @@ def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:
         load(LearnerSettings, arguments, {})
 
 
-@pytest.mark.parametrize("name", ["entropy_cost", "value_cost", "rho_clip", "clip"])
+@pytest.mark.parametrize(
+    "name", ["entropy_cost", "value_cost", "rho_clip", "clip", "learning_rate"]
+)
 def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
     """Actors refuse all weights beyond it."""
     largest = LearnerSettings(**{name: 1e6}).assignment("gradients", 1.0)
@@ -119,6 +121,21 @@ def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
     for beyond in ("1.1e6", "inf"):
         with pytest.raises(SettingsError, match=name.upper()):
             load(LearnerSettings, [], {f"ASYNCADE_LEARNER_{name.upper()}": beyond})
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, []),
+        ({"learning_rate": 0.03, "entropy_cost": 0.5}, []),  # experiments
+        ({"learning_rate": 1000}, ["--learning-rate is 1000, the default 0.001"]),
+        ({"value_cost": 1e6}, ["--value-cost is 1e+06, the default 0.5"]),
+    ],
+)
+def test_settings_far_beyond_their_defaults_are_said(
+    settings: dict[str, Any], named: list[str]
+) -> None:
+    assert LearnerSettings(**settings).far_beyond_defaults() == named
 
 
 # --- what holds on resume ------------------------------------------------------------------------

@@ -58,23 +58,38 @@ def test_a_version_has_the_steps_of_one_actor_in_gradient_mode(tmp_path: Path) -
     assert lag(rig) == (0 + 1 + 2) * UPDATES
 
 
-def test_of_an_earlier_process_each_version_counts_as_one_update(tmp_path: Path) -> None:
+def test_the_lag_of_an_earlier_processs_versions_is_known(tmp_path: Path) -> None:
     first = begun(tmp_path)
     for number in range(2):
         first.step(made_with(number + 1, number))
     first.end()
     rig = begun(tmp_path)
-    assert rig.newest().policy_version == 5
-    rig.step(made_with(5, 2))
+    assert rig.newest().policy_version == 3
+    rig.step(made_with(3, 2))
     assert lag(rig) == 0
-    rig.step(made_with(3, 3))
-    assert lag(rig) == UPDATES + 2
+    rig.step(made_with(2, 3))
+    assert lag(rig) == 2 * UPDATES
+
+
+def test_of_versions_that_a_checkpoint_does_not_keep_each_counts_as_one_update(
+    tmp_path: Path,
+) -> None:
+    """As of those in a checkpoint of an older release."""
+    first = begun(tmp_path)
+    for number in range(2):
+        first.step(made_with(number + 1, number))
+    first.learner.versions.restore([], -1)
+    first.learner.finish()
+    rig = begun(tmp_path)
+    assert rig.newest().policy_version == 3
+    rig.step(made_with(1, 2))
+    assert lag(rig) == 2
 
 
 def test_versions_that_are_no_longer_remembered_count_as_one_update(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncade_learner.learner._VERSIONS_REMEMBERED", 2)
+    monkeypatch.setattr("asyncade_learner.versions.VERSIONS_REMEMBERED", 2)
     rig = begun(tmp_path, max_policy_lag=10 * UPDATES)
     for number in range(3):
         rig.step(made_with(number + 1, number))
