@@ -23,7 +23,9 @@ _SEQUENCES_REMEMBERED: Final = 65_536
 _STEPS_BACK_OF_TWO: Final = 3
 """Steps back of a sender's sequence number that only two senders with one id explain."""
 
-DropReason: TypeAlias = Literal["stale", "future", "unasked", "model", "shape", "action"]
+DropReason: TypeAlias = Literal[
+    "stale", "future", "unasked", "model", "shape", "action", "claim", "adverse"
+]
 
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 """Why a decoded message is dropped.
@@ -31,10 +33,13 @@ DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 stale: made with weights that are too old. future: with weights that this learner has not
 published (an earlier one did, and died before its next checkpoint). unasked: a kind that is not
 requested now. model: of another network. shape: of frames, unroll or gradients. action: the game
-has no such action.
+has no such action. claim: says what cannot be true (`claims`). adverse: gradients of a sender that
+points against the others again and again (`robust_mean`).
 """
 
 _FOREIGN: Final = frozenset({"model", "shape", "action"})
+
+_NOT_BELIEVED: Final = frozenset({"claim", "adverse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,12 @@ class Accepted:
     Attributes:
         policy_lag: of the message: updates since its weights for a learner, versions for a relay.
         foreign: False; as in `Dropped`.
+        play_counts: True; as in `Dropped`.
     """
 
     policy_lag: int
     foreign: ClassVar[bool] = False
+    play_counts: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,15 @@ class Dropped:
     def foreign(self) -> bool:
         """True if the sender belongs to another run: its play does not count, it gets no credit."""
         return self.reason in _FOREIGN
+
+    @property
+    def play_counts(self) -> bool:
+        """True if env steps, episodes and points of the message count.
+
+        Who is not believed gets credit all the same: an honest actor, dropped by mistake or for a
+        setting, must go on playing to be believed again.
+        """
+        return self.reason not in _FOREIGN | _NOT_BELIEVED
 
 
 def check_policy(

@@ -10,6 +10,7 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_runtime.admission import Accepted, Dropped, Roster, check_policy
+from asyncade_runtime.claims import Claims
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,11 +89,13 @@ class Intake:
 
     Attributes:
         rules: decide about each message.
+        claims: what it says of its play must be possible.
         roster: updated with its sender.
         telemetry: updated with every event.
     """
 
     rules: Rules
+    claims: Claims
     roster: Roster
     telemetry: Telemetry
 
@@ -103,6 +106,7 @@ class Intake:
         policy_version: int,
         lag_of: Callable[[int], int],
         request: Request,
+        problem_of: Callable[[Upstream], Dropped | None],
         now: float,
     ) -> Upstream | None:
         """Returns the message if it is to be used; None if it is dropped.
@@ -114,6 +118,7 @@ class Intake:
             policy_version: the learner's present one.
             lag_of: a version to its policy lag, in updates.
             request: the kind of message requested now.
+            problem_of: what the learner's present phase has against a message of the right kind.
             now: monotonic time in seconds.
         """
         message = received.content
@@ -123,8 +128,12 @@ class Intake:
         outcome = self.rules.judge(
             message, policy_version=policy_version, lag_of=lag_of, request=request
         )
+        if not outcome.foreign:
+            outcome = self.claims.check(message, policy_version) or outcome
+        if isinstance(outcome, Accepted):
+            outcome = problem_of(message) or outcome
         lost = self.roster.count_lost(message.actor_id, message.sequence)
-        self.telemetry.received(received, outcome, lost)
+        self.telemetry.received(received, outcome, lost, len(self.roster))
         if (shared := self.roster.take_shared()) is not None:
             self.telemetry.shared_id(shared)
         if not outcome.foreign:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from asyncade_learner.metrics import LOSSES, LearnerMetrics
 from asyncade_learner.progress import Progress, RecentPoints
@@ -15,7 +15,11 @@ from asyncade_learner.run_log import RunLog, counters, rounded
 from asyncade_learner.senders import Senders
 from asyncade_learner.trainer import Improvement
 from asyncade_proto.errors import DecodeError
+from asyncade_proto.messages import Upstream
 from asyncade_runtime.admission import Accepted, Dropped
+
+_MOST_NAMED: Final = 256
+"""Senders that are named in the log, each once."""
 
 
 @dataclass(eq=False, repr=False)
@@ -47,11 +51,14 @@ class Telemetry:
         self._dropped = self._lost = self._skipped = 0
         self.points = RecentPoints()
         self._senders = Senders()
+        self._not_believed: set[str] = set()  # named in the log
 
-    def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
-        """A frame arrived; before it, messages of its sender were lost.
+    def received(
+        self, received: Received, outcome: Accepted | Dropped, lost: int, active: int = 1
+    ) -> None:
+        """A frame arrived; before it, messages of its sender were lost; so many are active.
 
-        Env steps and episodes of a dropped message count: they were played.
+        Env steps and episodes of most dropped messages count: they were played.
         """
         metrics, progress, message = self.metrics, self.progress, received.content
         metrics.received_bytes.inc(received.size)
@@ -61,7 +68,7 @@ class Telemetry:
             metrics.dropped.labels(reason=outcome.reason).inc()
             self._dropped += 1
             self._senders.dropped(outcome.reason)
-            self.log.debug("message dropped", reason=outcome.reason, detail=outcome.detail)
+            self._log_dropped(outcome, message)
         else:
             metrics.messages.labels(kind=type(message).__name__.lower()).inc()
             metrics.policy_lag.observe(outcome.policy_lag)
@@ -70,15 +77,30 @@ class Telemetry:
             return
         progress.received_bytes += received.size
         lag = outcome.policy_lag if isinstance(outcome, Accepted) else None
-        env_steps = 0 if outcome.foreign else message.env_steps
+        env_steps = message.env_steps if outcome.play_counts else 0
         self._senders.received(message.actor_id, env_steps, lag, self.wall_clock())
-        if not outcome.foreign:
+        if outcome.play_counts:
             returns = message.episodes.returns
             progress.env_steps += message.env_steps
-            progress.count_episodes(returns)
+            progress.count_episodes(returns, message.actor_id, active)
             self.points.count(message.env_steps, message.points_won, message.points_lost)
             metrics.env_steps.inc(message.env_steps)
             metrics.episodes.inc(len(returns))
+
+    def _log_dropped(self, outcome: Dropped, message: Upstream | DecodeError) -> None:
+        """Warns once of each sender that is not believed: it may be honest, and a setting wrong."""
+        self.log.debug("message dropped", reason=outcome.reason, detail=outcome.detail)
+        if outcome.foreign or outcome.play_counts or isinstance(message, DecodeError):
+            return
+        if message.actor_id in self._not_believed or len(self._not_believed) >= _MOST_NAMED:
+            return
+        self._not_believed.add(message.actor_id)
+        self.log.warning(
+            "actor is not believed: its messages are dropped",
+            actor_id=message.actor_id,
+            reason=outcome.reason,
+            detail=outcome.detail,
+        )
 
     def shared_id(self, actor_id: str) -> None:
         """Two actors have one id: each gets the other's credit, and both wait most of the time."""

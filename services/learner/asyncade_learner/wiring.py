@@ -23,10 +23,11 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.telemetry import Telemetry
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.devices import fastest_precision, find_device
-from asyncade_rl.games import FRAME_SIDE, num_actions
+from asyncade_rl.games import FRAME_SIDE, largest_reward, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.admission import Roster
+from asyncade_runtime.claims import Claims
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.connection_log import ConnectionLog
@@ -81,6 +82,11 @@ def make_learner(
         unroll_length=settings.unroll_length,
         max_policy_lag=settings.max_policy_lag,
     )
+    claims = Claims(
+        settings.most_asked(),
+        largest_reward=largest_reward(settings.game),
+        actors_behind_relay=settings.actors_behind_relay,
+    )
     roster = Roster()
     run_log = RunLog(folder, progress.env_steps)
     telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock)
@@ -91,7 +97,7 @@ def make_learner(
         trainer=trainer,
         phase=mode if calibrated else Calibration(trainer, mode),
         receiver=receiver,
-        intake=Intake(rules, roster, telemetry),
+        intake=Intake(rules, claims, roster, telemetry),
         rounds=Rounds(roster, settings.quorum, settings.patience_seconds, log),
         publisher=publisher,
         folder=folder,
