@@ -123,7 +123,7 @@ class Progress:
             player: who reported them.
             active: number of active senders.
         """
-        most = math.ceil(_FAIR_SHARES * GAMES_OF_THE_TARGET / max(1, active))
+        most = max(_FAIR_SHARES, math.ceil(_FAIR_SHARES * GAMES_OF_THE_TARGET / max(1, active)))
         for value in returns:
             self.episodes += 1
             if self.recent_players.count(player) >= most:
