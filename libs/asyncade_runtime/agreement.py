@@ -1,7 +1,7 @@
 """Which senders' gradients point with the others, and which against them, again and again.
 
 A gradient that points the wrong way, and no further than others, cannot be told from noise: on
-Catch an honest actor's gradient has a cosine of 0.05 with the others', with a deviation of 0.08.
+Catch an honest actor's gradient has a cosine of 0.04 with the others', with a deviation of 0.07.
 But over a hundred messages the sign shows.
 """
 
@@ -22,18 +22,16 @@ _SHARE: Final = 32
 """A sketch has one in so many parameters, and some of every tensor."""
 
 _SPAN: Final = 128
-"""Gradients of a sender that its consistency looks back on."""
-
-_ENOUGH: Final = 64
-"""Gradients of a sender below which nothing is said of it."""
+"""Rounds of a sender that its consistency looks back on."""
 
 _OTHERS: Final = 2
 """With fewer others nobody can tell who points the wrong way."""
 
-_ADVERSE: Final = -0.3
-"""Consistency from which on a sender is adverse, and so far below the median of all, since with a
-step size that is too large everybody points against the round before. Pure noise has 0, with a
-deviation of 0.06."""
+_DEVIATIONS: Final = 5.0
+"""A sender is adverse if its consistency is so many deviations below that of pure noise, 0."""
+
+_BELOW_THE_REST: Final = 0.3
+"""And so far below the median of all: none is adverse where all disagree."""
 
 _SENDERS: Final = 256
 """Senders remembered, those heard of last."""
@@ -55,7 +53,7 @@ class Sketch:
         if not self._blocks:
             self._blocks = {name: self._block(one.size) for name, one in tensors.items()}
         parts = [tensors[name].reshape(-1)[block] for name, block in self._blocks.items()]
-        return np.concatenate(parts) if parts and tensors else np.zeros(0, np.float32)
+        return np.concatenate(parts)
 
     def _block(self, size: int) -> slice:
         length = -(-size // _SHARE)
@@ -65,11 +63,10 @@ class Sketch:
 
 @dataclass(slots=True)
 class _Record:
-    """A sender's part in the last two rounds, and its cosines with the others, averaged."""
+    """A sender's part in this round, and its cosines with the others in all rounds, averaged."""
 
-    part: Float32
-    round: int = -1
-    before: Float32 | None = None
+    sketch: Float32 | None = None
+    part: Float32 | None = None
     count: int = 0
     mean: float = 0.0
     squared: float = 0.0
@@ -85,60 +82,67 @@ class _Record:
         """Mean over root mean square, in [-1, 1]: 1 if all cosines are alike and positive."""
         return self.mean / math.sqrt(self.squared) if self.squared > 0 else 0.0
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the consistency of pure noise."""
+        return 1 / math.sqrt(min(self.count, 2 * _SPAN)) if self.count else math.inf
+
 
 class Agreement:
-    """Compares every sender's sketch with what the others sent in the round before."""
+    """Compares every sender's gradient with the sum of the others' in the same round."""
 
     def __init__(self) -> None:
-        self._round = 0
-        self._sum: Float32 | None = None  # of this round
-        self._before: Float32 | None = None  # sum of the round before
-        self._senders, self._senders_before = set[str](), set[str]()
+        self._sum: Float32 | None = None
+        self._seen: set[str] = set()  # in this round
         self._records: OrderedDict[str, _Record] = OrderedDict()  # heard of last at the end
 
     def adverse(self, sender: str, sketch: Float32) -> float | None:
         """Notes a gradient; returns its sender's consistency if it is adverse, None if it is not.
 
-        To be called once per gradient, whether or not it is then added.
+        A sender that is adverse is compared with the others all the same, and so may recover.
         """
-        record = self._record_of(sender, sketch)
-        others = self._senders_before - {sender}
-        if self._before is None or len(others) < _OTHERS:
+        record = self._record_of(sender)
+        record.sketch = sketch
+        if record.consistency > -_DEVIATIONS * record.deviation:
             return None
-        own = record.part if record.round == self._round - 1 else record.before
-        mean = (
-            self._before
-            if sender not in self._senders_before or own is None
-            else (self._before - own)
-        )
-        record.note(cosine(sketch, mean))
-        if record.count < _ENOUGH or record.consistency > _ADVERSE:
-            return None
-        known = [one.consistency for one in self._records.values() if one.count >= _ENOUGH]
-        below = record.consistency - statistics.median(known) <= _ADVERSE
+        below = record.consistency - self.median() <= -_BELOW_THE_REST
         return record.consistency if below else None
 
     def add(self, sender: str, sketch: Float32, weight: float) -> None:
         """Notes that a gradient is part of this round's sum."""
-        record = self._record_of(sender, sketch)
-        part = np.float32(weight) * sketch
-        if record.round == self._round:
-            record.part = record.part + part
-        else:
-            record.before = record.part if record.round == self._round - 1 else None
-            record.part, record.round = part, self._round
-        self._sum = part if self._sum is None else self._sum + part
-        self._senders.add(sender)
+        record = self._record_of(sender)
+        with np.errstate(over="ignore", invalid="ignore"):
+            part = np.float32(weight) * sketch
+            record.part = part if record.part is None else record.part + part
+            self._sum = part if self._sum is None else self._sum + part
 
     def next_round(self) -> None:
-        """Ends a round."""
-        self._before, self._sum = self._sum, None
-        self._senders_before, self._senders = self._senders, set()
-        self._round += 1
+        """Ends a round: now it is known what the others sent."""
+        records = [self._records[one] for one in self._seen if one in self._records]
+        parts = sum(one.part is not None for one in records)
+        for one in records:
+            own = one.sketch if one.part is None else one.part
+            if self._sum is not None and own is not None:
+                others = parts - (one.part is not None)
+                sum_of_others = self._sum if one.part is None else self._sum - one.part
+                if others >= _OTHERS:
+                    one.note(cosine(own, sum_of_others))
+            one.sketch = one.part = None
+        self._sum = None
+        self._seen.clear()
 
-    def _record_of(self, sender: str, sketch: Float32) -> _Record:
-        record = self._records.pop(sender, None) or _Record(np.zeros_like(sketch))
+    def consistencies(self) -> dict[str, float]:
+        """Returns the consistency of every sender that has been compared."""
+        return {name: one.consistency for name, one in self._records.items() if one.count}
+
+    def median(self) -> float:
+        """Returns the median consistency of the senders that have been compared, at least one."""
+        return statistics.median(self.consistencies().values())
+
+    def _record_of(self, sender: str) -> _Record:
+        record = self._records.pop(sender, None) or _Record()
         self._records[sender] = record
+        self._seen.add(sender)
         if len(self._records) > _SENDERS:
             self._records.popitem(last=False)
         return record

@@ -46,8 +46,8 @@ class _Measured(NamedTuple):
 class RobustMean:
     """A mean of gradients, weighted by samples; round after round, with a memory of rounds before.
 
-    Memory: the sum and the last mean, however many gradients are added, and of each sender a
-    thirty-second part of its last gradient. Where nothing is clipped it is exactly `GradientMean`.
+    Memory: the sum and the last mean, however many gradients are added, and a thirty-second part of
+    each sender's. Where nothing is clipped it is exactly `GradientMean`.
 
     Args:
         actors_behind: actors whose mean one gradient may be; it may weigh as much more.
@@ -102,7 +102,7 @@ class RobustMean:
 
         Args:
             sender: who made it, or the relay that averaged it.
-            tensors: float32 by name, of finite norm.
+            tensors: float32 by name; of finite norm, or the round's mean is not finite.
             samples: that it is the mean over.
 
         Returns:
@@ -110,6 +110,9 @@ class RobustMean:
         """
         _, norm, sketch = self._measure(tensors)
         self._measured = None
+        if not math.isfinite(norm):
+            self._sum.add(tensors, samples)
+            return samples
         self._norms.append(norm)
         self._samples.append(samples)
         if len(self._norms) < _FEW:
@@ -138,7 +141,9 @@ class RobustMean:
             share = np.float32(self._towards_centre / self.samples)
             for name, tensor in self._centre.items():
                 mean[name] = np.asarray(mean[name] + share * tensor)
-        self._centre, self._centre_norm = mean, _norm(mean)
+        norm = _norm(mean)
+        if math.isfinite(norm):
+            self._centre, self._centre_norm = mean, norm
         self._agreement.next_round()
         self._begin()
         return mean
@@ -152,7 +157,7 @@ class RobustMean:
         self._distance_limit: float = _TIMES_MEDIAN * _median(self._distances)
         usual = statistics.median_low(self._samples) if self._samples else math.inf
         self._most_samples: float = _TIMES_SAMPLES * self._actors_behind * usual
-        self._centre_sketch = self._sketch.of(self._centre)
+        self._centre_sketch = self._sketch.of(self._centre) if self._centre else None
 
     def _measure(self, tensors: Mapping[str, Float32]) -> _Measured:
         if self._measured is None or self._measured.tensors is not tensors:
@@ -170,7 +175,7 @@ class RobustMean:
 
     def _distance(self, norm: float, sketch: Float32) -> float:
         """Returns a gradient's distance from the centre; their angle is that of the sketches."""
-        if not self._centre:
+        if self._centre_sketch is None:
             return norm
         along = cosine(sketch, self._centre_sketch) * norm * self._centre_norm
         return math.sqrt(max(0.0, norm**2 - 2 * along + self._centre_norm**2))

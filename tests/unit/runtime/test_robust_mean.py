@@ -137,7 +137,7 @@ def test_a_gradient_weighs_no_more_than_two_usual_ones_or_as_a_relay() -> None:
 
 def rounds(mean: RobustMean, count: int, of: dict[str, Callable[[Any], Any]]) -> dict[str, int]:
     """Plays rounds of the senders, each with its own lie; returns refused gradients by sender."""
-    draw, truth = np.random.default_rng(4), 0.2 * np.ones(SIZE)
+    draw, truth = np.random.default_rng(4), 0.4 * np.ones(SIZE)
     refused = dict.fromkeys(of, 0)
     for _ in range(count):
         for sender, lie in of.items():
@@ -193,6 +193,15 @@ def test_a_gradient_without_a_finite_norm_is_refused() -> None:
     assert mean.problem("a", tensors_of(np.full(SIZE, 3e38))) is not None
     assert mean.problem("a", tensors_of(np.full(SIZE, np.nan))) is not None
     assert mean.problem("a", tensors_of(np.ones(SIZE))) is None
+
+
+def test_a_mean_that_is_not_finite_is_forgotten() -> None:
+    mean = RobustMean(seed=1)
+    for value in (1.0, np.nan, 3e38, 2.0):
+        for sender in SENDERS:
+            mean.add(sender, tensors_of(np.full(SIZE, value)), 64)
+        taken = flat_of(mean.take())
+    assert taken == pytest.approx(np.full(SIZE, 2.0))
 
 
 def test_zeros_stay_zeros() -> None:
