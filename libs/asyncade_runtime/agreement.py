@@ -18,7 +18,7 @@ import numpy as np
 
 from asyncade_proto.messages import Float32
 
-_SHARE: Final = 32
+_SHARE: Final = 64
 """A sketch has one in so many parameters, and some of every tensor."""
 
 _SPAN: Final = 128
@@ -111,10 +111,12 @@ class Agreement:
     def add(self, sender: str, sketch: Float32, weight: float) -> None:
         """Notes that a gradient is part of this round's sum."""
         record = self._record_of(sender)
-        with np.errstate(over="ignore", invalid="ignore"):
-            part = np.float32(weight) * sketch
-            record.part = part if record.part is None else record.part + part
-            self._sum = part if self._sum is None else self._sum + part
+        part = np.float32(weight) * sketch
+        record.part = part if record.part is None else record.part + part
+        if self._sum is None:
+            self._sum = part.copy()
+        else:
+            self._sum += part
 
     def next_round(self) -> None:
         """Ends a round: now it is known what the others sent."""

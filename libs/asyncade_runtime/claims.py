@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,8 +64,10 @@ class _AllButTheLargest:
     total: float = 0.0
     _largest: list[float] = field(default_factory=list)
 
-    def after(self, values: Iterable[float]) -> _AllButTheLargest:
+    def after(self, values: Collection[float]) -> _AllButTheLargest:
         """Returns the sum with more values; this one stays as it is."""
+        if not values:
+            return self
         new = _AllButTheLargest(self.spared, self.total, self._largest.copy())
         for value in values:
             if len(new._largest) < new.spared:
@@ -166,6 +168,8 @@ class Claims:
         lengths, returns = message.episodes.lengths, message.episodes.returns
         if len(lengths) > message.env_steps:
             return f"{len(lengths):,} games ended in {message.env_steps:,} env steps"
+        if not len(lengths):
+            return None
         limits = lengths * self._largest_reward * (1 + _ROUNDING)
         if (np.abs(returns) > limits).any():
             return f"a return above {self._largest_reward:g} for each of its env steps"
@@ -184,7 +188,7 @@ class Claims:
         else:
             none = _AllButTheLargest(games)
             account = _Account(0, 0, 0.0, 0.0, 0.0, none, none, none)
-        returns = message.episodes.returns.astype(np.float64)
+        returns: list[float] = message.episodes.returns.tolist()
         return _Account(
             sequence=message.sequence,
             version=policy_version,
@@ -192,8 +196,8 @@ class Claims:
             won=account.won + message.points_won + unseen,
             lost=account.lost + message.points_lost + unseen,
             lengths=account.lengths.after(message.episodes.lengths.tolist()),
-            gains=account.gains.after(returns[returns > 0].tolist()),
-            losses=account.losses.after((-returns[returns < 0]).tolist()),
+            gains=account.gains.after([one for one in returns if one > 0]),
+            losses=account.losses.after([-one for one in returns if one < 0]),
         )
 
     def _problem_of_account(self, account: _Account) -> str | None:

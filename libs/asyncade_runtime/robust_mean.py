@@ -46,8 +46,8 @@ class _Measured(NamedTuple):
 class RobustMean:
     """A mean of gradients, weighted by samples; round after round, with a memory of rounds before.
 
-    Memory: the sum and the last mean, however many gradients are added, and a thirty-second part of
-    each sender's. Where nothing is clipped it is exactly `GradientMean`.
+    Memory: the sum and the last mean, however many gradients are added, and a small part of each
+    sender's. Where nothing is clipped it is exactly `GradientMean`.
 
     Args:
         actors_behind: actors whose mean one gradient may be; it may weigh as much more.

@@ -289,6 +289,15 @@ def test_a_relay_runs_on_every_node_that_an_actor_can(renders: Renders) -> None:
         assert not {"nodeSelector", "affinity"} & relay.keys(), name
 
 
+def test_a_learner_knows_how_many_actors_a_relay_may_speak_for(renders: Renders) -> None:
+    """In gradient mode it would drop the mean of several as a false claim."""
+    variable = "ASYNCADE_LEARNER_ACTORS_BEHIND_RELAY"
+    for name, manifests in renders.items():
+        (learner,) = of(manifests, "StatefulSet") + of(manifests, "Job")
+        told = [v for v in container(learner["spec"]["template"])["env"] if v["name"] == variable]
+        assert [int(one["value"]) for one in told] == [32] * ("relay" in name), name
+
+
 def test_actors_are_spread_over_nodes_and_zones(renders: Renders) -> None:
     for manifests in renders.values():
         (actor,) = of(manifests, "Deployment")
