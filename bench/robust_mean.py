@@ -2,8 +2,8 @@
 
 python -m bench.robust_mean [--seconds 2] [--seed 1] [--game pong]
 
-The learner's work on one message in gradient mode: decode, check and add. Before: the plain mean and
-its squared norm. After: the same with claims and `RobustMean`. In turn, in one process, on one core.
+The learner's work on one message in gradient mode: decode, check and add. Plain: the mean and the
+squared norm. Robust: the same with claims and `RobustMean`. In turn, in one process, on one core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Catch is learned in gradient mode while one of four actors is hostile. One thread, seeds fixed."""
+"""Catch is learned in gradient mode while one of four actors is hostile; one thread, one seed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -29,6 +29,9 @@ from asyncade_runtime.transport.roles import Inbox, Outbox, Publisher, Subscribe
 from asyncade_runtime.weights_feed import WeightsFeed
 
 Kind = Literal["trajectory", "gradients"]
+
+_MOST_NAMED: Final = 256
+"""Actors that are named in the log, each once."""
 
 
 class Relay:
@@ -89,6 +92,7 @@ class Relay:
             actors_behind_relay=settings.actors_behind_relay,
         )
         self._weights: Weights | None = None
+        self._not_believed: set[str] = set()  # named in the log
         self._unsent: deque[tuple[Kind, bytes]] = deque()
         health.waiting_for = "weights from the learner"
 
@@ -210,12 +214,26 @@ class Relay:
         outcome = self._gathering.offer(gradients, self._clock())
         if isinstance(outcome, Dropped):
             self._drop(outcome.reason, outcome.detail)
+            self._name(gradients.actor_id, outcome)
         else:
             self._metrics.policy_lag.observe(outcome.policy_lag)
 
     def _drop(self, reason: str, detail: str) -> None:
         self._metrics.dropped.labels(reason=reason).inc()
         self._log.debug("message dropped", reason=reason, detail=detail)
+
+    def _name(self, actor_id: str, outcome: Dropped) -> None:
+        """Warns once of each actor that is not believed: a setting may be wrong."""
+        named = self._not_believed
+        if outcome.foreign or outcome.play_counts or actor_id in named or len(named) >= _MOST_NAMED:
+            return
+        named.add(actor_id)
+        self._log.warning(
+            "actor is not believed: its messages are dropped",
+            actor_id=actor_id,
+            reason=outcome.reason,
+            detail=outcome.detail,
+        )
 
     def _send_mean(self) -> None:
         self._metrics.stages.enter("average")
