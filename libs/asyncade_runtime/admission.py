@@ -49,12 +49,12 @@ class Accepted:
     Attributes:
         policy_lag: of the message: updates since its weights for a learner, versions for a relay.
         foreign: False; as in `Dropped`.
-        play_counts: True; as in `Dropped`.
+        believed: True; as in `Dropped`.
     """
 
     policy_lag: int
     foreign: ClassVar[bool] = False
-    play_counts: ClassVar[bool] = True
+    believed: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,9 @@ class Dropped:
         return self.reason in _FOREIGN
 
     @property
-    def play_counts(self) -> bool:
-        """True if env steps, episodes and points of the message count.
-
-        Who is not believed gets credit all the same: an honest actor, dropped by mistake or for a
-        setting, must go on playing to be believed again.
-        """
-        return self.reason not in _FOREIGN | _NOT_BELIEVED
+    def believed(self) -> bool:
+        """False if the message is a lie, or its sender hostile: its play does not count either."""
+        return self.reason not in _NOT_BELIEVED
 
 
 def check_policy(
@@ -179,6 +175,15 @@ class Roster:
         self._received.pop(actor_id, None)
         self._received[actor_id] = sequence + 1
         self.owes_credit = True
+
+    def not_believed(self, actor_id: str) -> None:
+        """Ends the activity of a sender that was not believed, until it is again.
+
+        Nobody waits for it, and nothing is published for its sake. Unnamed, it has full credit with
+        the next weights: an honest one, dropped for a wrong setting, must be able to go on.
+        """
+        self._heard_at.pop(actor_id, None)
+        self._received.pop(actor_id, None)
 
     def credit(self) -> dict[str, int]:
         """Returns `received` for the next weights: messages arrived by sender, lost ones included.

@@ -111,7 +111,8 @@ class Intake:
     ) -> Upstream | None:
         """Returns the message if it is to be used; None if it is dropped.
 
-        A dropped message gives credit as well, unless its sender belongs to another run.
+        A dropped message gives credit as well, unless its sender belongs to another run. Who is not
+        believed has credit with the next weights, and is not waited for.
 
         Args:
             received: one frame, decoded.
@@ -136,7 +137,9 @@ class Intake:
         self.telemetry.received(received, outcome, lost, len(self.roster))
         if (shared := self.roster.take_shared()) is not None:
             self.telemetry.shared_id(shared)
-        if not outcome.foreign:
+        if not outcome.believed:
+            self.roster.not_believed(message.actor_id)
+        elif not outcome.foreign:
             self.roster.heard(message.actor_id, message.sequence, now)
         if isinstance(outcome, Dropped):
             return None

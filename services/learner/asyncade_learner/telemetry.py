@@ -77,9 +77,10 @@ class Telemetry:
             return
         progress.received_bytes += received.size
         lag = outcome.policy_lag if isinstance(outcome, Accepted) else None
-        env_steps = message.env_steps if outcome.play_counts else 0
+        play_counts = outcome.believed and not outcome.foreign
+        env_steps = message.env_steps if play_counts else 0
         self._senders.received(message.actor_id, env_steps, lag, self.wall_clock())
-        if outcome.play_counts:
+        if play_counts:
             returns = message.episodes.returns
             progress.env_steps += message.env_steps
             progress.count_episodes(returns, message.actor_id, active)
@@ -90,7 +91,7 @@ class Telemetry:
     def _log_dropped(self, outcome: Dropped, message: Upstream | DecodeError) -> None:
         """Warns once of each sender that is not believed: it may be honest, and a setting wrong."""
         self.log.debug("message dropped", reason=outcome.reason, detail=outcome.detail)
-        if outcome.foreign or outcome.play_counts or isinstance(message, DecodeError):
+        if outcome.believed or isinstance(message, DecodeError):
             return
         if message.actor_id in self._not_believed or len(self._not_believed) >= _MOST_NAMED:
             return

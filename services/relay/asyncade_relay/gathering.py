@@ -122,10 +122,13 @@ class Gathering:
         if isinstance(outcome, Accepted):
             problem = self._mean.problem(message.actor_id, message.tensors)
             outcome = outcome if problem is None else Dropped("adverse", problem)
-        if not outcome.foreign:
-            self._roster.heard(message.actor_id, message.sequence, now)
-        if outcome.play_counts:
-            self._play.add(message)
+        if outcome.foreign:
+            return outcome
+        if not outcome.believed:
+            self._roster.not_believed(message.actor_id)
+            return outcome
+        self._roster.heard(message.actor_id, message.sequence, now)
+        self._play.add(message)
         if isinstance(outcome, Accepted):
             self._add(message)
             self._last_added = now

@@ -225,7 +225,7 @@ class Relay:
     def _name(self, actor_id: str, outcome: Dropped) -> None:
         """Warns once of each actor that is not believed: a setting may be wrong."""
         named = self._not_believed
-        if outcome.foreign or outcome.play_counts or actor_id in named or len(named) >= _MOST_NAMED:
+        if outcome.believed or actor_id in named or len(named) >= _MOST_NAMED:
             return
         named.add(actor_id)
         self._log.warning(

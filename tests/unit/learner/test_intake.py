@@ -184,7 +184,9 @@ def test_of_who_is_not_believed_nothing_counts_but_it_may_go_on(
     progress = admission.progress
     assert (progress.env_steps, progress.episodes) == (0, 0)
     assert admission.metric("messages_dropped_total", reason=reason) == 3
-    assert admission.roster.credit() == {"a": 3}
+    assert admission.roster.credit() == {}  # unnamed, it has full credit
+    assert not admission.roster.owes_credit
+    assert len(admission.roster) == 0  # nobody waits for it
     (call,) = admission.log.warning.call_args_list  # said once
     assert call.kwargs.items() >= {"actor_id": "a", "reason": reason}.items()
 
