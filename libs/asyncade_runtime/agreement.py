@@ -31,7 +31,7 @@ _DEVIATIONS: Final = 5.0
 """A sender is adverse if its consistency is so many deviations below that of pure noise, 0."""
 
 _BELOW_THE_REST: Final = 0.3
-"""And so far below the median of all: none is adverse where all disagree."""
+"""And so far below the median of the last round's senders: none is adverse where all disagree."""
 
 _SENDERS: Final = 256
 """Senders remembered, those heard of last."""
@@ -94,6 +94,7 @@ class Agreement:
     def __init__(self) -> None:
         self._sum: Float32 | None = None
         self._seen: set[str] = set()  # in this round
+        self._median = 0.0  # consistency of the senders of the last round
         self._records: OrderedDict[str, _Record] = OrderedDict()  # heard of last at the end
 
     def adverse(self, sender: str, sketch: Float32) -> float | None:
@@ -105,7 +106,7 @@ class Agreement:
         record.sketch = sketch
         if record.consistency > -_DEVIATIONS * record.deviation:
             return None
-        below = record.consistency - self.median() <= -_BELOW_THE_REST
+        below = record.consistency - self._median <= -_BELOW_THE_REST
         return record.consistency if below else None
 
     def add(self, sender: str, sketch: Float32, weight: float) -> None:
@@ -130,16 +131,9 @@ class Agreement:
                 if others >= _OTHERS:
                     one.note(cosine(own, sum_of_others))
             one.sketch = one.part = None
+        self._median = statistics.median(one.consistency for one in records) if records else 0.0
         self._sum = None
         self._seen.clear()
-
-    def consistencies(self) -> dict[str, float]:
-        """Returns the consistency of every sender that has been compared."""
-        return {name: one.consistency for name, one in self._records.items() if one.count}
-
-    def median(self) -> float:
-        """Returns the median consistency of the senders that have been compared, at least one."""
-        return statistics.median(self.consistencies().values())
 
     def _record_of(self, sender: str) -> _Record:
         record = self._records.pop(sender, None) or _Record()

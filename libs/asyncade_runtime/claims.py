@@ -26,8 +26,8 @@ _SURPLUS: Final = 2
 """An actor plays up to twice as many games as asked, until those that are not wanted have ended:
 `asyncade_rl.envs.groups`."""
 
-_SENDERS: Final = 65_536
-"""Senders with an account, those heard of last."""
+_SENDERS: Final = 1024
+"""Senders with an account, those heard of last. Who is forgotten begins a new one."""
 
 _WAITING: Final = 16
 """Rounds that a relay may have gathered before this process heard of it."""

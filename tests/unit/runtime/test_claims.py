@@ -176,6 +176,15 @@ def test_without_a_largest_reward_points_of_the_right_sign_are_enough() -> None:
     assert accepted(claims(np.inf), 0, 100, *games, points_lost=1.0) < 10
 
 
+def test_a_sender_that_restarted_may_have_lost_its_first_messages() -> None:
+    check = claims()
+    assert (
+        check.check(played(*[(0.0, 10**6)] * 2 * E, sequence=100), 1) is None
+    )  # none is spared now
+    assert check.check(played(*[(0.0, 7 * T)] * E, sequence=6), 10) is None
+    assert check.check(played(*[(0.0, 70 * T)] * E, sequence=7), 11) is not None
+
+
 def test_a_lie_is_not_on_the_account() -> None:
     check = claims()
     assert not refused(played(), check)

@@ -77,7 +77,7 @@ def test_it_is_the_oracles_mean_whatever_is_clipped() -> None:
     for number in range(30):
         gradients = []
         for _ in range(int(draw.integers(2, 6))):
-            gradient = drawn(draw, np.ones(SIZE)) * float(draw.choice([0.3, 1, 1, 1, 5, 1000]))
+            gradient = drawn(draw, np.ones(SIZE)) * float(draw.choice([0.3, 1, 1, 1, 1, 5, -1000]))
             gradients.append((flat_of(tensors_of(gradient)), int(draw.choice([16, 64, 64, 512]))))
         for sender, (gradient, samples) in enumerate(gradients):
             mean.add(str(sender), tensors_of(gradient), samples)
@@ -164,6 +164,19 @@ def test_who_points_the_wrong_way_is_found_and_nobody_else() -> None:
 def test_two_senders_that_disagree_are_both_heard() -> None:
     """Nobody can tell which of them is wrong."""
     assert rounds(RobustMean(seed=1), 200, {"a": lambda g: -g, "b": honest}) == {"a": 0, "b": 0}
+
+
+def test_of_two_camps_neither_is_adverse() -> None:
+    """Each points against the rest, and nobody can tell which is right."""
+    camps = {"a": lambda g: -g, "b": lambda g: -g, "c": honest, "d": honest}
+    assert not any(rounds(RobustMean(seed=1), 300, camps).values())
+
+
+def test_two_that_are_left_and_disagree_are_both_heard() -> None:
+    """Though one of them is new, and the other has agreed with many before."""
+    mean = RobustMean(seed=1)
+    rounds(mean, 200, dict.fromkeys(SENDERS, honest))
+    assert not any(rounds(mean, 200, {"a": lambda g: -g, "new": honest}).values())
 
 
 def test_when_all_swing_together_nobody_is_adverse() -> None:
