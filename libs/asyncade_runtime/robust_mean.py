@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from asyncade_proto.messages import Float32
-from asyncade_runtime.agreement import Agreement, Sketch, cosine
+from asyncade_runtime.agreement import Agreement, Sketch
 from asyncade_runtime.gradient_mean import GradientMean
 
 _RECENT: Final = 64
@@ -66,7 +66,6 @@ class RobustMean:
         self._distances: deque[float] = deque(maxlen=_RECENT)
         self._samples: deque[int] = deque(maxlen=_RECENT)
         self._centre: dict[str, Float32] = {}
-        self._centre_norm = 0.0
         self._measured: _Measured | None = None
         self._largest = 0.0  # norm in this round, after the first clip
         self._begin()
@@ -112,6 +111,7 @@ class RobustMean:
         self._measured = None
         if not math.isfinite(norm):
             self._sum.add(tensors, samples)
+            self._finite = False
             return samples
         self._norms.append(norm)
         self._samples.append(samples)
@@ -119,7 +119,7 @@ class RobustMean:
             self._lower_limit(_TIMES_MEDIAN * min(self._norms))
         scale = min(1.0, self._norm_limit / norm) if norm else 1.0
         weight = int(max(1, min(samples, self._most_samples)))
-        distance = self._distance(scale * norm, sketch)
+        distance = self._distance(norm, scale, sketch)
         self._distances.append(distance)
         kept = min(1.0, self._distance_limit / distance) if distance else 1.0
         self.clipped += scale < 1 or kept < 1
@@ -141,15 +141,15 @@ class RobustMean:
             share = np.float32(self._towards_centre / self.samples)
             for name, tensor in self._centre.items():
                 mean[name] = np.asarray(mean[name] + share * tensor)
-        norm = _norm(mean)
-        if math.isfinite(norm):
-            self._centre, self._centre_norm = mean, norm
+        if self._finite:
+            self._centre = mean
         self._agreement.next_round()
         self._begin()
         return mean
 
     def _begin(self) -> None:
         self._sum = GradientMean()
+        self._finite = True
         self._towards_centre: float = 0.0
         self._squares: float = 0.0
         self._largest = 0.0
@@ -173,12 +173,13 @@ class RobustMean:
             self._squares *= factor**2
             self._largest *= factor
 
-    def _distance(self, norm: float, sketch: Float32) -> float:
-        """Returns a gradient's distance from the centre; their angle is that of the sketches."""
-        if self._centre_sketch is None:
-            return norm
-        along = cosine(sketch, self._centre_sketch) * norm * self._centre_norm
-        return math.sqrt(max(0.0, norm**2 - 2 * along + self._centre_norm**2))
+    def _distance(self, norm: float, scale: float, sketch: Float32) -> float:
+        """Returns a scaled gradient's distance from the centre, as far as its sketch shows it."""
+        seen = math.sqrt(float(np.dot(sketch, sketch)))
+        if self._centre_sketch is None or not seen:
+            return scale * norm
+        away = np.float32(scale) * sketch - self._centre_sketch
+        return math.sqrt(float(np.dot(away, away))) * norm / seen
 
 
 def _median(values: deque[float]) -> float:
