@@ -15,7 +15,7 @@ from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.words import counted
 from asyncade_learner.settings import diverged
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import CLAIMED, RunFolder, RunFolderError
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -55,7 +55,29 @@ def complete(settings: TrainSettings, folder: RunFolder, ended_by: str) -> list[
         lines.append(f"the model diverged, and went back to a checkpoint: {counted(back, 'time')}")
     if summary.get("ended_by") == "diverged":
         lines.append(diverged(settings.learning_rate))
-    return [*lines, *_figures(summary), *_what_next(folder, summary)]
+    return [*lines, *_figures(summary), *_confirmed(folder, summary), *_what_next(folder, summary)]
+
+
+def _confirmed(folder: RunFolder, summary: Row) -> list[str]:
+    """Returns a line about what an evaluation says, beside what actors have claimed."""
+    if summary.get("mean_return_100") is None or not folder.checkpoint_files():
+        return []
+    if (found := last_evaluation(folder.evaluations)) is None:
+        root = shlex.quote(str(folder.root))
+        return [f"not confirmed by an evaluation yet:  asyncade eval {root}"]
+    return [
+        f"confirmed by an evaluation: mean return {found['mean']:g} of"
+        f" {counted(found['episodes'], 'game')}, after {found['env_steps']:,} env steps"
+    ]
+
+
+def last_evaluation(evaluations: Iterable[Row]) -> Row | None:
+    """Returns the newest evaluation in which games ended."""
+    return max(
+        (one for one in evaluations if one.get("episodes")),
+        key=lambda one: one.get("unix_time", 0),
+        default=None,
+    )
 
 
 def _figures(summary: Row) -> list[str]:
@@ -71,7 +93,7 @@ def _figures(summary: Row) -> list[str]:
         reached = f"reached after {env_steps:,} env steps, {minutes:.1f} minutes"
     if (mean := summary.get("mean_return_100")) is not None:
         about_target = f" (target {target:g} {reached})" if target is not None else ""
-        lines.append(f"mean return of the last 100 games: {mean}{about_target}")
+        lines.append(f"mean return of the last 100 games, as actors claim: {mean}{about_target}")
     if (size := summary.get("bytes_per_env_step")) is not None:
         lines.append(f"bytes on the wire per env step: {size}")
     return lines
@@ -120,6 +142,7 @@ def last_reported(config: Row, last: Row, ended_by: str) -> dict[str, Any]:
         **target,
         **{name: last.get(name) for name in measured},
         **{name: last.get(name, 0) for name in counters},
+        "returns": CLAIMED,
         "ended_by": ended_by,
     }
 

@@ -8,6 +8,7 @@ is a `Game`: examples/my_game is one.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple
@@ -56,6 +57,10 @@ NUM_ACTIONS: Final = {
 """Size of the minimal action set by game id: ALE's single-player games, and `CATCH`."""
 
 
+_LARGEST_REWARD: Final = {CATCH: 1.0, "pong": 1.0}
+"""Where one env step is known to bring or cost no more than this."""
+
+
 GROUP: Final = "asyncade.games"
 """The entry points of installed games; a name of the table above is not taken from there."""
 
@@ -68,10 +73,13 @@ class Game(NamedTuple):
         make: returns a new gymnasium.Env with images as observations, uint8 [H, W], [H, W, 1] or
             [H, W, 3]. Only actors and evaluators call it: where the emulator is imported within it,
             the learner needs none.
+        largest_reward: no reward of one step is larger, in either direction; the learner then
+            checks the returns that actors report more closely. Infinite: not known.
     """
 
     num_actions: int
     make: Callable[[], Any]
+    largest_reward: float = math.inf
 
 
 class UnknownGameError(ValueError):
@@ -85,6 +93,17 @@ def num_actions(game: str) -> int:
         UnknownGameError: no game has this id, or that of a package cannot be loaded.
     """
     return NUM_ACTIONS[game] if game in NUM_ACTIONS else installed(game).num_actions
+
+
+def largest_reward(game: str) -> float:
+    """Returns the most that one env step brings or costs, at least 1; infinite if not known.
+
+    Raises:
+        UnknownGameError: no game has this id, or that of a package cannot be loaded.
+    """
+    if game in NUM_ACTIONS:
+        return _LARGEST_REWARD.get(game, math.inf)
+    return max(1.0, installed(game).largest_reward)
 
 
 def installed(game: str) -> Game:

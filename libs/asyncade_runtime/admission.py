@@ -24,6 +24,8 @@ DropReason: TypeAlias = Literal[
     "model",
     "shape",
     "action",
+    "claim",
+    "adverse",
     "identity",
     "crowded",
     "replay",
@@ -37,14 +39,17 @@ DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 stale: made with weights that are too old. future: with weights that this learner has not
 published (an earlier one did, and died before its next checkpoint). unasked: a kind that is not
 requested now. model: of another network. shape: of frames, unroll or gradients. action: the game
-has no such action. The others are refused before anybody looks at what they hold. identity: another
-peer uses this id. crowded: one peer with too many ids. replay: sent before. sequence: numbered far
-ahead of its sender's last. shut_out: from a peer or an id that has sent too much that no actor
-sends.
+has no such action. claim: says what cannot be true (`claims`). adverse: gradients of a sender that
+points against the others again and again (`robust_mean`). The others are refused before anybody
+looks at what they hold. identity: another peer uses this id. crowded: one peer with too many ids.
+replay: sent before. sequence: numbered far ahead of its sender's last. shut_out: from a peer or an
+id that has sent too much that no actor sends.
 """
 
 _REFUSED: Final = frozenset({"identity", "crowded", "replay", "sequence", "shut_out"})
 _FOREIGN: Final = frozenset({"model", "shape", "action"}) | _REFUSED
+
+_NOT_BELIEVED: Final = frozenset({"claim", "adverse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,13 @@ class Accepted:
         policy_lag: of the message: updates since its weights for a learner, versions for a relay.
         foreign: False; as in `Dropped`.
         refused: False; as in `Dropped`.
+        believed: True; as in `Dropped`.
     """
 
     policy_lag: int
     foreign: ClassVar[bool] = False
     refused: ClassVar[bool] = False
+    believed: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,11 @@ class Dropped:
     def refused(self) -> bool:
         """True if the message may not even touch the account of the id that it claims."""
         return self.reason in _REFUSED
+
+    @property
+    def believed(self) -> bool:
+        """False if the message is a lie, or its sender hostile: its play does not count either."""
+        return self.reason not in _NOT_BELIEVED
 
 
 def check_policy(
@@ -147,6 +159,15 @@ class Roster:
         self._received.pop(actor_id, None)
         self._received[actor_id] = sequence + 1
         self.owes_credit = True
+
+    def not_believed(self, actor_id: str) -> None:
+        """Ends the activity of a sender that was not believed, until it is again.
+
+        Nobody waits for it, and nothing is published for its sake. Unnamed, it has full credit with
+        the next weights: an honest one, dropped for a wrong setting, must be able to go on.
+        """
+        self._heard_at.pop(actor_id, None)
+        self._received.pop(actor_id, None)
 
     def credit(self) -> dict[str, int]:
         """Returns `received` for the next weights: messages arrived by sender, lost ones included.

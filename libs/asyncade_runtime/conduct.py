@@ -18,7 +18,7 @@ SHUT_OUT_S: Final = 600.0
 """A shut-out ends after this many seconds: the next holder of the address may be an honest one."""
 
 OFFENCES: Final = frozenset(
-    {"not_ours", "limit", "malformed", "shape", "action", "claim", "replay", "sequence"}
+    {"not_ours", "limit", "malformed", "shape", "action", "claim", "adverse", "replay", "sequence"}
 )
 """Reasons for which no actor's message is dropped more than once or twice, after a restart."""
 

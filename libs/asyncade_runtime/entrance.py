@@ -82,6 +82,9 @@ class Entrance:
         """
         if isinstance(outcome, Accepted):
             return
+        if not outcome.believed:  # its actor may be honest, and a setting wrong
+            said = {"actor_id": actor_id, "reason": outcome.reason, "detail": outcome.detail}
+            self._say("belief", actor_id, text="actor is not believed: messages dropped", **said)
         active = self._identities.active(peer, now)
         verdict = self._conduct.dropped(peer, actor_id, outcome.reason, now, active)
         if verdict is None:

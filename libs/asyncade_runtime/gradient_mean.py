@@ -1,4 +1,4 @@
-"""The mean of gradients: in the learner over its actors, in a relay over the actors behind it."""
+"""A weighted mean of gradients, summed as they arrive. `robust_mean` decides about the weights."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ class GradientMean:
         self.samples = 0
         self._sums: dict[str, Float32] = {}
 
-    def add(self, tensors: Mapping[str, Float32], samples: int) -> None:
+    def add(self, tensors: Mapping[str, Float32], samples: int, scale: float = 1.0) -> None:
         """Adds a gradient.
 
         Args:
             tensors: float32, with the same names and shapes every time.
             samples: number of samples it is a mean over, at least 1.
+            scale: the gradient is multiplied by this.
         """
         self.count += 1
         self.samples += samples
-        weight = np.float32(samples)
+        weight = np.float32(samples * scale)
         with np.errstate(over="ignore", invalid="ignore"):  # the optimiser skips such an update
             for name, tensor in tensors.items():
                 weighted = np.asarray(weight * tensor)
@@ -49,15 +50,16 @@ class GradientMean:
                 else:
                     self._sums[name] = weighted
 
-    def fits(self, tensors: Mapping[str, Float32]) -> bool:
-        """True if the tensors have the names and shapes of those added before, if any."""
-        return not self.count or _shapes(tensors) == _shapes(self._sums)
+    def scale(self, factor: float) -> None:
+        """Multiplies everything added so far."""
+        for total in self._sums.values():
+            total *= np.float32(factor)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of every tensor by name; empty before the first gradient."""
+        return {name: total.shape for name, total in self._sums.items()}
 
     def tensors(self) -> dict[str, Float32]:
         """Returns the mean by name. At least one gradient must have been added."""
         weight = np.float32(1 / self.samples)
         return {name: np.asarray(weight * total) for name, total in self._sums.items()}
-
-
-def _shapes(tensors: Mapping[str, Float32]) -> dict[str, tuple[int, ...]]:
-    return {name: tensor.shape for name, tensor in tensors.items()}

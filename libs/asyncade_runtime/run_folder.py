@@ -31,6 +31,11 @@ from asyncade_runtime.json_lines import JsonLines
 _CHECKPOINT: Final = re.compile(r"\d{12}\.safetensors", re.ASCII)
 
 
+CLAIMED: Final = "claimed by actors"
+"""Where returns and target of a summary come from. What confirms them is in evaluations.jsonl,
+which the learner neither writes nor reads: it opens no game."""
+
+
 class RunFolderError(ValueError):
     """The run folder is unusable. The message names the cure."""
 

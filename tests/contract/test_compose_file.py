@@ -210,6 +210,8 @@ def test_a_relay_stands_between_learner_and_actors() -> None:
     actor = settings_of("actor", **variables)
     assert actor.upstream_address == f"tcp://relay:{ports.RELAY_UPSTREAM}"
     assert actor.weights_address == f"tcp://relay:{ports.RELAY_WEIGHTS}"
+    assert settings_of("learner").actors_behind_relay == 1
+    assert settings_of("learner", **variables).actors_behind_relay >= 32
     # The evaluator evaluates the learner's own weights.
     assert settings_of("evaluator", **variables) == settings_of("evaluator")
 

@@ -284,3 +284,12 @@ def test_each_side_has_only_its_own_keys(renders: Renders, tmp_path: Path) -> No
             pointed = {v["value"] for v in own["env"] if v["name"].endswith("KEYS")}
             assert pointed == found[own["name"]].keys(), name
         assert found == wanted, name
+
+
+def test_a_learner_knows_how_many_actors_a_relay_may_speak_for(renders: Renders) -> None:
+    """In gradient mode it would drop the mean of several as a false claim."""
+    variable = "ASYNCADE_LEARNER_ACTORS_BEHIND_RELAY"
+    for name, manifests in renders.items():
+        (learner,) = of(manifests, "StatefulSet") + of(manifests, "Job")
+        told = [v for v in container(learner["spec"]["template"])["env"] if v["name"] == variable]
+        assert [int(one["value"]) for one in told] == [32] * ("relay" in name), name

@@ -67,7 +67,8 @@ class Pipeline:
 
     def learner_arguments(self) -> list[str]:
         keys = self.key_flags("own/learner", "keys")
-        return [*QUICK, f"--mode={self.mode}", f"--run-dir={self.folder.root}", *keys]
+        behind = "--actors-behind-relay=2"
+        return [*QUICK, f"--mode={self.mode}", f"--run-dir={self.folder.root}", behind, *keys]
 
     def start(self, name: str, service: str, *arguments: str) -> Command:
         process = Command(self.home / f"{name}.log", service, "--log-format=json", *arguments)

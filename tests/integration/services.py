@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "calibration_env_steps": 2 * ENVS * T,
     "passes": 1,
     "minibatch_size": ENVS * T,
+    "actors_behind_relay": 2,
 }
 
 

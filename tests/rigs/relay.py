@@ -45,6 +45,7 @@ def gradients(
         "sequence": sequence,
         "policy_version": policy_version,
         "samples": samples,
+        "env_steps": len(returns),
         "tensors": tensors,
         "losses": {"total": float(draw.normal()), "value": float(draw.normal())},
         "episodes": builders.episodes(*returns),

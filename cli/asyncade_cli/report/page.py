@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from asyncade_cli.evaluate import protocol_of
 from asyncade_cli.markdown import cell
+from asyncade_cli.outcome import last_evaluation
 from asyncade_cli.report import parts
 from asyncade_cli.report.films import ShortFilm
 from asyncade_cli.report.parts import text
@@ -32,7 +33,7 @@ _FIGURES: Final = {
     "minutes_to_target": "minutes to the target",
     "env_steps": "env steps",
     "minutes": "minutes",
-    "final_mean_return": "mean return of the last 100 games",
+    "final_mean_return": "mean return of the last 100 games, as actors claim",
     "env_steps_per_second": "env steps per second",
     "bytes_per_env_step": "bytes received per env step",
     "policy_lag": "policy lag [updates]",
@@ -178,9 +179,11 @@ def _cause(ended_by: object) -> str:
 def _key_figures(run: ReportedRun) -> str:
     figures, facts = run.figures, {}
     if (mean := figures.get("final_mean_return")) is not None:
-        facts["mean return of the last 100 games"] = f"{mean:.1f}"
-    for row in run.evaluations[-1:]:
-        facts[f"evaluation, {row['episodes']} games"] = _with_deviation(row)
+        facts["mean return of the last 100 games, as actors claim"] = f"{mean:.1f}"
+        facts["confirmed by an evaluation"] = "not yet: asyncade eval"
+    if (row := last_evaluation(run.evaluations)) is not None:
+        facts.pop("confirmed by an evaluation", None)
+        facts[f"confirmed by an evaluation of {row['episodes']} games"] = _with_deviation(row)
     if (env_steps := figures.get("env_steps")) is not None:
         facts["env steps"] = f"{env_steps:,.0f}"
     if minutes := figures.get("minutes"):

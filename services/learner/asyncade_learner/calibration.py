@@ -6,6 +6,7 @@ from asyncade_learner.modes import LearnerMode
 from asyncade_learner.trainer import Improvement, Trainer
 from asyncade_proto.messages import STACK, Request, Trajectory, Upstream
 from asyncade_rl.normalisation import FrameStatistics
+from asyncade_runtime.admission import Dropped
 
 
 class Calibration:
@@ -30,6 +31,10 @@ class Calibration:
 
     def wanted(self, actors: int) -> int | None:
         """Returns None: a round ends when every actor sent a trajectory, and gets credit again."""
+        return None
+
+    def problem_of(self, message: Upstream) -> Dropped | None:
+        """Returns None: nothing is learned from the messages."""
         return None
 
     def add(self, message: Upstream) -> None:

@@ -10,6 +10,7 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_runtime.admission import Accepted, Dropped, Roster, check_policy
+from asyncade_runtime.claims import Claims
 from asyncade_runtime.entrance import Entrance
 
 
@@ -90,12 +91,14 @@ class Intake:
     Attributes:
         entrance: refuses messages that are not their sender's next one.
         rules: decide about each other message.
+        claims: what it says of its play must be possible.
         roster: updated with its sender.
         telemetry: updated with every event.
     """
 
     entrance: Entrance
     rules: Rules
+    claims: Claims
     roster: Roster
     telemetry: Telemetry
 
@@ -106,18 +109,21 @@ class Intake:
         policy_version: int,
         lag_of: Callable[[int], int],
         request: Request,
+        problem_of: Callable[[Upstream], Dropped | None],
         now: float,
     ) -> Upstream | None:
         """Returns the message if it is to be used; None if it is dropped.
 
         A dropped message gives credit as well, unless its sender belongs to another run or is not
-        who it claims to be.
+        who it claims to be. Who is not believed has credit with the next weights, and is not waited
+        for.
 
         Args:
             received: one frame, decoded.
             policy_version: the learner's present one.
             lag_of: a version to its policy lag, in updates.
             request: the kind of message requested now.
+            problem_of: what the learner's present phase has against a message of the right kind.
             now: monotonic time in seconds.
         """
         message, peer, entrance = received.content, received.peer, self.entrance
@@ -139,9 +145,15 @@ class Intake:
             outcome = self.rules.judge(
                 message, policy_version=policy_version, lag_of=lag_of, request=request
             )
-        self.telemetry.received(received, outcome, lost)
+            if not outcome.foreign:
+                outcome = self.claims.check(message, policy_version) or outcome
+            if isinstance(outcome, Accepted):
+                outcome = problem_of(message) or outcome
+        self.telemetry.received(received, outcome, lost, len(self.roster))
         entrance.judged(peer, message.actor_id, outcome, now)
-        if not outcome.foreign:
+        if not outcome.believed:
+            self.roster.not_believed(message.actor_id)
+        elif not outcome.foreign:
             self.roster.heard(message.actor_id, message.sequence, now)
         if isinstance(outcome, Dropped):
             return None

@@ -141,7 +141,8 @@ class Learner:
         elif self.clock() - self._waiting_since > self._settings.patience_seconds:
             self._lose_patience()
         self._count_seconds()
-        if self.progress.note_passed(self._settings.target):
+        playing = self.rounds.playing(self.clock())
+        if self.progress.note_passed(self._settings.target, playing):
             self.log.info("target passed", env_steps=self.progress.env_steps)
         now = self.clock()
         if now - self._last_report >= self._settings.report_seconds:
@@ -186,6 +187,7 @@ class Learner:
                 policy_version=self.progress.policy_version,
                 lag_of=lambda version: self.versions.lag_of(version, self.trainer.updates),
                 request=self.phase.request,
+                problem_of=self.phase.problem_of,
                 now=self.clock(),
             )
             if message is not None:

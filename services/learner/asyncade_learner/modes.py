@@ -11,7 +11,6 @@ import math
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-import numpy as np
 import torch
 
 from asyncade_learner.trainer import Improvement, Trainer
@@ -26,7 +25,8 @@ from asyncade_rl.objective import (
     prepare_all,
 )
 from asyncade_rl.schedule import minibatch_of
-from asyncade_runtime.gradient_mean import GradientMean
+from asyncade_runtime.admission import Dropped
+from asyncade_runtime.robust_mean import RobustMean
 
 MEASURED_EVERY: Final = 32
 """Batches per measurement of the noise scale in data mode. One costs a pass without steps, up to a
@@ -63,6 +63,10 @@ class DataParallel:
     def wanted(self, actors: int) -> int:
         """Returns the samples that a batch should have."""
         return self._trainer.settings.samples_in_batch(actors)
+
+    def problem_of(self, message: Upstream) -> Dropped | None:
+        """Returns None: whether play was good or bad, the loss decides."""
+        return None
 
     def add(self, message: Upstream) -> None:
         """Adds a trajectory to the batch."""
@@ -131,9 +135,8 @@ class GradientParallel:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._mean = GradientMean()
+        self._mean = RobustMean(trainer.settings.actors_behind_relay)
         self._improvement = Improvement()
-        self._squared = 0.0
         self.noise, self.batches = NoiseScale(_SPAN_GRADIENTS), 0
 
     @property
@@ -145,14 +148,19 @@ class GradientParallel:
         """Returns the samples that a batch should have."""
         return self._trainer.settings.samples_in_batch(actors)
 
+    def problem_of(self, message: Upstream) -> Dropped | None:
+        """Returns why an actor's steps must not be part of the mean, if so."""
+        assert isinstance(message, Gradients)
+        self._trainer.stages.enter("prepare")
+        problem = self._mean.problem(message.actor_id, message.tensors)
+        return None if problem is None else Dropped("adverse", problem)
+
     def add(self, message: Upstream) -> None:
         """Adds an actor's steps to the mean."""
         assert isinstance(message, Gradients)
         self._trainer.stages.enter("prepare")
-        self._mean.add(message.tensors, message.samples)
-        self._improvement.mean_losses.add(message.losses, message.samples)
-        squared = sum(float(np.vdot(one, one)) for one in message.tensors.values())
-        self._squared += message.samples * squared
+        samples = self._mean.add(message.actor_id, message.tensors, message.samples)
+        self._improvement.mean_losses.add(message.losses, samples)
 
     def improve(self, remaining: float) -> Improvement:
         """Takes the mean of the steps, which also measures the noise scale.
@@ -164,21 +172,20 @@ class GradientParallel:
         """
         self.batches += 1
         mean, improvement, trainer = self._mean, self._improvement, self._trainer
-        squared_small = self._squared / mean.samples
-        self._mean, self._improvement, self._squared = GradientMean(), Improvement(), 0.0
+        count, samples, squared_small = mean.count, mean.samples, mean.mean_square()
+        self._improvement = Improvement()
         # An actor may have fewer games than it is asked for; a relay sends the mean of several.
-        games, steps = trainer.settings.play_of(mean.count)
-        of_one = min(games * steps, round(mean.samples / mean.count))
-        with trainer.timed(mean.samples):
-            factor = math.sqrt(mean.samples / of_one)
-            trainer.move(remaining, mean.tensors(), factor, improvement)
+        games, steps = trainer.settings.play_of(count)
+        of_one = min(games * steps, round(samples / count))
+        with trainer.timed(samples):
+            trainer.move(remaining, mean.take(), math.sqrt(samples / of_one), improvement)
         if not improvement.skipped:
             objective = trainer.settings.objective_at(remaining)
             improvement.updates = objective.passes * minibatches_per_pass(of_one, objective)
             trainer.updates += improvement.updates
-            if mean.count > 1:
-                each, norm = mean.samples / mean.count, improvement.gradient_norm
-                self.noise.add(each, squared_small, mean.samples, norm**2)
+            if count > 1:
+                norm = improvement.gradient_norm
+                self.noise.add(samples / count, squared_small, samples, norm**2)
         improvement.noise_scale = self.noise.samples()
         return improvement
 

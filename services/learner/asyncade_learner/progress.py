@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,11 @@ from typing import Final
 GAMES_OF_THE_TARGET: Final = 100
 """The target is a mean return over this many games (above 18 on Pong)."""
 
+_PLAYERS_ENOUGH: Final = GAMES_OF_THE_TARGET // 2
+"""Senders whose games are enough for the target, however many are active."""
+
+_FAIR_SHARES: Final = 2
+"""Of the recent games no sender has more than this many times its share."""
 
 WINDOW_ENV_STEPS: Final = 20_000
 """Env steps that the point share looks back on: some ten games of Pong."""
@@ -89,6 +95,8 @@ class Progress:
         seconds: run time of learner processes.
         received_bytes: of trajectories and gradients.
         recent_returns: of the last `GAMES_OF_THE_TARGET` games, oldest first.
+        recent_players: who reported the newest of them. Not in a checkpoint: of a resumed run's
+            first games nobody knows who played them.
         milestone: the last target that was reached.
     """
 
@@ -99,13 +107,31 @@ class Progress:
     seconds: float = 0.0
     received_bytes: int = 0
     recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=GAMES_OF_THE_TARGET))
+    recent_players: deque[str] = field(
+        default_factory=lambda: deque(maxlen=GAMES_OF_THE_TARGET), compare=False
+    )
     milestone: Milestone | None = None
 
-    def count_episodes(self, returns: Iterable[float]) -> None:
-        """Adds the returns of finished episodes."""
+    def count_episodes(self, returns: Iterable[float], player: str = "", active: int = 1) -> None:
+        """Adds the returns of finished episodes.
+
+        A sender that reports more than twice its share of games replaces its own, not those of
+        others.
+
+        Args:
+            returns: in order.
+            player: who reported them.
+            active: number of active senders.
+        """
+        most = max(_FAIR_SHARES, math.ceil(_FAIR_SHARES * GAMES_OF_THE_TARGET / max(1, active)))
         for value in returns:
             self.episodes += 1
+            if self.recent_players.count(player) >= most:
+                own = self.recent_players.index(player)
+                del self.recent_returns[own + self._of_unknown()]
+                del self.recent_players[own]
             self.recent_returns.append(float(value))
+            self.recent_players.append(player)
 
     def mean_return(self) -> float | None:
         """Returns the mean over the recent games; None before the first one."""
@@ -113,20 +139,33 @@ class Progress:
             return None
         return sum(self.recent_returns) / len(self.recent_returns)
 
-    def reached(self, target: float) -> bool:
-        """True if there are `GAMES_OF_THE_TARGET` recent returns with a mean above the target."""
+    def reached(self, target: float, active: int = 1) -> bool:
+        """True if there are `GAMES_OF_THE_TARGET` recent returns with a mean above the target.
+
+        They are what senders claim, so they must be games of most senders. Each game of which
+        nobody knows the player may be another one's: a resumed run need not wait.
+
+        Args:
+            target: mean return to exceed.
+            active: number of active senders.
+        """
         mean = self.mean_return()
         full = len(self.recent_returns) == GAMES_OF_THE_TARGET
-        return full and mean is not None and mean > target
+        players = len(set(self.recent_players)) + self._of_unknown()
+        most = players >= min(active // 2 + 1, _PLAYERS_ENOUGH)
+        return full and most and mean is not None and mean > target
+
+    def _of_unknown(self) -> int:
+        return len(self.recent_returns) - len(self.recent_players)
 
     def passed(self, target: float | None) -> Milestone | None:
         """Returns when the target was reached; later losses do not undo that."""
         milestone = self.milestone
         return milestone if milestone is not None and milestone.target == target else None
 
-    def note_passed(self, target: float | None) -> bool:
-        """Records when the target was reached; returns True if that is now."""
-        if target is None or self.passed(target) or not self.reached(target):
+    def note_passed(self, target: float | None, active: int = 1) -> bool:
+        """Records when the target was reached; returns True if that is now. See `reached`."""
+        if target is None or self.passed(target) or not self.reached(target, active):
             return False
         self.milestone = Milestone(target, self.env_steps, self.seconds)
         return True

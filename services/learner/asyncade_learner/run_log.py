@@ -18,7 +18,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from asyncade_learner.progress import Progress
 from asyncade_runtime.json_lines import append_whole
-from asyncade_runtime.run_folder import RunFolder
+from asyncade_runtime.run_folder import CLAIMED, RunFolder
 
 EndedBy: TypeAlias = Literal["target", "max_env_steps", "max_minutes", "signal", "diverged"]
 
@@ -87,6 +87,7 @@ def summary(
         **about,
         "reached_target": progress.passed(target) is not None,
         **counters(progress, target),
+        "returns": CLAIMED,
         "ended_by": ended_by,
     }
 

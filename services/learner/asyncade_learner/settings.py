@@ -13,6 +13,7 @@ from asyncade_proto.messages import Assignment, Objective, Request
 from asyncade_rl.choices import Device, Mode, Network, Precision
 from asyncade_rl.games import num_actions
 from asyncade_rl.schedule import REFERENCE_SAMPLES, shared_play
+from asyncade_runtime.claims import Asked
 from asyncade_runtime.cores import learner_threads
 from asyncade_runtime.entrance import ACTORS_PER_PEER
 from asyncade_runtime.service import Port, ServiceSettings
@@ -30,7 +31,7 @@ Game: TypeAlias = Annotated[str, AfterValidator(_known_game)]
 OF_THE_SITTING: Final = frozenset(ServiceSettings.model_fields) | {
     *("run_dir", "resume", "max_env_steps", "max_minutes"),
     *("upstream_address", "weights_address", "torch_threads", "device", "decode_ahead"),
-    "actors_per_peer",
+    *("actors_per_peer", "actors_behind_relay"),
 }
 """Settings that each start of a learner is given anew: where it runs, and until when."""
 
@@ -126,6 +127,9 @@ class LearnerSettings(ServiceSettings):
     patience_seconds: float = Field(2.0, gt=0)
     """after this long without enough messages, train on those that arrived, or publish again: lost
     messages must not stop the actors [seconds]"""
+    actors_behind_relay: int = Field(1, ge=1, le=1024)
+    """gradient mode: actors whose gradients one message may be the mean of, at most. Where relays
+    stand between, set it to the actors of one relay: a message that claims more is dropped"""
     calibration_env_steps: int = Field(4096, ge=0)
     """the first env steps set the input normalisation; 0 divides by 255"""
 
@@ -214,6 +218,12 @@ class LearnerSettings(ServiceSettings):
             actors: number of active actors, which share the play of a batch.
         """
         return shared_play(self.batch_samples, actors, self.unroll_length)
+
+    def most_asked(self) -> Asked:
+        """Returns the most that one actor can be asked for: the batch, when it is alone."""
+        games, steps = self.play_of(1)
+        env_steps = max(games * steps, self.batch_samples)
+        return Asked(games, env_steps, self.messages_in_flight)
 
     def samples_in_batch(self, actors: int) -> int:
         """Returns the samples that a batch should have, given the number of active actors."""

@@ -51,11 +51,13 @@ class Telemetry:
         self.points = RecentPoints()
         self._senders = Senders()
 
-    def received(self, received: Received, outcome: Accepted | Dropped, lost: int) -> None:
-        """A frame arrived; before it, messages of its sender were lost.
+    def received(
+        self, received: Received, outcome: Accepted | Dropped, lost: int, active: int = 1
+    ) -> None:
+        """A frame arrived; before it, messages of its sender were lost; so many are active.
 
-        Env steps and episodes of a dropped message count: they were played. A refused one may be
-        anybody's, and a frame of a peer that is shut out anything.
+        Env steps and episodes of most dropped messages count: they were played. A refused one may
+        be anybody's, and a frame of a peer that is shut out anything.
         """
         metrics, progress, message = self.metrics, self.progress, received.content
         metrics.received_bytes.inc(received.size)
@@ -74,12 +76,13 @@ class Telemetry:
             return
         progress.received_bytes += received.size
         lag = outcome.policy_lag if isinstance(outcome, Accepted) else None
-        env_steps = 0 if outcome.foreign else message.env_steps
+        play_counts = outcome.believed and not outcome.foreign
+        env_steps = message.env_steps if play_counts else 0
         self._senders.received(message.actor_id, env_steps, lag, self.wall_clock())
-        if not outcome.foreign:
+        if play_counts:
             returns = message.episodes.returns
             progress.env_steps += message.env_steps
-            progress.count_episodes(returns)
+            progress.count_episodes(returns, message.actor_id, active)
             self.points.count(message.env_steps, message.points_won, message.points_lost)
             metrics.env_steps.inc(message.env_steps)
             metrics.episodes.inc(len(returns))

@@ -27,10 +27,11 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_learner.trainer import Trainer
 from asyncade_learner.versions import Versions
 from asyncade_rl.devices import fastest_precision, find_device
-from asyncade_rl.games import FRAME_SIDE, num_actions
+from asyncade_rl.games import FRAME_SIDE, largest_reward, num_actions
 from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint
 from asyncade_runtime.admission import Roster
+from asyncade_runtime.claims import Claims
 from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.lifecycle import Health
 from asyncade_runtime.progress_page import ProgressPage
@@ -92,6 +93,11 @@ def make_learner(
     entrance = Entrance(settings.actors_per_peer, metrics.shut_out, log)
     roster, versions, recovery = Roster(), Versions(), Recovery()
     rounds = Rounds(roster, settings.quorum, settings.patience_seconds, log)
+    claims = Claims(
+        settings.most_asked(),
+        largest_reward=largest_reward(settings.game),
+        actors_behind_relay=settings.actors_behind_relay,
+    )
     run_log = RunLog(folder, progress.env_steps)
     telemetry = Telemetry(metrics, progress, run_log, settings.target, log, wall_clock, page)
     keeper = Keeper(
@@ -118,7 +124,7 @@ def make_learner(
         trainer=trainer,
         phase=_first_phase(trainer, mode, checkpoint),
         receiver=receiver,
-        intake=Intake(entrance, rules, roster, telemetry),
+        intake=Intake(entrance, rules, claims, roster, telemetry),
         rounds=rounds,
         versions=versions,
         recovery=recovery,

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
-from asyncade_proto.messages import Episodes, Float32, Gradients, Weights
+from asyncade_proto.limits import MAX_ENVIRONMENTS, MAX_LOSSES, MAX_STEPS
+from asyncade_proto.messages import Assignment, Episodes, Float32, Gradients, Weights
 from asyncade_runtime.admission import Accepted, Dropped, DropReason, Roster, check_policy
-from asyncade_runtime.gradient_mean import GradientMean
+from asyncade_runtime.claims import Asked, Claims
+from asyncade_runtime.robust_mean import RobustMean
 
 DROP_REASONS: Final[tuple[DropReason, ...]] = (
     *("stale", "future", "model", "shape"),
+    *("claim", "adverse"),
     *("identity", "crowded", "replay", "sequence", "shut_out"),
 )
 """Why a gradient is not averaged, or any message refused."""
@@ -35,15 +37,25 @@ class Gathering:
         roster: updated with the actors behind the relay.
         max_policy_lag: older gradients, in versions, are dropped.
         patience_seconds: longest time without a gradient before an incomplete mean is sent.
+        actors_behind_relay: as the learner's setting, where relays send to this one.
     """
 
     def __init__(
-        self, relay_id: str, roster: Roster, *, max_policy_lag: int, patience_seconds: float
+        self,
+        relay_id: str,
+        roster: Roster,
+        *,
+        max_policy_lag: int,
+        patience_seconds: float,
+        actors_behind_relay: int = 1,
     ) -> None:
         self._relay_id = relay_id
         self._roster = roster
         self._max_policy_lag = max_policy_lag
         self._patience_seconds = patience_seconds
+        self._actors_behind_relay = actors_behind_relay
+        self._mean = RobustMean(actors_behind_relay)
+        self._claims: Claims | None = None
         self._weights: Weights | None = None
         self._sequence = 0
         self._received = 0
@@ -69,15 +81,35 @@ class Gathering:
             self._roster.forget_received()
         unwanted = another or weights.assignment.request != "gradients"
         late = self.take() if unwanted and self._mean.count else None
+        if self._claims is None or another:
+            self._claims = self._new_claims(weights.assignment)
+        if old is not None and old.model != weights.model:
+            self._mean = RobustMean(self._actors_behind_relay)
         self._weights = weights
         return late
+
+    def _new_claims(self, assignment: Assignment) -> Claims:
+        """Returns claims without accounts.
+
+        An actor alone is asked for the batch, and may still have its games when others have come.
+        """
+        batch = assignment.objective.batch_samples
+        if assignment.games is None:  # of another implementation: as many as the actor has
+            asked = Asked(MAX_ENVIRONMENTS, MAX_STEPS, assignment.messages_in_flight)
+        else:
+            games = max(assignment.games, batch // assignment.unroll_length)
+            env_steps = max(assignment.games * assignment.unroll_length, batch)
+            asked = Asked(games, env_steps, assignment.messages_in_flight)
+        return Claims(asked, actors_behind_relay=self._actors_behind_relay)
 
     def offer(self, message: Gradients, now: float) -> Accepted | Dropped:
         """Adds a gradient to the mean or drops it. There must be weights that request gradients.
 
-        The env steps and episodes of a dropped one are forwarded, unless it is of another network.
+        The env steps and episodes of a dropped one are forwarded, unless it is of another network
+        or not believed.
         """
         assert self._weights is not None
+        assert self._claims is not None
         outcome = check_policy(
             message,
             model=self._weights.model,
@@ -86,7 +118,15 @@ class Gathering:
         )
         if isinstance(outcome, Accepted) and not self._mean.fits(message.tensors):
             outcome = Dropped("shape", f"{message.actor_id} has other tensors than the others")
-        if isinstance(outcome, Dropped) and outcome.foreign:
+        if not outcome.foreign:
+            outcome = self._claims.check(message, self._weights.policy_version) or outcome
+        if isinstance(outcome, Accepted):
+            problem = self._mean.problem(message.actor_id, message.tensors)
+            outcome = outcome if problem is None else Dropped("adverse", problem)
+        if outcome.foreign:
+            return outcome
+        if not outcome.believed:
+            self._roster.not_believed(message.actor_id)
             return outcome
         self._roster.heard(message.actor_id, message.sequence, now)
         self._play.add(message)
@@ -114,14 +154,14 @@ class Gathering:
         if not self.complete():
             self._roster.forget_absent()
         self._roster.next_batch()
-        played = self._play.take()
+        played, samples = self._play.take(), self._mean.samples
         message = Gradients(
             actor_id=self._relay_id,
             sequence=self._sequence,
             policy_version=self._oldest_version,
             model=self._weights.model,
-            samples=min(self._mean.samples, MAX_STEPS),
-            tensors={name: _finite(tensor) for name, tensor in self._mean.tensors().items()},
+            samples=min(samples, MAX_STEPS),
+            tensors={name: _finite(tensor) for name, tensor in self._mean.take().items()},
             losses={name: mean for name, (mean, _) in self._losses.items() if math.isfinite(mean)},
             **played,
         )
@@ -131,7 +171,6 @@ class Gathering:
 
     def _begin(self) -> None:
         """Begins a new mean."""
-        self._mean = GradientMean()
         self._losses: dict[str, tuple[float, int]] = {}  # mean, samples
         self._oldest_version = 0  # so that policy lag is never understated
 
@@ -139,12 +178,12 @@ class Gathering:
         first = not self._mean.count
         version = message.policy_version
         self._oldest_version = version if first else min(self._oldest_version, version)
-        self._mean.add(message.tensors, message.samples)
+        samples = self._mean.add(message.actor_id, message.tensors, message.samples)
         for name, value in message.losses.items():
             if name in self._losses or len(self._losses) < MAX_LOSSES:
                 mean, before = self._losses.get(name, (0.0, 0))
-                samples = before + message.samples
-                self._losses[name] = mean + (value - mean) * (message.samples / samples), samples
+                total = before + samples
+                self._losses[name] = mean + (value - mean) * (samples / total), total
         self._roster.contributed(message.actor_id)
 
 

@@ -86,6 +86,7 @@ class Relay:
             self._roster,
             max_policy_lag=settings.max_policy_lag,
             patience_seconds=settings.patience_seconds,
+            actors_behind_relay=settings.actors_behind_relay,
         )
         self._weights: Weights | None = None
         self._unsent: deque[tuple[Kind, bytes]] = deque()

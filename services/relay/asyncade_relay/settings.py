@@ -45,6 +45,8 @@ class RelaySettings(ServiceSettings):
     max_policy_lag: int = Field(16, ge=0)
     """drop gradients made with weights more than this many versions old; as the learner's
     setting"""
+    actors_behind_relay: int = Field(1, ge=1, le=1024)
+    """as the learner's setting, where relays send to this one"""
     patience_seconds: float = Field(1.0, gt=0)
     """after this long without a gradient, send the mean of those that arrived; shorter than the
     learner's, which would wait for the same dead actor [seconds]"""

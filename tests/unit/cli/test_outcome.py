@@ -47,6 +47,22 @@ def test_a_dead_learners_summary_comes_from_its_last_row(tmp_path: Path) -> None
     assert folder.curve.exists()
 
 
+def test_what_actors_claim_is_kept_apart_from_what_an_evaluation_confirms(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ROW)
+    folder.checkpoint_file(1).touch()
+    text = "\n".join(complete(TrainSettings(), folder, "target"))
+    assert "as actors claim: 19.25" in text
+    assert f"not confirmed by an evaluation yet:  asyncade eval {tmp_path}" in text
+    assert (folder.read_summary() or {})["returns"] == "claimed by actors"
+    for unix_time, mean in ((2, 17.5), (1, 3.0)):
+        evaluation = {"unix_time": unix_time, "episodes": 30, "mean": mean, "env_steps": 420_000}
+        folder.evaluations.append(evaluation)
+    folder.evaluations.append({"unix_time": 3, "episodes": 0, "env_steps": 420_000})
+    text = "\n".join(complete(TrainSettings(), folder, "target"))
+    assert "confirmed by an evaluation: mean return 17.5 of 30 games" in text
+    assert "asyncade eval" not in text
+
+
 def test_a_target_stays_reached_without_a_full_cooldown(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, ROW | PASSED)
     lines = complete(TrainSettings(), folder, "learner_died")

@@ -21,6 +21,7 @@ from asyncade_learner.telemetry import Telemetry
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.messages import Gradients, Request, Trajectory, Upstream
 from asyncade_runtime.admission import Accepted, Dropped, Roster
+from asyncade_runtime.claims import Asked, Claims
 from asyncade_runtime.entrance import Entrance
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.roles import Peer
@@ -117,7 +118,9 @@ class Admission:
         metrics = LearnerMetrics(self.registry)
         telemetry = Telemetry(metrics, self.progress, run_log, None, self.log)
         self.entrance = Entrance(8, metrics.shut_out, self.log)
-        self.intake = Intake(self.entrance, RULES, self.roster, telemetry)
+        claims = Claims(Asked(games=2, env_steps=10))
+        self.intake = Intake(self.entrance, RULES, claims, self.roster, telemetry)
+        self.problem: Dropped | None = None
 
     def admit(
         self, content: Upstream | DecodeError, peer: Peer = HERE, actor_id: str | None = None
@@ -125,7 +128,12 @@ class Admission:
         claimed = actor_id if isinstance(content, DecodeError) else content.actor_id
         received = Received(100, content, peer, claimed)
         return self.intake.admit(
-            received, policy_version=NOW, lag_of=lag_of, request="gradients", now=self.now
+            received,
+            policy_version=NOW,
+            lag_of=lag_of,
+            request="gradients",
+            problem_of=lambda message: self.problem,
+            now=self.now,
         )
 
     def metric(self, name: str, **labels: str) -> float | None:
@@ -144,7 +152,8 @@ def test_play_counts_and_gives_credit_unless_it_is_from_another_run(
     tmp_path: Path, fields: dict[str, Any], credit: dict[str, int], env_steps: int, used: bool
 ) -> None:
     admission = Admission(tmp_path)
-    message = gradients(sequence=2, env_steps=5, episodes=builders.episodes(1.0), **fields)
+    played = {"env_steps": 5, "points_won": 1.0, "episodes": builders.episodes(1.0)}
+    message = gradients(sequence=2, **played, **fields)
     assert admission.admit(message) == (message if used else None)
     assert (admission.roster.credit(), admission.progress.env_steps) == (credit, env_steps)
     assert admission.progress.episodes == len(credit)
@@ -167,6 +176,43 @@ def test_two_actors_with_one_id_are_logged_once(tmp_path: Path) -> None:
         admission.admit(gradients(actor_id="twin", sequence=sequence))
     (call,) = admission.log.warning.call_args_list
     assert call.kwargs == {"actor_id": "twin"}
+
+
+@pytest.mark.parametrize("reason", ["claim", "adverse"])
+def test_of_who_is_not_believed_nothing_counts_but_it_may_go_on(
+    tmp_path: Path, reason: str
+) -> None:
+    admission = Admission(tmp_path)
+    played: dict[str, Any] = {"env_steps": 5, "points_won": 1.0, "episodes": builders.episodes(1.0)}
+    if reason == "claim":
+        played |= {"samples": 2**20, "env_steps": 2**20}
+    else:
+        admission.problem = Dropped("adverse", "points against the others")
+    for sequence in range(3):
+        assert admission.admit(gradients(sequence=sequence, **played)) is None
+    progress = admission.progress
+    assert (progress.env_steps, progress.episodes) == (0, 0)
+    assert admission.metric("messages_dropped_total", reason=reason) == 3
+    assert admission.roster.credit() == {}  # unnamed, it has full credit
+    assert not admission.roster.owes_credit
+    assert len(admission.roster) == 0  # nobody waits for it
+    (call,) = admission.log.warning.call_args_list  # said once
+    assert call.kwargs.items() >= {"actor_id": "a", "reason": reason}.items()
+
+
+def test_a_mean_of_a_relay_is_dropped_with_the_name_of_the_setting(tmp_path: Path) -> None:
+    admission = Admission(tmp_path)
+    admission.admit(gradients(samples=200, env_steps=200))
+    (call,) = admission.log.warning.call_args_list
+    assert "--actors-behind-relay" in call.kwargs["detail"]
+
+
+def test_play_of_another_run_is_on_no_account(tmp_path: Path) -> None:
+    """Its sender gets no credit, and later messages are not compared with it."""
+    admission = Admission(tmp_path)
+    admission.admit(gradients(model="other", samples=2**20, env_steps=2**20))
+    assert admission.metric("messages_dropped_total", reason="model") == 1
+    assert admission.metric("messages_dropped_total", reason="claim") == 0
 
 
 def test_undecodable_frames_are_counted_by_reason(tmp_path: Path) -> None:

@@ -48,6 +48,53 @@ def test_the_target_is_reached_over_a_hundred_games(
     assert progress.reached(target) is reached
 
 
+def reported(games: dict[str, list[float]], active: int) -> Progress:
+    """Returns the progress of a run whose senders reported games in turn, one each."""
+    progress, left = Progress(), {player: list(returns) for player, returns in games.items()}
+    while any(left.values()):
+        for player, returns in left.items():
+            if returns:
+                progress.count_episodes([returns.pop(0)], player, active)
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("players", "active", "reached"),
+    [(1, 1, True), (1, 2, False), (2, 2, True), (2, 4, False), (3, 4, True), (49, 1000, False)],
+)
+def test_the_target_needs_games_of_most_active_senders(
+    players: int, active: int, reached: bool
+) -> None:
+    games = {str(number): [20.0] * 120 for number in range(players)}
+    assert reported(games, players).reached(18.0, active) is reached
+
+
+def test_a_hundred_games_cannot_be_of_most_of_a_thousand_senders() -> None:
+    """Then fifty senders are enough."""
+    assert reported({str(n): [20.0] * 2 for n in range(50)}, 1000).reached(18.0, 1000)
+
+
+def test_no_sender_has_more_than_twice_its_share_of_the_recent_games() -> None:
+    progress = reported({str(number): [-21.0] * 25 for number in range(4)}, 4)
+    progress.count_episodes([21.0] * 1000, "0", 4)
+    assert progress.recent_returns.count(21.0) == 50
+    assert len(progress.recent_returns) == 100
+    assert progress.episodes == 1100
+    assert not progress.reached(1.0, 4)
+
+
+def test_a_resumed_run_reaches_its_target_without_knowing_who_played_before() -> None:
+    resumed = Progress()
+    resumed.recent_returns.extend([20.0] * 100)
+    assert resumed.reached(18.0, 4)
+    resumed.count_episodes([-21.0] * 5 + [20.0] * 10, "0", 4)
+    assert resumed.reached(17.0, 4)
+    assert list(resumed.recent_returns)[-15:] == [-21.0] * 5 + [20.0] * 10
+    resumed.count_episodes([20.0] * 200, "0", 4)
+    assert resumed.recent_players.count("0") == 50
+    assert len(resumed.recent_returns) == 100
+
+
 def test_a_passed_target_stays_passed() -> None:
     progress = Progress(env_steps=800, seconds=4.0)
     progress.count_episodes([20.0] * 100)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -202,10 +204,13 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
     for turn in range(500):
         now += draw.choice([0.0, 0.1, 1.5])
         actor = draw.choice("abcd")
-        returns = [float(turn)] if draw.random() < 0.3 else []
         steps = draw.choice([0, 0, 16])
+        returns = [float(turn)] if steps and draw.random() < 0.7 else []
         age = draw.choice([-1, 0, 0, 0, 1, 9])
-        points = {"points_won": float(turn % 3), "points_lost": float(turn % 2)}
+        points = {
+            "points_won": float(steps and 1 + turn % 3),
+            "points_lost": float(steps and turn % 2),
+        }
         play = {"env_steps": steps, "returns": returns} | points
         verdict = relay.offer(gradients(actor, sequences[actor], version - age, **play), now)
         dropped += isinstance(verdict, Dropped)
@@ -221,7 +226,8 @@ def test_every_env_step_and_episode_is_reported_exactly_once() -> None:
             late = relay.renew(weights(version, received=received, run=7 + turn // 200))
             if late is not None:
                 count(late)
-    relay.renew(weights(version + 1))
+    if (late := relay.renew(weights(version + 1))) is not None:
+        count(late)
     relay.offer(gradients("a", sequences["a"], version), now)
     count(relay.take())
     assert dropped > 50
@@ -275,20 +281,90 @@ def test_the_mean_has_the_oldest_version() -> None:
     assert relay.take().policy_version == 6
 
 
-def test_an_overflowing_mean_is_clipped_to_what_the_wire_allows() -> None:
-    """The learner skips such an update, but counts its env steps."""
+def test_a_mean_too_large_for_the_wire_is_clipped_to_what_it_allows() -> None:
     largest = 57_344.0  # of float8; float32 has larger numbers
-    up, down = (
-        {"w": np.full(3, sign * np.finfo(np.float32).max), "v": np.zeros(1, np.float32)}
-        for sign in (1, -1)
-    )
-    huge = [gradients("a", tensors=up, env_steps=8), gradients("b", tensors=up, env_steps=8)]
-    mean = mean_of(renewed(), *huge)
+    huge = {"w": np.full(3, 1e5, np.float32), "v": np.zeros(1, np.float32)}
+    mean = mean_of(renewed(), *(gradients(a, tensors=huge, env_steps=8) for a in "ab"))
     assert (mean.env_steps, mean.tensors["w"].tolist()) == (16, [largest] * 3)
-    one = mean_of(renewed(), gradients("a", tensors=up, samples=1))  # finite, but rounded up
-    assert one.tensors["w"].tolist() == [largest] * 3
-    nan = mean_of(renewed(), huge[0], gradients("b", tensors=down))
-    assert (nan.tensors["w"].tolist(), nan.tensors["v"].tolist()) == ([largest] * 3, [0.0])
+    assert mean.tensors["v"].tolist() == [0.0]
+    one = mean_of(renewed(), gradients("a", tensors={"w": np.full(3, 6e4, np.float32)}, samples=1))
+    assert one.tensors["w"].tolist() == [largest] * 3  # finite, but rounded up
+
+
+# --- hostile actors ------------------------------------------------------------------------------
+
+
+def gathered(lie: Callable[[Gradients], Gradients], rounds: int) -> list[Gradients]:
+    """Returns the means of four actors, of which one lies in every round."""
+    relay, draw = gathering()[0], np.random.default_rng(1)
+    means = []
+    for number in range(rounds):
+        relay.renew(weights(number + 1, received={ME: number}))
+        for actor in "abcd":
+            tensors = {"w": (0.3 + draw.normal(size=2000)).astype(np.float32)}
+            honest = gradients(actor, number, number + 1, tensors=tensors, env_steps=8)
+            relay.offer(lie(honest) if actor == "a" else honest, 0.0)
+        means.append(relay.take())
+    return means
+
+
+def scaled(by: float) -> Callable[[Gradients], Gradients]:
+    return lambda one: replace(one, tensors={"w": one.tensors["w"] * np.float32(by)})
+
+
+def along(mean: Gradients) -> float:
+    """Returns the mean's component along the true gradient, of which 0.3 is right."""
+    return float(mean.tensors["w"].mean())
+
+
+def test_honest_actors_are_averaged_exactly() -> None:
+    means = gathered(scaled(1.0), 100)
+    assert {mean.samples for mean in means} == {40}
+    assert {mean.env_steps for mean in means} == {32}
+    assert np.mean([along(mean) for mean in means]) == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("by", [1000.0, -1000.0])
+def test_a_giant_gradient_is_clipped(by: float) -> None:
+    means = gathered(scaled(by), 20)
+    assert all(0 < along(mean) < 0.6 for mean in means)
+
+
+def test_the_wrong_sign_is_found_and_left_out() -> None:
+    means = gathered(scaled(-1.0), 150)
+    assert np.mean([along(mean) for mean in means[:50]]) == pytest.approx(0.15, abs=0.02)
+    assert np.mean([along(mean) for mean in means[-30:]]) == pytest.approx(0.3, abs=0.02)
+    assert means[-1].samples == 30
+    assert means[-1].env_steps == 24  # nor does its play count
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    for by in (math.nan, 3e37):
+        means = gathered(scaled(by), 5)
+        assert {mean.samples for mean in means} == {30}
+        assert all(0.2 < along(mean) < 0.4 for mean in means)
+
+
+def test_claims_of_actors_are_bounded_by_the_assignment() -> None:
+    relay, roster = gathering()
+    relay.renew(weights(1, games=2, unroll_length=8))  # 16 env steps, as the batch has
+    reasons = []
+    for sequence, samples in enumerate((32, 33, 2**20)):
+        outcome = relay.offer(gradients("a", sequence, samples=samples, env_steps=samples), 0.0)
+        reasons.append(outcome.reason if isinstance(outcome, Dropped) else None)
+    assert reasons == [None, "claim", "claim"]
+    assert roster.credit() == {}  # unnamed, it has full credit and may go on
+    assert relay.due(0.0)
+    message = relay.take()
+    assert (message.samples, message.env_steps) == (32, 32)
+
+
+def test_relays_behind_a_relay_claim_more_if_a_setting_says_so() -> None:
+    relay = Gathering(
+        ME, Roster(), max_policy_lag=LAG, patience_seconds=PATIENCE_S, actors_behind_relay=4
+    )
+    relay.renew(weights(1, games=2, unroll_length=8))
+    assert relay.offer(gradients("a", samples=128, env_steps=128), 0.0) == Accepted(0)
 
 
 def test_losses_of_the_mean_keep_the_limits_of_the_wire() -> None:

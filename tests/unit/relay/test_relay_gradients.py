@@ -23,12 +23,12 @@ def test_two_actors_send_one_mean() -> None:
     rig.step(gradients("a", env_steps=16, returns=[5.0]))
     rig.means()
     rig.publish(weights(2, received={ME: 1}))
-    rig.step(gradients("b", 0, 2, samples=30, env_steps=16, returns=[-3.0]))
+    rig.step(gradients("b", 0, 2, samples=20, env_steps=16, returns=[-3.0]))
     assert rig.means() == []
-    rig.step(gradients("a", 1, 2, samples=10, returns=[1.0]))
+    rig.step(gradients("a", 1, 2, samples=10, env_steps=8, returns=[1.0]))
     (mean,) = rig.means()
     assert (mean.actor_id, mean.sequence, mean.policy_version) == (ME, 1, 2)
-    assert (mean.samples, mean.env_steps) == (40, 16)
+    assert (mean.samples, mean.env_steps) == (30, 24)
     assert mean.episodes.returns.tolist() == [-3.0, 1.0]
     published = weights(3, received={ME: 2}, games=2, unroll_lengths={"a": 1})
     rig.publish(published)

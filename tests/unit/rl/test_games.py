@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from ale_py import ALEInterface, LoggerMode, roms
 
-from asyncade_rl.games import CATCH, NUM_ACTIONS, UnknownGameError, num_actions
+from asyncade_rl.envs import make_environments
+from asyncade_rl.games import CATCH, NUM_ACTIONS, UnknownGameError, largest_reward, num_actions
 
 ATARI = [game for game in NUM_ACTIONS if game != CATCH]
 
@@ -27,6 +31,17 @@ def test_numbers_of_actions_are_those_of_ale_py() -> None:
 
 def test_a_known_game_has_its_actions() -> None:
     assert (num_actions("pong"), num_actions(CATCH)) == (6, 3)
+
+
+@pytest.mark.parametrize(("game", "largest"), [("pong", 1.0), (CATCH, 1.0), ("breakout", math.inf)])
+def test_no_env_step_brings_more_than_the_largest_reward(game: str, largest: float) -> None:
+    assert largest_reward(game) == largest
+    environments = make_environments(game, 4)
+    environments.reset(1)
+    draw = np.random.default_rng(1)
+    for actions in draw.integers(environments.num_actions, size=(300, 4)):
+        assert (np.abs(environments.step(actions).rewards) <= largest).all()
+    environments.close()
 
 
 @pytest.mark.parametrize(

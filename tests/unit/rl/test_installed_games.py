@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from asyncade_rl.envs import make_environments
-from asyncade_rl.games import GROUP, Game, UnknownGameError, num_actions
+from asyncade_rl.games import GROUP, Game, UnknownGameError, largest_reward, num_actions
 from packages import MY_GAME, install
 
 Image = npt.NDArray[np.uint8]
@@ -42,6 +43,17 @@ class Scripted(gymnasium.Env[Image, np.int64]):
         self.taken.append(int(action))
         over = len(self.taken) == 3
         return self._image, float(action), over and self._terminates, over, {}
+
+
+@pytest.mark.parametrize(
+    ("declared", "found"),
+    [({}, math.inf), ({"largest_reward": 5.0}, 5.0), ({"largest_reward": 0.1}, 1.0)],
+)
+def test_a_game_may_declare_its_largest_reward(
+    offered: Callable[[object], None], declared: dict[str, float], found: float
+) -> None:
+    offered(Game(num_actions=3, make=lambda: None, **declared))
+    assert largest_reward("mine") == found
 
 
 def image(*shape: int) -> Image:

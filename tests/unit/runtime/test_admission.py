@@ -113,3 +113,18 @@ def test_the_newest_senders_are_named_if_there_are_too_many() -> None:
     assert next(iter(named)) == "0"
     assert "5" not in named  # the longest silent
     assert "6" in named
+
+
+def test_who_is_not_believed_is_not_waited_for_and_has_full_credit() -> None:
+    roster = Roster()
+    for sender in "ab":
+        roster.heard(sender, 0, 0.0)
+    roster.credit()
+    roster.not_believed("a")
+    roster.not_believed("stranger")
+    assert list(roster.active) == ["b"]
+    assert roster.absent == {"b"}
+    assert not roster.owes_credit
+    assert roster.credit() == {"b": 1}
+    roster.heard("a", 2, 1.0)
+    assert set(roster.active) == {"a", "b"}

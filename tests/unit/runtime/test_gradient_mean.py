@@ -64,10 +64,11 @@ def test_a_gradient_is_not_changed_and_may_be_read_only() -> None:
     assert mean.tensors()["x"].tolist() == [2.0, 2.0, 2.0]
 
 
-def test_fits_requires_the_same_names_and_shapes() -> None:
-    assert GradientMean().fits(drawn(0))
-    mean = mean_of([drawn(0)], [1])
-    assert mean.fits(drawn(1))
-    assert not mean.fits({n: t for n, t in drawn(1).items() if n != "scale"})
-    assert not mean.fits(drawn(1) | {"more": np.zeros(1, np.float32)})
-    assert not mean.fits(drawn(1) | {"scale": np.zeros(1, np.float32)})
+def test_a_gradient_and_the_sum_can_be_scaled() -> None:
+    mean = GradientMean()
+    assert mean.shapes() == {}
+    mean.add({"x": np.ones(2, np.float32)}, 2, scale=0.5)
+    mean.scale(10.0)
+    mean.add({"x": np.ones(2, np.float32)}, 2)
+    assert mean.tensors()["x"].tolist() == [3.0, 3.0]
+    assert mean.shapes() == {"x": (2,)}
