@@ -8,6 +8,7 @@ target that was reached, and what the run is about, as JSON.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
-from asyncade_rl.saved_models import FORMAT, MODEL
+from asyncade_rl.saved_models import FORMAT, MODEL, UNREADABLE, counters
 from asyncade_runtime.run_folder import RunFolder, write_atomically
 
 SPREAD_OVER_THE_RUN: Final = 5
@@ -123,9 +124,9 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any])
         )
     try:
         copy_into(trainer.network.state_dict(), checkpoint.model)
+        trainer.optimiser.load_state(checkpoint.optimiser)
     except ModelMismatchError as error:
         raise CheckpointError(str(error)) from error
-    trainer.optimiser.load_state(checkpoint.optimiser)
     trainer.generator.set_state(checkpoint.generator)
 
 
@@ -145,11 +146,10 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
         "rng.minibatches": checkpoint.generator,
         "recent_returns": torch.tensor(list(progress.recent_returns), dtype=torch.float64),
     }
-    counters = {name: getattr(progress, name) for name in _COUNTERS}
     milestone = None if progress.milestone is None else asdict(progress.milestone)
     metadata = {
         "format": FORMAT,
-        "counters": json.dumps(counters),
+        "counters": json.dumps({name: getattr(progress, name) for name in _COUNTERS}),
         "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
     }
@@ -194,19 +194,38 @@ def load(path: Path) -> Checkpoint:
                 f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "
                 "resume it with the release that wrote it"
             )
-        progress = Progress(**json.loads(metadata["counters"]))
-        progress.recent_returns.extend(tensors["recent_returns"].tolist())
-        milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
-        progress.milestone = milestone and Milestone(**milestone)
+        if not all(t.isfinite().all() for t in tensors.values() if t.is_floating_point()):
+            raise ValueError("a tensor holds NaN or infinity")
+        about = json.loads(metadata["about"])
+        if not isinstance(about, dict):
+            raise TypeError("about is not an object")
+        torch.Generator().set_state(tensors["rng.minibatches"])  # refuses what is no state
         return Checkpoint(
-            progress=progress,
+            progress=_progress(metadata, tensors["recent_returns"]),
             model=_under(MODEL, tensors),
             optimiser=_under("optimiser.", tensors),
             generator=tensors["rng.minibatches"],
-            about=json.loads(metadata["about"]),
+            about=about,
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
+    except CheckpointError:
+        raise
+    except UNREADABLE as e:
         raise CheckpointError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
+
+
+def _progress(metadata: Mapping[str, str], recent_returns: Tensor) -> Progress:
+    """Returns a checkpoint's progress; raises one of `UNREADABLE` if it is none."""
+    progress = Progress(**counters(metadata["counters"]))
+    if recent_returns.dtype != torch.float64 or recent_returns.dim() != 1:
+        raise TypeError("recent_returns is no list of numbers")
+    progress.recent_returns.extend(recent_returns.tolist())
+    milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
+    if milestone is not None:
+        target = float(milestone.pop("target"))
+        if not math.isfinite(target):
+            raise ValueError("the target is not finite")
+        progress.milestone = Milestone(target, **counters(json.dumps(milestone)))
+    return progress
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
