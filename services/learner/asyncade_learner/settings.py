@@ -126,7 +126,7 @@ class LearnerSettings(ServiceSettings):
     """passes over each batch"""
     minibatch_size: int = Field(REFERENCE_SAMPLES, ge=1, le=2**20)
     """samples per gradient"""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, le=1e6)
     """Adam's step size at the start, for updates of 128 samples; scales with the square root of
     their number"""
     entropy_cost: float = Field(0.01, ge=0, le=1e6)
@@ -139,9 +139,9 @@ class LearnerSettings(ServiceSettings):
     """weight of the value loss"""
     normalise_advantages: bool = True
     """to mean 0 and deviation 1 over each batch"""
-    max_gradient_norm: float = Field(0.5, gt=0)
+    max_gradient_norm: float = Field(0.5, gt=0, le=1e6)
     """clip gradients to this global norm"""
-    adam_epsilon: float = Field(1e-5, gt=0)
+    adam_epsilon: float = Field(1e-5, gt=0, le=1e6)
     """Adam's epsilon"""
 
     @classmethod
