@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fuzz.keep import keep
 from fuzz.targets import CORPUS, NAMES, Target, find, plain
 
 FOUND = Path(".fuzz")
@@ -51,7 +52,7 @@ class Ceiling:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def search(name: str, seconds: int, merge: bool) -> None:
+def search(name: str, seconds: int) -> None:
     """Runs one target in this process, until the time is over or something breaks."""
     import atheris
 
@@ -60,20 +61,15 @@ def search(name: str, seconds: int, merge: bool) -> None:
     found = FOUND / name
     found.mkdir(parents=True, exist_ok=True)
     (FOUND / "broken").mkdir(exist_ok=True)
-    kept = CORPUS / name
-    kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as seeds:
         for number, seed in enumerate(target.seeds()):
             (Path(seeds) / f"seed-{number}").write_bytes(seed)
-        options = [f"-max_len={target.largest}", f"-timeout={TIMEOUT_S}", "-rss_limit_mb=8192"]
-        if merge:
-            folders = [kept, seeds, found]
-            # Without counters an input must reach another branch, not the same one more often.
-            options += ["-merge=1", "-use_counters=0"]
-        else:
-            folders = [found, kept, seeds]
-            options += [f"-max_total_time={seconds}", "-print_final_stats=1"]
-            options += [f"-artifact_prefix={FOUND}/broken/{name}-"]
+        options = [
+            *(f"-max_len={target.largest}", f"-timeout={TIMEOUT_S}", "-rss_limit_mb=8192"),
+            *(f"-max_total_time={seconds}", "-print_final_stats=1"),
+            f"-artifact_prefix={FOUND}/broken/{name}-",
+        ]
+        folders = [found, CORPUS / name, Path(seeds)]
         _fuzz(atheris, target, [sys.argv[0], *options, *map(str, folders)])
 
 
@@ -107,17 +103,21 @@ def main() -> int:
     parser.add_argument("target", choices=[*NAMES, "all"])
     parser.add_argument("--minutes", type=float, default=6.0, help="for each target (default: 6)")
     parser.add_argument(
-        "--merge", action="store_true", help="keep what reaches new code in the committed corpus"
+        "--keep",
+        action="store_true",
+        help="search no more: add what reaches new code to the committed corpus",
     )
     chosen = parser.parse_args()
-    if chosen.target != "all":
-        search(chosen.target, round(60 * chosen.minutes), chosen.merge)
+    names = NAMES if chosen.target == "all" else [chosen.target]
+    if chosen.keep:
+        for name in names:
+            keep(name, find(name), (FOUND / name).glob("*"))
         return 0
-    codes = []
-    for name in NAMES:
-        arguments = [name, f"--minutes={chosen.minutes}", *["--merge"] * chosen.merge]
-        codes.append(subprocess.run([sys.executable, "-m", "fuzz", *arguments]).returncode)
-    return max(codes)
+    if len(names) == 1:
+        search(names[0], round(60 * chosen.minutes))  # the fuzzer ends the process
+        return 0
+    again = [sys.executable, "-m", "fuzz", f"--minutes={chosen.minutes}"]
+    return max(subprocess.run([*again, name]).returncode for name in names)
 
 
 if __name__ == "__main__":
