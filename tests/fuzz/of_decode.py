@@ -54,6 +54,9 @@ def _decoded(frame: bytes) -> Message | None:
 def _within_limits(message: Message) -> int:
     """Checks what SPEC.md promises of a message; returns the bytes of its arrays."""
     arrays: list[np.ndarray] = []
+    for text in _texts(message):
+        assert 1 <= len(text.encode()) <= limits.MAX_TEXT_LENGTH
+        assert text.isprintable()
     match message:
         case Trajectory():
             steps, envs = message.actions.shape
@@ -76,8 +79,6 @@ def _within_limits(message: Message) -> int:
             assert 0 <= message.policy_version <= limits.MAX_COUNT
             assert isinstance(message.safetensors, bytes)
             return len(message.safetensors)
-    assert 1 <= len(message.actor_id.encode()) <= limits.MAX_TEXT_LENGTH
-    assert message.actor_id.isprintable()
     assert 0 <= message.sequence < limits.MAX_COUNT
     assert 0 <= message.policy_version <= limits.MAX_COUNT
     arrays += [message.episodes.returns, message.episodes.lengths]
@@ -89,6 +90,18 @@ def _within_limits(message: Message) -> int:
     size = sum(array.nbytes for array in arrays)
     assert size <= limits.MAX_ARRAY_BYTES
     return size
+
+
+def _texts(message: Message) -> list[str]:
+    match message:
+        case Weights():
+            task = message.assignment
+            own = [task.game, task.network, *message.received, *message.unroll_lengths]
+        case Gradients():
+            own = [message.actor_id, *message.tensors, *message.losses]
+        case Trajectory():
+            own = [message.actor_id]
+    return [message.model, *own]
 
 
 def _has_nan(header: object) -> bool:

@@ -45,8 +45,12 @@ def find(name: str) -> Target:
 
 
 def corpus(name: str) -> Iterator[Path]:
-    """Returns the inputs that the search has kept, and those that once broke something."""
-    return (path for path in sorted((CORPUS / name).glob("*")) if path.is_file())
+    """Returns the inputs that the search has kept, and those that once broke something.
+
+    Those that take long are below ``slow``: a search that started from them would be slow as well.
+    """
+    yield from sorted((CORPUS / name).glob("*"))
+    yield from sorted((CORPUS / "slow" / name).glob("*"))
 
 
 def plain(rng: random.Random) -> Mutation:
