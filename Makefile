@@ -36,7 +36,7 @@ test: check  ## check, then all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: setup  ## unit, contract and integration tests, no containers: under three minutes
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not processes" \
+	$(BIN)/python -m pytest tests/unit tests/contract tests/fuzz tests/integration -m "not processes" \
 		--ignore tests/contract/test_compose_images.py $(ARGS)
 
 check: setup  ## lint, types, import rules, generated tables
