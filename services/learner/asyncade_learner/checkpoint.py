@@ -215,7 +215,10 @@ def load(path: Path) -> Checkpoint:
 
 def _progress(metadata: Mapping[str, str], recent_returns: Tensor) -> Progress:
     """Returns a checkpoint's progress; raises one of `UNREADABLE` if it is none."""
-    progress = Progress(**counters(metadata["counters"]))
+    counts = counters(metadata["counters"])
+    if odd := counts.keys() - set(_COUNTERS):
+        raise ValueError(f"unknown counters: {', '.join(sorted(odd)[:4])}")
+    progress = Progress(**counts)
     if recent_returns.dtype != torch.float64 or recent_returns.dim() != 1:
         raise TypeError("recent_returns is no list of numbers")
     progress.recent_returns.extend(recent_returns.tolist())

@@ -201,6 +201,7 @@ def test_another_format_is_refused(folder: RunFolder, name: str | None) -> None:
         ),
         ({"counters": json.dumps({"seconds": float("nan")})}, ""),
         ({"counters": json.dumps({"recent_returns": 1})}, ""),
+        ({"counters": json.dumps({"milestone": 31})}, ""),
         ({"counters": "[]"}, ""),
         ({"counters": "[" * 100_000}, ""),  # deeper than Python's stack
         ({"counters": '{"updates": ' + "9" * 5000 + "}"}, ""),  # longer than Python reads
