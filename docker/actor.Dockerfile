@@ -15,8 +15,8 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/asyncade
 COPY constraints.txt requirements.lock docker/requirements.py ./
 # torch alone comes without hashes: its builds have one version, but other files in other indexes.
-# What it needs is locked; setuptools, that it needs from Python 3.12 on, would be dead weight.
-RUN python requirements.py --below torch --without setuptools > torch.txt \
+# What it needs is locked.
+RUN python requirements.py --below torch > torch.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir --require-hashes -r torch.txt
 RUN install="pip --python /opt/asyncade/bin/python install --no-cache-dir -c constraints.txt"; \
     $install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" \

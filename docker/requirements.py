@@ -68,7 +68,6 @@ def main() -> None:
     else:
         project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
         found = needed(set(named(chosen.extras, project)) - without, blocks)
-    found -= without
     print("".join(block for name, block in blocks.items() if name in found), end="")
 
 

@@ -56,7 +56,7 @@ def test_both_images_share_one_stage() -> None:
 def test_an_image_installs_only_its_own_extras(service: str) -> None:
     asked = re.findall(r"requirements\.py ?([\w -]*?) ?>", dockerfile(service))
     own = "actor watch" if service == "actor" else service  # the evaluator's image too
-    assert asked == ["--below torch --without setuptools", "--without torch", own, "build"]
+    assert asked == ["--below torch", "--without torch", own, "build"]
 
 
 def test_the_relays_image_leaves_out_torch() -> None:

@@ -90,7 +90,6 @@ def test_an_image_gets_what_its_service_needs_and_no_more() -> None:
     actor = locked("actor", "watch")
     assert {"ale-py", "farama-notifications", "uvicorn", "h11"} <= actor.keys()
     assert "mpmath" in locked("--below", "torch")
-    assert "setuptools" not in locked("--below", "torch", "--without", "setuptools")
 
 
 def test_nothing_but_torch_is_installed_without_hashes() -> None:
