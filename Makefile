@@ -7,10 +7,12 @@ TORCH_ELSE ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.complete
+TOOLS := .tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup train test test-fast check docs format clean
+.PHONY: fuzz lock sbom audit
 .PHONY: bench bench-target bench-encryption bench-games bench-rivals up down
 
 help:  ## list the targets
@@ -18,10 +20,13 @@ help:  ## list the targets
 
 setup: $(SETUP)  ## make .venv with pinned dependencies
 
-$(SETUP): pyproject.toml constraints.txt
+# All but torch with hashes: its builds have one version, but other files in other indexes.
+$(SETUP): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) docker/requirements.py dev build > $(VENV)/requirements.txt
+	$(PIP) --require-hashes -r $(VENV)/requirements.txt
 	$(PIP) -c constraints.txt "$(TORCH)" 2>/dev/null || $(PIP) -c constraints.txt "$(TORCH_ELSE)"
-	$(PIP) -c constraints.txt -e ".[dev]"
+	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
 train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 5"
@@ -31,7 +36,7 @@ test: check  ## check, then all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: setup  ## unit, contract and integration tests, no containers: under three minutes
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not processes" \
+	$(BIN)/python -m pytest tests/unit tests/contract tests/fuzz tests/integration -m "not processes" \
 		--ignore tests/contract/test_compose_images.py $(ARGS)
 
 check: setup  ## lint, types, import rules, generated tables
@@ -72,6 +77,26 @@ bench-games: setup  ## Breakout, Freeway and Boxing against random play: half an
 
 bench-rivals: setup  ## other implementations on this machine, each in its own environment
 	$(BIN)/python -m bench.rivals.run $(ARGS)
+
+fuzz: setup  ## search for inputs that break a reader: half an hour; ARGS="--minutes 60"
+	$(PYTHON) docker/requirements.py fuzz > $(VENV)/fuzz.txt
+	$(PIP) --require-hashes -r $(VENV)/fuzz.txt
+	PYTHONPATH=tests $(BIN)/python -m fuzz all $(ARGS)
+
+$(TOOLS)/.complete: docker/tools.lock
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+lock: $(TOOLS)/.complete  ## write requirements.lock and docker/tools.lock; needs the package index
+	$(PYTHON) docker/lock.py $(TOOLS)/bin/uv
+
+sbom: setup $(TOOLS)/.complete  ## list what .venv holds, with licences: sbom.cdx.json
+	$(TOOLS)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml \
+		--output-reproducible -o sbom.cdx.json
+
+audit: $(TOOLS)/.complete  ## known vulnerabilities of the pinned packages; needs pypi.org
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 up:  ## run in containers, with Grafana and Prometheus; ARGS="--scale actor=4"
 	docker compose up $(ARGS)

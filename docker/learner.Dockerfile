@@ -14,23 +14,32 @@ ARG TORCH_ELSE=torch==2.13.0
 ARG TORCH_INDEX=
 WORKDIR /build
 RUN python -m venv --without-pip /opt/asyncade
-COPY constraints.txt ./
+COPY constraints.txt requirements.lock docker/requirements.py ./
+# torch alone comes without hashes: its builds have one version, but other files in other indexes.
+# What it needs is locked.
+RUN python requirements.py --below torch > torch.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir --require-hashes -r torch.txt
 RUN install="pip --python /opt/asyncade/bin/python install --no-cache-dir -c constraints.txt"; \
     $install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" \
     || { echo "pip finds no $TORCH; taking $TORCH_ELSE" >&2; $install "$TORCH_ELSE"; }
-COPY pyproject.toml docker/requirements.py docker/leave_out.sh ./
-RUN python requirements.py > requirements.txt \
+COPY pyproject.toml docker/leave_out.sh ./
+RUN python requirements.py --without torch > requirements.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir \
-       -c constraints.txt -r requirements.txt \
+       --require-hashes -r requirements.txt \
     && ./leave_out.sh /opt/asyncade
 
 # The learner's own dependencies, and the code.
 FROM common AS learner
 RUN python requirements.py learner > learner.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/learner \
-       -c constraints.txt -r learner.txt
+       --require-hashes -r learner.txt \
+    && python requirements.py build > build.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/build \
+       --require-hashes -r build.txt
 COPY . .
-RUN pip --python /opt/asyncade/bin/python install --no-cache-dir --no-deps --prefix /opt/learner .
+RUN PYTHONPATH=$(echo /opt/build/lib/python3.*/site-packages) \
+    pip --python /opt/asyncade/bin/python install --no-cache-dir --no-build-isolation --no-deps \
+    --prefix /opt/learner .
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 asyncade \

@@ -7,13 +7,16 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS relay
 WORKDIR /build
 RUN python -m venv --without-pip /opt/asyncade
-COPY constraints.txt pyproject.toml docker/requirements.py ./
-RUN python requirements.py > all.txt \
-    && grep -v -E '^(torch|safetensors)\b' all.txt > requirements.txt \
+COPY requirements.lock pyproject.toml docker/requirements.py ./
+RUN python requirements.py --without torch safetensors > requirements.txt \
     && pip --python /opt/asyncade/bin/python install --no-cache-dir \
-       -c constraints.txt -r requirements.txt
+       --require-hashes -r requirements.txt \
+    && python requirements.py build > build.txt \
+    && pip --python /opt/asyncade/bin/python install --no-cache-dir --prefix /opt/build \
+       --require-hashes -r build.txt
 COPY . .
-RUN pip --python /opt/asyncade/bin/python install --no-cache-dir --no-deps .
+RUN PYTHONPATH=$(echo /opt/build/lib/python3.*/site-packages) \
+    pip --python /opt/asyncade/bin/python install --no-cache-dir --no-build-isolation --no-deps .
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 asyncade \

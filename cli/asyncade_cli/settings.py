@@ -18,6 +18,7 @@ from asyncade_learner.settings import Game, LearnerSettings
 from asyncade_proto import ports
 from asyncade_rl.choices import Device, Mode, Policy
 from asyncade_runtime.cores import available_cores
+from asyncade_runtime.service import sendable
 from asyncade_runtime.settings import Settings, SettingsConfigDict
 
 MAX_DEFAULT_ACTORS: Final = 8
@@ -231,14 +232,18 @@ class LoadgenSettings(Settings):
     """limit of env steps per second over all actors, or unlimited"""
     unrolls: int = Field(8, ge=1, le=256)
     """distinct unrolls to record"""
-    actor_id: str = Field(
-        default_factory=lambda: f"loadgen-{secrets.token_hex(4)}", min_length=1, max_length=120
-    )
+    actor_id: str = Field(default_factory=lambda: f"loadgen-{secrets.token_hex(4)}", min_length=1)
     """prefix of the actors' ids; default: loadgen and random digits"""
     seed: int = Field(1, ge=0, lt=2**31)
     """seed of the recorded play"""
     wait_seconds: float = Field(60.0, gt=0)
     """fail if the first weights take longer than this [seconds]"""
+
+    @field_validator("actor_id")
+    @classmethod
+    def _with_a_number(cls, prefix: str) -> str:
+        sendable(f"{prefix}-1024")
+        return prefix
 
     @field_validator("rate")
     @classmethod

@@ -9,8 +9,14 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from asyncade_rl.params import ModelMismatchError
+
 _BETAS: Final = (0.9, 0.999)
 """Decay of Adam's moments per step: its authors' values."""
+
+_STEP: Final = "step"
+_MOMENTS: Final = ("exp_avg", "exp_avg_sq")
+"""What torch's Adam keeps of each parameter."""
 
 
 class Optimiser:
@@ -58,12 +64,22 @@ class Optimiser:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores a `state`; its names are ``KIND.PARAMETER``, and kinds contain no dot.
+        """Restores a `state`; its names are ``KIND.PARAMETER``. Empty, it is that before a step.
 
-        An empty one is that of an optimiser that has taken no step.
+        Raises:
+            ModelMismatchError: it is another optimiser's, or of another network; nothing changes.
         """
-        kinds = {name.partition(".")[0] for name in state}
-        for name, parameter in zip(self._names, self._parameters, strict=True):
+        if not state:
+            self._adam.state.clear()
+            return
+        parameters = dict(zip(self._names, self._parameters, strict=True))
+        shapes = {f"{k}.{n}": p.shape for n, p in parameters.items() for k in _MOMENTS}
+        shapes |= {f"{_STEP}.{name}": torch.Size() for name in parameters}
+        odd = [n for n, t in state.items() if shapes.get(n) != t.shape or t.dtype != torch.float32]
+        if odd or state.keys() != shapes.keys():
+            names = sorted(odd or state.keys() ^ shapes.keys())
+            raise ModelMismatchError(f"no state of this optimiser: {', '.join(names[:4])}")
+        for name, parameter in parameters.items():
             self._adam.state[parameter] = {
-                k: state[f"{k}.{name}"].to(parameter.device, copy=True) for k in kinds
+                k: state[f"{k}.{name}"].to(parameter.device, copy=True) for k in (_STEP, *_MOMENTS)
             }

@@ -58,7 +58,8 @@ def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Non
     """Copies tensors into the state's tensors of the same name.
 
     Raises:
-        ModelMismatchError: names or shapes differ; nothing is written.
+        ModelMismatchError: names or shapes differ, or one holds numbers of another kind; nothing is
+            written.
     """
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
@@ -67,6 +68,10 @@ def copy_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Non
         if tensor.shape != state[name].shape:
             raise ModelMismatchError(
                 f"{name} is {list(tensor.shape)}, this network's {list(state[name].shape)}"
+            )
+        if tensor.is_floating_point() != state[name].is_floating_point():
+            raise ModelMismatchError(
+                f"{name} is {tensor.dtype}, this network's {state[name].dtype}"
             )
     with torch.no_grad():
         for name, tensor in tensors.items():

@@ -14,12 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors
 import safetensors.torch
 
 from asyncade_rl.choices import Policy
 from asyncade_rl.evaluation import Chooser, Round
 from asyncade_rl.network import ActorCritic
+from asyncade_rl.saved_models import UNREADABLE
 from asyncade_rl.session import Session
 
 MODEL: Final = "model.safetensors"
@@ -78,7 +78,7 @@ def load_agent(folder: str | Path) -> Agent:
     try:
         config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
         return Agent(config, safetensors.torch.load_file(root / MODEL))
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except UNREADABLE as error:
         raise PretrainedError(
             f"{root} holds no model of asyncade export, or a damaged one"
             f" ({type(error).__name__}: {error})"

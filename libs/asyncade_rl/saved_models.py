@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import safetensors
+
+from asyncade_proto.limits import MAX_COUNT
 
 if TYPE_CHECKING:
     from torch import Tensor  # takes seconds to load, and a list of checkpoints needs none
@@ -21,6 +23,12 @@ FORMAT: Final = "asyncade-checkpoint-1"
 
 MODEL: Final = "model."
 """Begins the names of the model's tensors in a checkpoint."""
+
+UNREADABLE: Final = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError),  # JSON of another shape
+    *(RuntimeError, safetensors.SafetensorError),  # RecursionError; what torch makes of odd tensors
+)
+"""What reading a damaged checkpoint raises, `SavedModelError` included."""
 
 
 class SavedModelError(ValueError):
@@ -57,8 +65,24 @@ class SavedModel:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 names = [name for name in file.keys() if name.startswith(MODEL)]  # noqa: SIM118
                 return {name.removeprefix(MODEL): file.get_tensor(name) for name in names}
-        except (OSError, safetensors.SafetensorError) as error:
+        except UNREADABLE as error:
             raise SavedModelError(f"{self.path} cannot be read ({error})") from error
+
+
+def counters(text: str) -> dict[str, Any]:
+    """Returns the numbers in a JSON object: whole ones, but for ``seconds``; from 0 to `MAX_COUNT`.
+
+    Raises:
+        Exception: one of `UNREADABLE`: it is something else.
+    """
+    counts: dict[str, Any] = json.loads(text)
+    for name, value in counts.items():
+        whole = type(value) is int
+        if not (whole or (type(value) is float and name == "seconds")):
+            raise TypeError(f"{name} is no number of its kind")
+        if not 0 <= value <= MAX_COUNT:
+            raise ValueError(f"{name} is out of range")
+    return counts
 
 
 def saved_model(path: Path) -> SavedModel:
@@ -72,18 +96,20 @@ def saved_model(path: Path) -> SavedModel:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise SavedModelError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}")
-        counters, about = json.loads(metadata["counters"]), json.loads(metadata["about"])
+        counts, about = counters(metadata["counters"]), json.loads(metadata["about"])
         return SavedModel(
             path=path,
             game=str(about["game"]),
             network=str(about["network"]),
-            env_steps=int(counters["env_steps"]),
-            seconds=float(counters["seconds"]),
-            policy_version=int(counters["policy_version"]),
+            env_steps=counts["env_steps"],
+            seconds=counts["seconds"],
+            policy_version=counts["policy_version"],
         )
     except safetensors.SafetensorError as error:
         raise SavedModelError(f"{path} is not a checkpoint, or damaged ({error})") from error
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as e:
+    except SavedModelError:
+        raise
+    except UNREADABLE as e:
         raise SavedModelError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
 
 

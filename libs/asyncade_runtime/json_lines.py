@@ -123,7 +123,7 @@ class JsonLines:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:  # invalid JSON, or a character cut in half
+    except (ValueError, RecursionError):  # invalid JSON, or a character cut in half
         return None
     return row if isinstance(row, dict) else None
 

@@ -192,13 +192,31 @@ class RunFolder:
         return self.checkpoints / f"{policy_version:012d}.safetensors"
 
     def read_config(self) -> dict[str, Any]:
-        """Returns all sections of config.json; empty before the first `write_config`."""
-        return read_json(self._config) or {}
+        """Returns all sections of config.json; empty before the first `write_config`.
+
+        Raises:
+            RunFolderError: the file cannot be read, or a section is no object.
+        """
+        config = read_json(self._config) or {}
+        for section, values in config.items():
+            if not isinstance(values, dict):
+                raise RunFolderError(
+                    f"{section!r} in {self._config} is not an object; repair or remove it"
+                )
+        return config
 
     def sticky(self) -> float:
-        """Returns the probability with which the run's game repeats an action."""
-        learner = self.read_config().get("learner", {})
-        return float(learner.get("repeat_action_probability", 0.0))
+        """Returns the probability with which the run's game repeats an action.
+
+        Raises:
+            RunFolderError: config.json cannot be read, or says something else.
+        """
+        sticky = self.read_config().get("learner", {}).get("repeat_action_probability", 0.0)
+        if not isinstance(sticky, int | float) or not 0 <= sticky < 1:
+            raise RunFolderError(
+                f"repeat_action_probability in {self._config} is not from 0 to 1; repair it"
+            )
+        return float(sticky)
 
     def write_config(self, section: str, values: Mapping[str, Any]) -> None:
         """Sets one section of config.json and keeps the others.
@@ -311,7 +329,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}); repair or remove it") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} is not a JSON object; repair or remove it")

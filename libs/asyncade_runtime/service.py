@@ -21,9 +21,10 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import zmq
 from prometheus_client import CollectorRegistry
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from asyncade_proto.errors import TooLargeError
+from asyncade_proto.errors import DecodeError, TooLargeError
+from asyncade_proto.fields import Fields
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
@@ -58,6 +59,22 @@ EXIT_BUSY: Final = 4
 Port: TypeAlias = Annotated[
     int, Field(ge=0, le=65535, description="port of these pages; 0 picks a free one")
 ]
+
+
+def sendable(name: str) -> str:
+    """Returns an id if the wire takes it: the learner would drop every message of another.
+
+    Raises:
+        ValueError: it does not; the text says why.
+    """
+    try:
+        return Fields({"the id": name}).text("the id")
+    except DecodeError as error:
+        raise ValueError(error.detail) from None
+
+
+SenderId: TypeAlias = Annotated[str, AfterValidator(sendable)]
+"""The id of an actor or relay."""
 
 
 class ServiceSettings(Settings):

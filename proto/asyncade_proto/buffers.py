@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from asyncade_proto import arrays
-from asyncade_proto.arrays import Array
+from asyncade_proto.arrays import Array, Layout
 from asyncade_proto.errors import DecodeError
 from asyncade_proto.fields import Fields
 from asyncade_proto.limits import MAX_ARRAY_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
@@ -60,6 +60,24 @@ class Buffers:
             DecodeError: the buffer is missing, has another dtype or shape, is too large, or
                 contains NaN or infinity.
         """
+        layout, data = self._checked(name, dtype, shape)
+        array = arrays.unpack(layout, data)
+        if dtype == "<f4" and not np.isfinite(array).all():
+            raise DecodeError("not_finite", f"{name} contains NaN or infinity")
+        return array
+
+    def take_bytes(self, name: str) -> bytes:
+        """Returns the bytes of an array of dtype uint8 and one axis, without a second copy.
+
+        Raises:
+            DecodeError: as `take`.
+        """
+        return bytes(arrays.uncompressed(*self._checked(name, "|u1", (ANY,))))
+
+    def _checked(
+        self, name: str, dtype: str, shape: tuple[int | None, ...] | None
+    ) -> tuple[Layout, memoryview]:
+        """Returns the layout of an array that may be decoded, and its bytes."""
         if name not in self._parts:
             raise DecodeError("malformed", f"buffer {name} is missing")
         description, data = self._parts[name]
@@ -71,10 +89,7 @@ class Buffers:
         self._bytes_left -= layout.array_bytes
         if self._bytes_left < 0:
             raise DecodeError("limit", f"arrays of more than {MAX_ARRAY_BYTES} bytes in total")
-        array = arrays.unpack(layout, data)
-        if dtype == "<f4" and not np.isfinite(array).all():
-            raise DecodeError("not_finite", f"{name} contains NaN or infinity")
-        return array
+        return layout, data
 
 
 def _fits(have: tuple[int, ...], want: tuple[int | None, ...] | None) -> bool:

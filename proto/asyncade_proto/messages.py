@@ -164,12 +164,12 @@ class Trajectory:
     @property
     def points_won(self) -> float:
         """Sum of the positive rewards."""
-        return float(self.rewards.clip(min=0).sum())
+        return float(self.rewards.clip(min=0).sum(dtype=np.float64))
 
     @property
     def points_lost(self) -> float:
         """Sum of the negative rewards, without the sign."""
-        return float(-self.rewards.clip(max=0).sum())
+        return float(-self.rewards.clip(max=0).sum(dtype=np.float64))
 
 
 def check_unroll(unroll_length: int, envs: int, frame_side: int) -> None:

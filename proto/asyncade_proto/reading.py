@@ -110,7 +110,7 @@ def _weights(fields: Fields, buffers: Buffers) -> Weights:
         model=fields.text("model"),
         assignment=_assignment(fields.map("assignment")),
         received=fields.integers("received", 0, MAX_COUNT, at_most=MAX_SENDERS),
-        safetensors=buffers.take("safetensors", "|u1", (ANY,)).tobytes(),
+        safetensors=buffers.take_bytes("safetensors"),
         published_at=None
         if fields.absent("published_at")
         else fields.number("published_at", 0, _END_OF_TIME),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from asyncade_proto import ports
 from asyncade_rl.choices import Precision
-from asyncade_runtime.service import Port, ServiceSettings
+from asyncade_runtime.service import Port, SenderId, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
 
@@ -25,7 +25,7 @@ class ActorSettings(ServiceSettings):
     """the learner's address for trajectories and gradients"""
     weights_address: str = f"tcp://127.0.0.1:{ports.WEIGHTS}"
     """the learner's address for weights"""
-    actor_id: str | None = Field(None, min_length=1, max_length=128)
+    actor_id: SenderId | None = None
     """unique among running actors and relays; default: host name, process number and random
     digits"""
     envs: int = Field(8, ge=1, le=1024)

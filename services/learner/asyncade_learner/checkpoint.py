@@ -9,6 +9,7 @@ metadata holds the format, counters, the last target that was reached, what the 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.recovery import RecentNorms
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
-from asyncade_rl.saved_models import FORMAT, MODEL
+from asyncade_rl.saved_models import FORMAT, MODEL, UNREADABLE, counters
 from asyncade_runtime.run_folder import RunFolder, write_atomically
 
 SPREAD_OVER_THE_RUN: Final = 5
@@ -39,8 +40,6 @@ _COUNTERS: Final = (
     "seconds",
     "received_bytes",
 )
-
-_UNREADABLE: Final = (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError)
 
 
 class CheckpointError(ValueError):
@@ -159,9 +158,9 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any])
         )
     try:
         copy_into(trainer.network.state_dict(), checkpoint.model)
+        trainer.optimiser.load_state(checkpoint.optimiser)
     except ModelMismatchError as error:
         raise CheckpointError(str(error)) from error
-    trainer.optimiser.load_state(checkpoint.optimiser)
     trainer.generator.set_state(checkpoint.generator)
 
 
@@ -185,11 +184,10 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
         **{f"calibration.{name}": one for name, one in checkpoint.calibration.items()},
         "recent_returns": torch.tensor(list(progress.recent_returns), dtype=torch.float64),
     }
-    counters = {name: getattr(progress, name) for name in _COUNTERS}
     milestone = None if progress.milestone is None else asdict(progress.milestone)
     metadata = {
         "format": FORMAT,
-        "counters": json.dumps(counters),
+        "counters": json.dumps({name: getattr(progress, name) for name in _COUNTERS}),
         "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
         "kept": json.dumps(checkpoint.kept.model_dump()),
@@ -235,25 +233,43 @@ def load(path: Path) -> Checkpoint:
                 f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "
                 "resume it with the release that wrote it"
             )
-        torch.Generator().set_state(tensors["rng.minibatches"])  # or raises
-        progress = Progress(**json.loads(metadata["counters"]))
-        progress.recent_returns.extend(tensors["recent_returns"].tolist())
-        milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
-        progress.milestone = milestone and Milestone(**milestone)
-        checkpoint = Checkpoint(
-            progress=progress,
+        if not all(t.isfinite().all() for t in tensors.values() if t.is_floating_point()):
+            raise CheckpointError(f"{path} holds numbers that are not finite")
+        about = json.loads(metadata["about"])
+        if not isinstance(about, dict):
+            raise TypeError("about is not an object")
+        torch.Generator().set_state(tensors["rng.minibatches"])  # refuses what is no state
+        return Checkpoint(
+            progress=_progress(metadata, tensors["recent_returns"]),
             model=_under(MODEL, tensors),
             optimiser=_under("optimiser.", tensors),
             generator=tensors["rng.minibatches"],
-            about=json.loads(metadata["about"]),
+            about=about,
             kept=Kept.model_validate(json.loads(metadata.get("kept", "{}"))),
             calibration=_under("calibration.", tensors),
         )
-    except (*_UNREADABLE, safetensors.SafetensorError, pydantic.ValidationError) as e:
+    except CheckpointError:
+        raise
+    except (*UNREADABLE, pydantic.ValidationError) as e:
         raise CheckpointError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
-    if not checkpoint.finite():
-        raise CheckpointError(f"{path} holds numbers that are not finite")
-    return checkpoint
+
+
+def _progress(metadata: Mapping[str, str], recent_returns: Tensor) -> Progress:
+    """Returns a checkpoint's progress; raises one of `UNREADABLE` if it is none."""
+    counts = counters(metadata["counters"])
+    if odd := counts.keys() - set(_COUNTERS):
+        raise ValueError(f"unknown counters: {', '.join(sorted(odd)[:4])}")
+    progress = Progress(**counts)
+    if recent_returns.dtype != torch.float64 or recent_returns.dim() != 1:
+        raise TypeError("recent_returns is no list of numbers")
+    progress.recent_returns.extend(recent_returns.tolist())
+    milestone = json.loads(metadata.get("milestone", "null"))  # older files have none
+    if milestone is not None:
+        target = float(milestone.pop("target"))
+        if not math.isfinite(target):
+            raise ValueError("the target is not finite")
+        progress.milestone = Milestone(target, **counters(json.dumps(milestone)))
+    return progress
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -161,9 +161,9 @@ class LearnerSettings(ServiceSettings):
     """weight of the value loss"""
     normalise_advantages: bool = True
     """to mean 0 and deviation 1 over each batch"""
-    max_gradient_norm: float = Field(0.5, gt=0)
+    max_gradient_norm: float = Field(0.5, gt=0, le=1e6)
     """clip gradients to this global norm"""
-    adam_epsilon: float = Field(1e-5, gt=0)
+    adam_epsilon: float = Field(1e-5, gt=0, le=1e6)
     """Adam's epsilon"""
 
     @classmethod

@@ -196,7 +196,11 @@ def _finite(tensor: Float32) -> Float32:
 
 
 class Play:
-    """Env steps and episodes reported by actors; each is forwarded exactly once."""
+    """Env steps and episodes reported by actors; each is forwarded exactly once.
+
+    Of episodes no more are held than a message takes: without a learner's credit, one actor that
+    reports the most with every message would fill the memory.
+    """
 
     def __init__(self) -> None:
         self._env_steps = 0
@@ -209,15 +213,18 @@ class Play:
         self._env_steps += message.env_steps
         self._points[0] += message.points_won
         self._points[1] += message.points_lost
-        self._returns = np.concatenate([self._returns, message.episodes.returns])
-        self._lengths = np.concatenate([self._lengths, message.episodes.lengths])
+        returns, lengths = message.episodes.returns, message.episodes.lengths
+        room = MAX_STEPS - len(self._returns)
+        if len(returns) and room:
+            self._returns = np.concatenate([self._returns, returns[:room]])
+            self._lengths = np.concatenate([self._lengths, lengths[:room]])
 
     def take(self) -> dict[str, Any]:
         """Returns what fits into one message, by field, and keeps the rest for the next."""
         env_steps = min(self._env_steps, MAX_STEPS)
-        episodes = Episodes(returns=self._returns[:MAX_STEPS], lengths=self._lengths[:MAX_STEPS])
+        episodes = Episodes(returns=self._returns, lengths=self._lengths)
         self._env_steps -= env_steps
-        self._returns, self._lengths = self._returns[MAX_STEPS:], self._lengths[MAX_STEPS:]
+        self._returns, self._lengths = np.zeros(0, np.float32), np.zeros(0, np.int32)
         won, lost = (min(points, float(MAX_STEPS)) for points in self._points)
         self._points = [self._points[0] - won, self._points[1] - lost]
         return {

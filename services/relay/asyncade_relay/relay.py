@@ -15,7 +15,7 @@ from typing import Any, Literal
 import structlog
 
 from asyncade_proto.codec import Sender, decode, encode, join, sender_of, split
-from asyncade_proto.errors import DecodeError
+from asyncade_proto.errors import DecodeError, TooLargeError
 from asyncade_proto.messages import Gradients, Weights
 from asyncade_relay.gathering import Gathering
 from asyncade_relay.metrics import RelayMetrics
@@ -144,7 +144,7 @@ class Relay:
         self._weights = weights
         late = self._gathering.renew(weights)
         if late is not None:
-            self._unsent.append(("gradients", encode(late)))
+            self._add_unsent(late)
         self._publish(weights, frame)
 
     def _publish(self, weights: Weights, frame: bytes) -> None:
@@ -241,8 +241,19 @@ class Relay:
         self._metrics.stages.enter("average")
         if not self._gathering.complete():
             self._metrics.incomplete.inc()
-        self._unsent.append(("gradients", encode(self._gathering.take())))
+        self._add_unsent(self._gathering.take())
         self._send()
+
+    def _add_unsent(self, mean: Gradients) -> None:
+        """Encodes a mean, unless it is too large for the wire: one actor must not end the relay.
+
+        Each part may fit, and the largest gradient with the episodes of several actors may not. Its
+        sequence number is used up, so the learner counts it as lost and gives credit again.
+        """
+        try:
+            self._unsent.append(("gradients", encode(mean)))
+        except TooLargeError as error:
+            self._drop("limit", str(error))
 
     def _send(self) -> None:
         """Sends what waits, or keeps it for the next step: a lost connection is never fatal."""

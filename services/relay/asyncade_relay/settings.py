@@ -9,7 +9,7 @@ from pydantic import Field
 from asyncade_proto import ports
 from asyncade_proto.limits import MAX_SENDERS
 from asyncade_runtime.entrance import ACTORS_PER_PEER
-from asyncade_runtime.service import Port, ServiceSettings
+from asyncade_runtime.service import Port, SenderId, ServiceSettings
 from asyncade_runtime.settings import SettingsConfigDict
 
 
@@ -39,7 +39,7 @@ class RelaySettings(ServiceSettings):
     learner_keys: Path | None = None
     """folder of CURVE keys towards the learner: the actors' half of asyncade keys; null: no
     encryption"""
-    relay_id: str | None = Field(None, min_length=1, max_length=128)
+    relay_id: SenderId | None = None
     """unique among running relays and actors; default: relay, host name, process number and random
     digits"""
     max_policy_lag: int = Field(16, ge=0)

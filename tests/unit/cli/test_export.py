@@ -193,7 +193,7 @@ def test_bad_input_is_named_and_nothing_written(
     assert not Path("model").exists()
 
 
-@pytest.mark.parametrize("damage", [None, b"{}", b"nonsense"])
+@pytest.mark.parametrize("damage", [None, b"{}", b"[]", b"nonsense", b"[" * 100_000])
 def test_a_folder_without_a_model_is_refused(damage: bytes | None) -> None:
     Path("model").mkdir()
     if damage is not None:

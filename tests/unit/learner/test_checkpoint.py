@@ -195,7 +195,21 @@ def test_another_format_is_refused(folder: RunFolder, name: str | None) -> None:
         ({"counters": None}, ""),
         ({"counters": "{"}, ""),
         ({"counters": json.dumps({"what": 1})}, ""),
+        *(
+            ({"counters": json.dumps({"env_steps": bad})}, "")
+            for bad in ("1", -1, 0.5, None, 2**54)
+        ),
+        ({"counters": json.dumps({"seconds": float("nan")})}, ""),
+        ({"counters": json.dumps({"recent_returns": 1})}, ""),
+        ({"counters": json.dumps({"milestone": 31})}, ""),
+        ({"counters": "[]"}, ""),
+        ({"counters": "[" * 100_000}, ""),  # deeper than Python's stack
+        ({"counters": '{"updates": ' + "9" * 5000 + "}"}, ""),  # longer than Python reads
+        ({"milestone": "5"}, ""),
+        ({"milestone": json.dumps({"target": float("nan"), "env_steps": 1, "seconds": 1})}, ""),
+        ({"milestone": json.dumps({"target": 1})}, ""),
         ({"about": None}, ""),
+        ({"about": "[]"}, ""),
         ({}, "rng.minibatches"),
         ({}, "recent_returns"),
     ],
@@ -204,6 +218,30 @@ def test_an_incomplete_file_is_refused(
     folder: RunFolder, change: dict[str, str | None], drop: str
 ) -> None:
     path = rewritten(save(folder, checkpoint(), keep=1), change, drop)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("rng.minibatches", torch.zeros(5056)),
+        ("rng.minibatches", torch.zeros(5, dtype=torch.uint8)),
+        ("recent_returns", torch.zeros(2, 2, dtype=torch.float64)),
+        ("recent_returns", torch.zeros(2, dtype=torch.int64)),
+        ("recent_returns", torch.tensor([torch.nan], dtype=torch.float64)),
+        ("model.scale", torch.tensor(torch.inf)),
+        ("optimiser.exp_avg.scale", torch.tensor(torch.nan)),
+    ],
+)
+def test_a_tensor_that_is_something_else_is_refused(
+    folder: RunFolder, name: str, tensor: torch.Tensor
+) -> None:
+    path = save(folder, checkpoint(), keep=1)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = safetensors.torch.load(path.read_bytes()) | {name: tensor}
+    safetensors.torch.save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match=re.escape(str(path))):
         load(path)
 

@@ -111,7 +111,11 @@ def test_invalid_values_are_refused_by_name(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["entropy_cost", "value_cost", "rho_clip", "clip", "learning_rate"]
+    "name",
+    [
+        *("entropy_cost", "value_cost", "rho_clip", "clip"),
+        *("learning_rate", "max_gradient_norm", "adam_epsilon"),
+    ],
 )
 def test_numbers_are_within_the_range_of_the_wire(name: str) -> None:
     """Actors refuse all weights beyond it."""

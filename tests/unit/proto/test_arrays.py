@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -48,6 +49,27 @@ def test_an_array_comes_back_bit_for_bit(array: Array, compress: bool) -> None:
     assert packed.description["bytes"] == len(packed.data)
     assert packed.array_bytes == back.nbytes
     assert packed.description.get("compression") == ("zstd" if compress and array.size else None)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("float8", [False, True])
+def test_an_array_is_decoded_in_little_more_memory_than_it_needs(
+    compress: bool, float8: bool
+) -> None:
+    """A frame of two kilobytes can declare 256 MiB, but not make the receiver take 768."""
+    array = np.zeros(2**24, np.float32)
+    packed = pack(array, float8=float8)
+    description, data = packed.description, bytes(packed.data)
+    if compress:
+        data = zstandard.ZstdCompressor(level=1).compress(data)
+        description = description | {"compression": "zstd", "bytes": len(data)}
+    tracemalloc.start()
+    try:
+        unpack(read_layout(Fields(description)), data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 1.3 * array.nbytes
 
 
 @pytest.mark.parametrize(

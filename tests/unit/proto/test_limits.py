@@ -273,6 +273,18 @@ def test_many_bombs_are_refused_by_their_total_size() -> None:
         assert reason_of(frame) == "limit"
 
 
+def test_compressed_weights_are_not_held_twice() -> None:
+    size = 2**26
+    data = compressed_zeros(size)
+    each = {"name": "safetensors", "dtype": "|u1", "shape": [size], "compression": "zstd"}
+
+    def edit(header: Header) -> None:
+        header["buffers"] = [each | {"bytes": len(data)}]
+
+    with at_most(int(1.1 * size)):
+        assert reason_of(forged(without_buffers(FRAMES["weights"]), edit, data)) is None
+
+
 def filled(item: bytes) -> bytes:
     """Returns nested lists of 250 items each, as many as fit in a header."""
     room = limits.MAX_HEADER_BYTES - 3

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import builders
 from asyncade_learner.intake import Rules
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.limits import MAX_LOSSES, MAX_STEPS
-from asyncade_proto.messages import Gradients
+from asyncade_proto.messages import Episodes, Gradients
 from asyncade_relay.gathering import DROP_REASONS, Gathering, Play
 from asyncade_runtime.admission import Accepted, Dropped, Roster
 from rigs.relay import ME, gradients, weights
@@ -399,6 +400,21 @@ def test_play_is_forwarded_once() -> None:
     rest = play.take()
     assert len(rest["episodes"].returns) == 0
     assert (rest["env_steps"], rest["points_won"], rest["points_lost"]) == (0, 0.0, 0.0)
+
+
+def test_no_more_episodes_are_held_than_a_message_takes() -> None:
+    """An actor that reports the most with every message must not fill the relay's memory."""
+    play = Play()
+    many = builders.episodes(*[1.0] * 3)
+    most = Episodes(
+        returns=np.zeros(MAX_STEPS - 1, np.float32), lengths=np.ones(MAX_STEPS - 1, np.int32)
+    )
+    for episodes in (most, many, most):
+        play.add(gradients(episodes=episodes))
+    taken = play.take()["episodes"]
+    assert len(taken.returns) == len(taken.lengths) == MAX_STEPS
+    assert (taken.returns[-1], taken.lengths[-1]) == (1.0, 1)
+    assert len(play.take()["episodes"].returns) == 0
 
 
 def test_play_beyond_the_limit_of_a_message_waits_for_the_next() -> None:

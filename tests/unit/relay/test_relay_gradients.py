@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgpack
+import pytest
 
+from asyncade_proto import codec
 from asyncade_proto.codec import decode, encode, join, split
 from asyncade_proto.messages import Weights
 from rigs.relay import ME, SAMPLES, Rig, gradients, weights
@@ -62,6 +64,25 @@ def test_a_stale_gradient_is_dropped_and_its_play_reported() -> None:
     (mean,) = rig.means()
     assert (mean.samples, mean.env_steps, mean.policy_version) == (10, 24, 7)
     assert rig.metric("messages_dropped_total", reason="stale") == 1
+
+
+def test_a_mean_too_large_for_the_wire_does_not_end_the_relay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The largest gradient fits alone, but not with the episodes of the others."""
+    rig = Rig()
+    rig.publish(weights(1))
+    one = gradients("a", returns=[1.0, 2.0])
+    frame, size = encode(one), sum(tensor.nbytes for tensor in one.tensors.values())
+    with monkeypatch.context() as patch:
+        patch.setattr(codec, "MAX_ARRAY_BYTES", size)
+        rig.step(frame)
+    assert rig.sent() == []
+    assert rig.metric("messages_dropped_total", reason="limit") == 1
+    rig.publish(weights(2))  # names no one: what was in flight is lost
+    rig.step(gradients("a", 1, 2))
+    (mean,) = rig.means()
+    assert (mean.sequence, mean.samples) == (1, 10)
 
 
 def test_unknown_fields_stay_in_the_weights() -> None:

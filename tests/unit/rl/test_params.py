@@ -230,6 +230,35 @@ def test_a_restored_optimiser_makes_the_same_steps() -> None:
     assert not same(state, first.state())
 
 
+@pytest.mark.parametrize("odd", ["missing", "extra", "shape", "dtype"])
+def test_the_state_of_another_optimiser_is_refused_and_changes_nothing(odd: str) -> None:
+    one = Tiny(1)
+    optimiser = make_optimiser(one)
+    give(one, 0)
+    optimiser.step(0.1)
+    before, state = optimiser.state(), optimiser.state()
+    name = next(name for name in state if name.startswith("exp_avg."))
+    match odd:
+        case "missing":
+            del state[name]
+        case "extra":
+            state["max_exp_avg_sq.more"] = torch.zeros(1)
+        case "shape":
+            state[name] = torch.zeros(9, 9)
+        case "dtype":
+            state[name] = state[name].to(torch.float64)
+    with pytest.raises(ModelMismatchError):
+        optimiser.load_state(state)
+    assert same(before, optimiser.state())
+
+
+def test_numbers_of_another_kind_are_refused() -> None:
+    state = {"weight": torch.zeros(2)}
+    with pytest.raises(ModelMismatchError, match="weight"):
+        copy_into(state, {"weight": torch.ones(2, dtype=torch.complex64)})
+    assert not state["weight"].any()
+
+
 def test_an_optimiser_without_its_state_makes_other_steps() -> None:
     one = Tiny(1)
     first = make_optimiser(one)

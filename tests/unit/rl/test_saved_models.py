@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 
 from asyncade_learner.checkpoint import Checkpoint, save
@@ -42,6 +44,19 @@ def test_a_damaged_checkpoint_is_left_out(tmp_path: Path) -> None:
     assert [model.path for model in saved_models(folder.checkpoint_files())] == [whole]
     with pytest.raises(SavedModelError, match=damaged.name):
         saved_model(damaged)
+
+
+@pytest.mark.parametrize(
+    "counters",
+    ["[]", "[" * 100_000, '{"env_steps": "x"}', '{"env_steps": 1e400}', "9" * 5000],
+)
+def test_counters_that_are_none_are_an_error(tmp_path: Path, counters: str) -> None:
+    path = written(RunFolder.create(tmp_path), 1, 100)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {"counters": counters}
+    safetensors.torch.save_file(safetensors.torch.load(path.read_bytes()), path, metadata)
+    with pytest.raises(SavedModelError, match=path.name):
+        saved_model(path)
 
 
 def test_a_checkpoint_that_was_removed_meanwhile_is_an_error(tmp_path: Path) -> None:

@@ -109,7 +109,10 @@ def test_metrics_are_rows_in_order(folder: RunFolder) -> None:
     assert folder.read_metrics() == rows
 
 
-@pytest.mark.parametrize("half", ['{"env_steps": 1', '{"env_steps": 1{"env_steps": 2}\n', "3\n"])
+@pytest.mark.parametrize(
+    "half",
+    ['{"env_steps": 1', '{"env_steps": 1{"env_steps": 2}\n', "3\n", "[" * 100_000],
+)
 def test_truncated_lines_are_skipped(folder: RunFolder, half: str) -> None:
     folder.append_metrics({"env_steps": 0})
     with (folder.root / "metrics.jsonl").open("a") as file:
@@ -196,11 +199,25 @@ def test_endpoints_are_written_and_removed(folder: RunFolder) -> None:
     assert folder.read_endpoints() is None
 
 
-@pytest.mark.parametrize("content", ["{", "[]"])
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
 def test_a_broken_file_is_named(folder: RunFolder, content: str) -> None:
     (folder.root / "config.json").write_text(content)
     with pytest.raises(RunFolderError, match=r"config\.json"):
         folder.read_config()
+
+
+@pytest.mark.parametrize("section", ["[]", "null", "1", '"text"'])
+def test_a_section_that_is_no_object_is_named(folder: RunFolder, section: str) -> None:
+    (folder.root / "config.json").write_text(f'{{"learner": {section}}}')
+    with pytest.raises(RunFolderError, match=r"'learner' in .*config\.json"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize("value", ["text", None, [0.1], -0.5, 1, float("nan")])
+def test_a_probability_that_is_none_is_named(folder: RunFolder, value: object) -> None:
+    folder.write_config("learner", {"repeat_action_probability": value})
+    with pytest.raises(RunFolderError, match="repeat_action_probability"):
+        folder.sticky()
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

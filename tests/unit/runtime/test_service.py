@@ -10,7 +10,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from asyncade_actor.settings import ActorSettings
+from asyncade_cli.settings import LoadgenSettings
 from asyncade_proto.errors import TooLargeError
+from asyncade_relay.settings import RelaySettings
 from asyncade_runtime.lifecycle import STOP_SIGNALS
 from asyncade_runtime.service import (
     EXIT_BAD_INPUT,
@@ -21,7 +24,7 @@ from asyncade_runtime.service import (
     StartError,
     run_service,
 )
-from asyncade_runtime.settings import SettingsConfigDict
+from asyncade_runtime.settings import Settings, SettingsConfigDict, SettingsError, load
 from asyncade_runtime.transport.roles import AccessRefusedError
 
 
@@ -98,6 +101,19 @@ def test_bad_settings_are_reported_in_the_format_of_the_log(
         assert (row["level"], row["service"]) == ("error", "tea")
     else:
         assert not said.startswith("{")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 129, "\u00e9" * 65, "\udcff"])
+@pytest.mark.parametrize(
+    ("cls", "flag"),
+    [(ActorSettings, "actor-id"), (RelaySettings, "relay-id"), (LoadgenSettings, "actor-id")],
+)
+def test_an_id_that_no_learner_would_read_is_refused(
+    cls: type[Settings], flag: str, name: str
+) -> None:
+    with pytest.raises(SettingsError, match=flag):
+        load(cls, [f"--{flag}={name}"], {})
+    assert load(cls, [f"--{flag}=\u00e9{'x' * 100}"], {})
 
 
 def test_a_low_limit_of_open_files_is_raised() -> None:
