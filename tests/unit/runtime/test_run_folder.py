@@ -117,6 +117,14 @@ def test_truncated_lines_are_skipped(folder: RunFolder, half: str) -> None:
     assert folder.read_metrics() == [{"env_steps": 0}]
 
 
+def test_a_row_after_half_a_line_is_a_row(folder: RunFolder) -> None:
+    folder.append_metrics({"env_steps": 1})
+    with (folder.root / "metrics.jsonl").open("a") as file:
+        file.write('{"env_st')
+    folder.append_metrics({"env_steps": 2})
+    assert folder.read_metrics() == [{"env_steps": 1}, {"env_steps": 2}]
+
+
 def test_last_metrics_is_the_last_complete_row(folder: RunFolder) -> None:
     assert folder.last_metrics() is None
     for n in range(3000):
