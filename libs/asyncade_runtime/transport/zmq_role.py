@@ -146,11 +146,14 @@ class ConnectingRole(ZmqRole):
         """Distinguishes a learner with another key from one that is restarting.
 
         With the wrong learner key, ZeroMQ only reports that the peer hung up. A restarting learner
-        also hangs up now and then, but not in `_REFUSED_AFTER` handshakes in a row.
+        also hangs up now and then, but not in `_REFUSED_AFTER` handshakes in a row. One that is
+        paused hangs up never: its kernel accepts, and the handshake times out.
         """
         for event in events:
             if event.kind == "connected":
                 self._failures = self._hang_ups = 0
+            elif event.kind == "unanswered":
+                self._hang_ups -= 1  # the disconnect that follows is ours
             elif event.kind == "handshake_failed":
                 self._failures += 1
             elif event.kind == "disconnected":
