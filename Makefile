@@ -10,7 +10,7 @@ SETUP := $(VENV)/.complete
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test test-fast check docs format clean
+.PHONY: help setup train test test-fast faults check docs format clean
 .PHONY: bench bench-target bench-encryption bench-games bench-rivals up down
 
 help:  ## list the targets
@@ -28,7 +28,10 @@ train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 
 	$(BIN)/asyncade train $(ARGS)
 
 test: check  ## check, then all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not faults_long" $(ARGS)
+
+faults: setup  ## kills, full disks, lost networks, load: all of tests/faults, under 30 minutes
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 test-fast: setup  ## unit, contract and integration tests, no containers: under three minutes
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not processes" \

@@ -66,5 +66,5 @@ class Watchdog:
     def _where(self) -> str:
         """Returns the innermost calls of the main thread, outermost first."""
         frame = sys._current_frames().get(self._main or 0)
-        calls = traceback.extract_stack(frame)[-3:] if frame else []
+        calls = traceback.extract_stack(frame)[-6:] if frame else []
         return ", ".join(f"{one.filename}:{one.lineno} {one.name}" for one in calls)
