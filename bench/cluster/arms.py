@@ -101,7 +101,7 @@ def ratio(arm: Sequence[float], base: Sequence[float]) -> tuple[float, float, fl
     if error == 0:
         return math.exp(difference), math.exp(difference), math.exp(difference)
     freedom = error**4 / sum(p**2 / (len(one) - 1) for p, one in zip(parts, logs, strict=True))
-    half = _t_95(freedom) * error
+    half = t_95(freedom) * error
     return math.exp(difference), math.exp(difference - half), math.exp(difference + half)
 
 
@@ -110,7 +110,7 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(math.log(value) for value in values))
 
 
-def _t_95(freedom: float) -> float:
+def t_95(freedom: float) -> float:
     """Returns the 95% quantile of Student's t (Abramowitz and Stegun 1964, 26.7.5)."""
     z = statistics.NormalDist().inv_cdf(0.95)
     first = (z**3 + z) / 4
