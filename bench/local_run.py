@@ -166,7 +166,7 @@ class LocalRun:
         return endpoints.get(name)
 
 
-def addresses(upstream: int, weights: int, host: str = "127.0.0.1") -> Sequence[str]:
+def addresses(upstream: int, weights: int, *, host: str = "127.0.0.1") -> Sequence[str]:
     """Returns the options for the addresses of a learner."""
     return (
         f"--upstream-address=tcp://{host}:{upstream}",

@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], bool], log: Path) -> None:
 def test_actors_find_a_learner_at_a_new_address(tmp_path: Path, begins: str) -> None:
     """Connected actors give up after the heartbeats, connecting ones after the connect timeout."""
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "actor.log"
-    arguments = (f"--run-dir={folder.root}", *addresses(5555, 5556, "0.0.0.0"))
+    arguments = (f"--run-dir={folder.root}", *addresses(5555, 5556, host="0.0.0.0"))
     with two_machines() as machines, ExitStack() as processes:
 
         def start(machine: str, service: str, *options: str) -> None:
@@ -44,7 +44,7 @@ def test_actors_find_a_learner_at_a_new_address(tmp_path: Path, begins: str) -> 
         machines.move(OLD)
         if begins == "connected":
             start(machines.learner, "learner", *arguments)
-            start(machines.actors, "actor", *addresses(5555, 5556, LEARNER_HOST))
+            start(machines.actors, "actor", *addresses(5555, 5556, host=LEARNER_HOST))
             wait_for(lambda: saved_updates(folder) > 0, log)
         machines.move(NEW, OLD)
         if begins == "connected":
@@ -52,7 +52,7 @@ def test_actors_find_a_learner_at_a_new_address(tmp_path: Path, begins: str) -> 
             started["learner"].wait()
         else:  # the name still has the old address, and the first SYNs get no answer
             machines.name(OLD)
-            start(machines.actors, "actor", *addresses(5555, 5556, LEARNER_HOST))
+            start(machines.actors, "actor", *addresses(5555, 5556, host=LEARNER_HOST))
             wait_for(lambda: "not connected" in log.read_text(), log)
             machines.name(NEW)
         before = saved(folder).updates if begins == "connected" else 0
