@@ -228,6 +228,27 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is the old file or the new one; the folder is flushed last."""
+    path, order = tmp_path / "file.json", list[str]()
+    fsync, replace = os.fsync, Path.replace
+
+    def flush(file: int) -> None:
+        order.append("folder" if Path(f"/proc/self/fd/{file}").resolve() == tmp_path else "file")
+        fsync(file)
+
+    def rename(self: Path, target: Path) -> Path:
+        order.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_atomically(path, b"new")
+    assert order == ["file", "name", "folder"]
+
+
 def test_a_full_disk_names_the_file(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
