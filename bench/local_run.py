@@ -107,11 +107,11 @@ class LocalRun:
 
     def again(self, name: str) -> Service:
         """Starts a service that has ended once more, as an orchestrator would."""
-        self.services[name].start()
-        learner = self.services[name]
+        service = self.services[name]
+        service.start()
         if name == "learner":
-            self.wait_for(lambda: self._endpoint("pid") == learner.pid, "the learner is up")
-        return learner
+            self.wait_for(lambda: self._endpoint("pid") == service.pid, "the learner is up")
+        return service
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Sends a signal."""

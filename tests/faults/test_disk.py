@@ -55,7 +55,13 @@ def read_only(folder: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("fault", [full, read_only], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(full, id="full"),
+        pytest.param(read_only, id="read-only", marks=pytest.mark.faults_long),
+    ],
+)
 def test_training_outlives_a_disk_that_takes_nothing(
     tmp_path: Path, fault: Callable[[Path], Iterator[None]]
 ) -> None:

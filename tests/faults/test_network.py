@@ -17,7 +17,9 @@ pytestmark = pytest.mark.processes
 SEED = 1
 
 
-@pytest.fixture(params=["data", "gradients"])
+@pytest.fixture(
+    params=["data", pytest.param("gradients", marks=pytest.mark.faults_long)],
+)
 def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[LocalRun, LossyNetwork]]:
     """A run whose actors reach the learner through a network that a test makes worse."""
     environ = {"ASYNCADE_LEARNER_MODE": request.param}
