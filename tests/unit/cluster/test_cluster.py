@@ -215,6 +215,7 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
 def test_lost_frames_stop_nothing(tmp_path: Path) -> None:
     cluster = run(tmp_path, 2_000, faults=Faults(lost=0.3, seed=1))
     assert cluster.learner.progress.env_steps >= 2_000
+    assert cluster.learner.telemetry.metrics.lost._value.get() > 0
     assert len(cluster.learner.intake.roster) == 4
 
 
