@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -32,4 +33,5 @@ def test_machines_hours_apart_train_and_resume(tmp_path: Path) -> None:
         run.wait_for_updates()
         assert "resumed" in run.log("learner")
         run.wait_for(lambda: run.metric("active_actors") == 2, "both actors are heard")
+        assert 0 < run.metric("last_update_timestamp_seconds") < time.time() - 29 * HOURS
     assert_rows_continue(run.folder.read_metrics())

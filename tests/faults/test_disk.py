@@ -95,4 +95,5 @@ def test_a_slow_disk_costs_its_own_time_only(tmp_path: Path) -> None:
         run.wait_for_updates()
         assert run.metric("checkpoint_failures_total") == 0
         assert "disconnected" not in run.log("actor-0")
-        assert run.metric('stage_seconds_total{stage="checkpoint"}') > 0
+        # Each of the two saves flushes the file and its folder.
+        assert run.metric('stage_seconds_total{stage="checkpoint"}') >= 4
