@@ -11,7 +11,7 @@ TOOLS := .tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test test-fast check docs format clean
+.PHONY: help setup train test test-fast faults check docs format clean
 .PHONY: fuzz lock sbom audit
 .PHONY: bench bench-target bench-encryption bench-games bench-rivals up down
 
@@ -33,7 +33,10 @@ train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 
 	$(BIN)/asyncade train $(ARGS)
 
 test: check  ## check, then all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not faults_long" $(ARGS)
+
+faults: setup  ## kills, full disks, lost networks, load: hostile actors, all of it: under 30 minutes
+	$(BIN)/python -m pytest tests/faults tests/learning/test_hostile_actors.py $(ARGS)
 
 test-fast: setup  ## unit, contract and integration tests, no containers: under three minutes
 	$(BIN)/python -m pytest tests/unit tests/contract tests/fuzz tests/integration -m "not processes" \

@@ -4,6 +4,9 @@ python -m bench.cluster measure                       what the stages cost on th
 python -m bench.cluster run --arm NAME --actors 16    eight seeds of one arm, two at a time
 python -m bench.cluster table                         all arms beside the first one
 
+``--fault-every 5`` makes an arm of random faults: about every five virtual seconds an actor dies or
+stands still, the learner dies every minute, and one message in a hundred is lost.
+
 An arm is a set of learner settings (``--set name=value``) and a cluster. Its runs are kept in
 results/MACHINE/cluster.json as they end, and are not repeated.
 """
@@ -60,6 +63,12 @@ def main() -> int:
     run.add_argument("--update-ms", type=float, help="assumed time of an optimiser step, instead")
     run.add_argument("--slow", type=float, help="actor 0 takes this many times as long")
     run.add_argument("--kill", type=int, default=0, help="actors killed and replaced, one a while")
+    run.add_argument(
+        "--fault-every",
+        type=float,
+        metavar="SECONDS",
+        help="kill or pause an actor this often, lose messages, restart the learner, at random",
+    )
     run.add_argument("--max-env-steps", type=int, default=400_000)
     run.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     commands.add_parser("table")
@@ -117,6 +126,8 @@ def _run(asked: argparse.Namespace) -> int:
         "kill": asked.kill,
         "max_env_steps": asked.max_env_steps,
     }
+    if asked.fault_every is not None:
+        arm["fault_every_s"] = asked.fault_every
     result = read_result(RESULT, asked.machine) or {"arms": {}}
     kept = result["arms"].get(asked.arm, {"runs": []})
     runs = kept["runs"] if kept.get("arm") == arm else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from asyncade_learner.learner import Learner
 from asyncade_rl.devices import prepare_processor
 from bench.cluster.cluster import Cluster, Faults, Plan, temporary_folder
+from bench.cluster.schedule import random_faults
 
 TARGET_SHARE: Final = 0.75
 """Of the points; on Pong a mean return of 18."""
@@ -28,7 +29,8 @@ class Outcome:
     """One run.
 
     Attributes:
-        env_steps: to the target, or played without reaching it.
+        env_steps: to the target, or played without reaching it; those count twice that a restarted
+            learner has lost and learned from again.
         seconds: virtual ones, until then.
         reached: whether it reached the target.
         updates: optimiser steps.
@@ -53,17 +55,18 @@ class Outcome:
 class _Goal:
     """Ends a run at the target or at its limit, and notes the way there."""
 
-    def __init__(self, max_env_steps: int, now: Callable[[], float]) -> None:
+    def __init__(self, max_env_steps: int, cluster: Cluster) -> None:
         self.marks: list[tuple[int, float, float | None]] = []
         self.reached = False
         self._max_env_steps = max_env_steps
-        self._now = now
+        self._cluster = cluster
 
     def over(self, learner: Learner) -> bool:
-        env_steps, points = learner.progress.env_steps, learner.telemetry.points
+        env_steps = learner.progress.env_steps + self._cluster.repeated_env_steps
+        points, now = learner.telemetry.points, self._cluster.simulation.now
         share = points.share()
         if env_steps >= (len(self.marks) + 1) * MARK_ENV_STEPS:
-            self.marks.append((env_steps, round(self._now(), 2), share and round(share, 3)))
+            self.marks.append((env_steps, round(now, 2), share and round(share, 3)))
         self.reached = points.full and share is not None and share > TARGET_SHARE
         return self.reached or env_steps >= self._max_env_steps
 
@@ -73,14 +76,14 @@ def run(plan: Plan, seed: int, max_env_steps: int) -> Outcome:
     with temporary_folder() as folder:
         settings = {"checkpoint_seconds": 1e9, **plan.settings, "seed": seed, "run_dir": folder}
         cluster = Cluster(Plan(**{**vars(plan), "settings": settings}), Path(folder))
-        goal = _Goal(max_env_steps, cluster.simulation.clock)
+        goal = _Goal(max_env_steps, cluster)
         cluster.run(goal.over)
     progress, network = cluster.learner.progress, cluster.network
     stages = cluster.learner.telemetry.metrics.stages.seconds()
     total = sum(stages.values()) or 1.0
     return Outcome(
         seed=seed,
-        env_steps=progress.env_steps,
+        env_steps=progress.env_steps + cluster.repeated_env_steps,
         seconds=round(cluster.simulation.now, 3),
         reached=goal.reached,
         updates=progress.updates,
@@ -101,7 +104,7 @@ def ratio(arm: Sequence[float], base: Sequence[float]) -> tuple[float, float, fl
     if error == 0:
         return math.exp(difference), math.exp(difference), math.exp(difference)
     freedom = error**4 / sum(p**2 / (len(one) - 1) for p, one in zip(parts, logs, strict=True))
-    half = _t_95(freedom) * error
+    half = t_95(freedom) * error
     return math.exp(difference), math.exp(difference - half), math.exp(difference + half)
 
 
@@ -110,7 +113,7 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(math.log(value) for value in values))
 
 
-def _t_95(freedom: float) -> float:
+def t_95(freedom: float) -> float:
     """Returns the 95% quantile of Student's t (Abramowitz and Stegun 1964, 26.7.5)."""
     z = statistics.NormalDist().inv_cdf(0.95)
     first = (z**3 + z) / 4
@@ -129,17 +132,24 @@ def outcome_of(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> dict[s
     arm, costs, seed = task
     if arm["update_ms"] is not None:
         costs = {**costs, "learner": _assumed(costs["learner"], arm["update_ms"] / 1e3)}
+    saves = {"checkpoint_seconds": 30.0} if arm.get("fault_every_s") else {}
     plan = Plan(
         actors=arm["actors"],
         envs=arm["envs"],
-        settings={"mode": arm["mode"], **arm["settings"]},
+        settings={"mode": arm["mode"], **saves, **arm["settings"]},
         costs=costs,
-        faults=Faults(
-            slow={} if arm["slow"] is None else {0: arm["slow"]},
-            killed=tuple((1 + n, 1.0 + 0.7 * n, 0.5) for n in range(arm["kill"])),
-        ),
+        faults=_faults(arm, seed),
     )
     return asdict(run(plan, seed, arm["max_env_steps"]))
+
+
+def _faults(arm: Mapping[str, Any], seed: int) -> Faults:
+    if every_s := arm.get("fault_every_s"):
+        return random_faults(seed, arm["actors"], every_s)
+    return Faults(
+        slow={} if arm["slow"] is None else {0: arm["slow"]},
+        killed=tuple((1 + n, 1.0 + 0.7 * n, 0.5) for n in range(arm["kill"])),
+    )
 
 
 def _assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,20 +39,24 @@ class Faults:
 
     Attributes:
         slow: how many times as long an actor's work takes.
-        stopped: (from, to) during which an actor stands still.
+        stopped: (actor, from, to) between which it stands still.
         killed: (actor, time, seconds until a new one takes its place).
         joining: when an actor starts; 0 by default.
         restarts: (time, seconds until the learner is back, from its last checkpoint).
         handovers: times after which, between two batches, the learner saves a checkpoint and ends,
             and another continues at once; messages and actors live on.
+        lost: share of the frames that are lost, in either direction.
+        seed: of which frames these are.
     """
 
     slow: Mapping[int, float] = field(default_factory=dict)
-    stopped: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    stopped: tuple[tuple[int, float, float], ...] = ()
     killed: tuple[tuple[int, float, float], ...] = ()
     joining: Mapping[int, float] = field(default_factory=dict)
     restarts: tuple[tuple[float, float], ...] = ()
     handovers: tuple[float, ...] = ()
+    lost: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +95,20 @@ class Cluster:
         network: counts what travels.
         learner: the present one.
         record: what the stages cost, if the plan has no costs.
+        repeated_env_steps: played and learned from, then lost with a learner that was restarted.
     """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
         self.simulation = Simulation()
-        self.network = Network(self.simulation, plan.rate, plan.latency)
+        chance = random.Random(plan.faults.seed)
+        self.network = Network(
+            self.simulation,
+            plan.rate,
+            plan.latency,
+            loses=lambda: chance.random() < plan.faults.lost,
+        )
+        self.repeated_env_steps = 0
         self.record = Record()
         self._folder = folder
         self._log = structlog.wrap_logger(None, processors=[_drop])
@@ -114,7 +127,7 @@ class Cluster:
             self.simulation.at(time, lambda down=down: self._restart(down, over))  # type: ignore[misc]
         for number, time, down in self.plan.faults.killed:
             self.simulation.at(time, lambda n=number, d=down: self._replace(n, d))  # type: ignore[misc]
-        for number, (since, until) in self.plan.faults.stopped.items():
+        for number, since, until in self.plan.faults.stopped:
             self.simulation.at(since, lambda n=number, u=until: self._pause(n, u))  # type: ignore[misc]
         self._learner_process = process
         self.simulation.run()
@@ -145,7 +158,9 @@ class Cluster:
         self.network.received.clear()
 
         def back() -> None:
+            before = self.learner.progress.env_steps
             self.learner = self._make_learner()
+            self.repeated_env_steps += before - self.learner.progress.env_steps
             self.network.open = True
             self.network.joined += len(self.network.subscribers)
             self._learner_process = self._start_learner(over)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,11 +52,13 @@ class Network:
         simulation: its clock.
         rate: of every link, in bytes per second.
         latency: one way, in seconds.
+        loses: asked for every frame, whether it is lost on its way.
     """
 
     simulation: Simulation
     rate: float = math.inf
     latency: float = 0.0
+    loses: Callable[[], bool] = lambda: False
     received: deque[Envelope] = field(default_factory=deque)
     inbox_waiting: list[Process] = field(default_factory=list)
     subscribers: list[Subscriber] = field(default_factory=list)
@@ -107,7 +110,8 @@ class Outbox(_Role):
         passed = self.link.passes(len(frame), simulation.now) + network.latency
         # The frame streams through both cards, so it pays for the slower one only.
         arrival = max(passed, network.incoming.passes(len(frame), simulation.now + network.latency))
-        simulation.at(arrival, lambda: network.deliver(frame, self.peer))
+        if not network.loses():
+            simulation.at(arrival, lambda: network.deliver(frame, self.peer))
         return True
 
 
@@ -153,7 +157,8 @@ class Publisher(_Role):
         subscriber.queued += 1
         passed = network.outgoing.passes(len(frame), simulation.now) + network.latency
         arrival = max(passed, subscriber.link.passes(len(frame), simulation.now + network.latency))
-        simulation.at(arrival, lambda: subscriber.deliver(frame))
+        lost = network.loses()
+        simulation.at(arrival, lambda: subscriber.deliver(None if lost else frame))
 
 
 @dataclass(eq=False)
@@ -166,9 +171,11 @@ class Subscriber(_Role):
     queued: int = 0
     waiting: list[Process] = field(default_factory=list)
 
-    def deliver(self, frame: bytes) -> None:
-        """Replaces older weights that nobody has taken."""
+    def deliver(self, frame: bytes | None) -> None:
+        """Replaces older weights that nobody has taken; None if they are lost on the way."""
         self.queued -= 1
+        if frame is None:
+            return
         self.newest = frame
         self.network.simulation.wake(self.waiting)
 

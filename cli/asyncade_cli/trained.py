@@ -74,7 +74,10 @@ def _newest_readable(folder: RunFolder) -> SavedModel:
         raise RunFolderError(f"{folder.root} has no checkpoint yet; train longer")
     for path in paths:
         try:
-            return saved_model(path)
+            model = saved_model(path)
+            model.check()
         except SavedModelError as error:
             print(f"{error}; trying the previous one", file=sys.stderr)
+        else:
+            return model
     raise RunFolderError(f"no checkpoint in {folder.checkpoints} can be read; train again")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ UNREADABLE: Final = (
 """What reading a damaged checkpoint raises, `SavedModelError` included."""
 
 
+_UNSEALED: Final = b"0" * 64
+"""Stands for the digest while it is computed."""
+
+DIGEST: Final = {"digest": _UNSEALED.decode()}
+"""Metadata of a checkpoint that `sealed` completes."""
+
+
 class SavedModelError(ValueError):
     """A checkpoint cannot be played. The message names the file."""
 
@@ -46,6 +54,7 @@ class SavedModel:
         env_steps: of the run until then.
         seconds: of the run until then.
         policy_version: of the weights.
+        digest: of the file; None in files of older releases.
     """
 
     path: Path
@@ -54,19 +63,55 @@ class SavedModel:
     env_steps: int
     seconds: float
     policy_version: int
+    digest: str | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the network's parameters and buffers by name.
 
         Raises:
-            SavedModelError: the file cannot be read; it may have been removed meanwhile.
+            SavedModelError: the file cannot be read, or is damaged; it may have been removed
+                meanwhile.
         """
+        self.check()
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 names = [name for name in file.keys() if name.startswith(MODEL)]  # noqa: SIM118
                 return {name.removeprefix(MODEL): file.get_tensor(name) for name in names}
         except UNREADABLE as error:
             raise SavedModelError(f"{self.path} cannot be read ({error})") from error
+
+    def check(self) -> None:
+        """Reads the whole file.
+
+        Raises:
+            SavedModelError: it cannot be read, or its digest does not fit.
+        """
+        try:
+            intact = is_intact(self.path.read_bytes(), self.digest)
+        except OSError as error:
+            raise SavedModelError(f"{self.path} cannot be read ({error})") from error
+        if not intact:
+            raise SavedModelError(f"{self.path} is damaged (its digest does not fit)")
+
+
+def sealed(content: bytes) -> bytes:
+    """Returns a safetensors file with its digest, SHA-256 in hexadecimal.
+
+    safetensors checks that lengths fit and no more: a flipped bit in a weight would be loaded.
+
+    Args:
+        content: the file, with `DIGEST` among its metadata.
+    """
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content.replace(_UNSEALED, digest, 1)  # the header comes first
+
+
+def is_intact(content: bytes, digest: str | None) -> bool:
+    """Returns whether a file is what was sealed; true without a digest, which older files lack."""
+    if digest is None:
+        return True
+    unsealed = content.replace(digest.encode(), _UNSEALED, 1)
+    return hashlib.sha256(unsealed).hexdigest() == digest
 
 
 def counters(text: str) -> dict[str, Any]:
@@ -104,6 +149,7 @@ def saved_model(path: Path) -> SavedModel:
             env_steps=counts["env_steps"],
             seconds=counts["seconds"],
             policy_version=counts["policy_version"],
+            digest=metadata.get("digest"),
         )
     except safetensors.SafetensorError as error:
         raise SavedModelError(f"{path} is not a checkpoint, or damaged ({error})") from error

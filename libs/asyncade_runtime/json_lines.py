@@ -53,12 +53,24 @@ class JsonLines:
                     yield row
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Appends a row.
+        """Appends a row, on a line of its own also after half a line.
 
         Raises:
             OSError: the write failed; the file is unchanged.
         """
-        append_whole(self._path, (json.dumps(dict(row)) + "\n").encode())
+        line = (json.dumps(dict(row)) + "\n").encode()
+        append_whole(self._path, line if self._ends_with_a_line() else b"\n" + line)
+
+    def _ends_with_a_line(self) -> bool:
+        try:
+            file = self._path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        with file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
 
     def after(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """Returns the rows after an offset, and the offset of the rows that are yet to come.

@@ -37,6 +37,7 @@ class Health:
         ready: true once the service can do its work. A service that waits for another one is alive
             but not ready: restarting it would not help.
         waiting_for: what the service waits for while not ready, for humans.
+        last_tick: when the main loop ticked last, by the clock.
     """
 
     def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,15 +45,15 @@ class Health:
         self.ready = False
         self.waiting_for = "start-up"
         self._clock = clock
-        self._last_tick = clock()
+        self.last_tick = clock()
 
     def tick(self) -> None:
         """Records that the main loop is running. Call it every step."""
-        self._last_tick = self._clock()
+        self.last_tick = self._clock()
 
     def seconds_since_tick(self, now: float | None = None) -> float:
         """Returns the age of the last tick, in seconds, at `now` by the same clock."""
-        return (self._clock() if now is None else now) - self._last_tick
+        return (self._clock() if now is None else now) - self.last_tick
 
     def alive(self, now: float | None = None) -> bool:
         """True if the last tick is at most `stall_seconds` old at `now` by the same clock."""

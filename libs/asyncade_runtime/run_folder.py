@@ -29,6 +29,7 @@ from typing import Any, Final
 from asyncade_runtime.json_lines import JsonLines
 
 _CHECKPOINT: Final = re.compile(r"\d{12}\.safetensors", re.ASCII)
+_UNFINISHED: Final = re.compile(r"\.\d{12}\.safetensors\.tmp", re.ASCII)
 
 
 CLAIMED: Final = "claimed by actors"
@@ -49,14 +50,22 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         path: of the file.
         data: its content.
         durable: also across a power cut; waits for the disk.
+
+    Raises:
+        OSError: it could not be written. What was written takes no space any more.
     """
     neighbour = path.with_name(f".{path.name}.tmp")
-    with neighbour.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    neighbour.replace(path)
+    try:
+        with neighbour.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        neighbour.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            neighbour.unlink(missing_ok=True)
+        raise
     if not durable:
         return
     folder = os.open(path.parent, os.O_RDONLY)
@@ -190,6 +199,12 @@ class RunFolder:
     def checkpoint_file(self, policy_version: int) -> Path:
         """Returns the path of a version's checkpoint, whether or not it exists."""
         return self.checkpoints / f"{policy_version:012d}.safetensors"
+
+    def remove_unfinished_checkpoints(self) -> None:
+        """Removes what learners that were killed while they wrote have left."""
+        for path in self.checkpoints.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def read_config(self) -> dict[str, Any]:
         """Returns all sections of config.json; empty before the first `write_config`.

@@ -42,9 +42,10 @@ from asyncade_runtime.settings import Settings, SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.keys import KeysError
 from asyncade_runtime.transport.roles import AccessRefusedError
+from asyncade_runtime.watchdog import Watchdog
 
 EXIT_CRASHED: Final = 1
-"""An unexpected error; the log has its traceback."""
+"""An unexpected error; the log has its traceback, or where a game hangs."""
 
 EXIT_BAD_INPUT: Final = 2
 """Settings, keys, addresses or files cannot be used, or settings have led nowhere: the same start
@@ -87,7 +88,8 @@ class ServiceSettings(Settings):
     """address of /metrics, /healthz, /readyz"""
     metrics_port: Port = 0
     stall_seconds: float = Field(120.0, gt=0)
-    """the service is unhealthy after this long without a step [seconds]"""
+    """the service is unhealthy after this long without a step, and one that plays games ends
+    [seconds]"""
     log_format: Literal["text", "json"] = "text"
     """format of log lines"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -154,6 +156,13 @@ class Service:
     def closing(self, part: C) -> C:
         """Returns `part`, and closes it when the service ends."""
         return self.stack.enter_context(closing(part))
+
+    def end_when_stuck(self) -> None:
+        """Ends the process with `EXIT_CRASHED` when the main loop is stuck.
+
+        For services that run games, which may hang for ever.
+        """
+        self.closing(Watchdog(self.health, self.log, lambda: os._exit(EXIT_CRASHED)))
 
     def serve_http(self, pages: Mapping[str, Callable[[], bytes]] | None = None) -> HttpServer:
         """Serves the pages that Prometheus and probes read, until the service ends.

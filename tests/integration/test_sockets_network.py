@@ -6,11 +6,13 @@ import select
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
 
 from asyncade_runtime.transport.addresses import SocketAddressError
+from asyncade_runtime.transport.keys import load_actor_keys, make_keys
 from asyncade_runtime.transport.roles import ConnectionEvent
 from asyncade_runtime.transport.zmq_sockets import ZmqInbox, ZmqOutbox, ZmqPublisher, ZmqSubscriber
 from builders import frame_from
@@ -269,6 +271,39 @@ def test_an_unanswered_connect_is_retried(context: zmq.SyncContext) -> None:
         outbox.close()
         for one in waiting:
             one.close()
+
+
+def test_a_peer_that_accepts_and_says_nothing_is_neither_refusal_nor_swap(
+    context: zmq.SyncContext, tmp_path: Path
+) -> None:
+    """The kernel accepts for a stopped learner: actors once ended, as if it had another key."""
+    make_keys(tmp_path / "keys")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        roles = [
+            ZmqOutbox(context, address),
+            ZmqOutbox(context, address, keys=load_actor_keys(tmp_path / "keys/actor")),
+        ]
+        for role in roles:
+            role._socket.set(zmq.HANDSHAKE_IVL, 20)
+            role._reconnect()
+            events: list[ConnectionEvent] = []
+
+            def unanswered(role=role, events=events) -> bool:  # type: ignore[no-untyped-def]
+                events.extend(role.events())
+                return sum(event.kind == "unanswered" for event in events) > 12
+
+            eventually(unanswered)
+            assert {event.kind for event in events} == {"unanswered", "disconnected", "retried"}
+            role.close()
+
+
+def test_a_peer_at_a_new_address_is_found_within_twelve_seconds(context: zmq.SyncContext) -> None:
+    """A connect, or a handshake, that never completes, and the pause after it."""
+    outbox = ZmqOutbox(context, "tcp://127.0.0.1:9")
+    limits = (zmq.CONNECT_TIMEOUT, zmq.HANDSHAKE_IVL, zmq.RECONNECT_IVL_MAX)
+    assert sum(outbox._socket.get(limit) for limit in limits) <= 12_000
+    outbox.close()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,12 @@ def not_a_number(tensor: Float32) -> Float32:
 
 
 @pytest.mark.parametrize(
-    ("lie", "reason"), [(opposite, "adverse"), (giant, "adverse"), (not_a_number, "not_finite")]
+    ("lie", "reason"),
+    [
+        (opposite, "adverse"),
+        pytest.param(giant, "adverse", marks=pytest.mark.faults_long),
+        pytest.param(not_a_number, "not_finite", marks=pytest.mark.faults_long),
+    ],
 )
 def test_catch_is_learned_beside_a_hostile_actor(tmp_path: Path, lie: Lie, reason: str) -> None:
     rig = Rig(tmp_path, SETTINGS, mode="gradients", seed=1)

@@ -114,7 +114,7 @@ class ConnectionLog:
             self._outages.pop(socket, None)
             return
         outage = self._outages.setdefault(socket, _Outage(event.endpoint, now))
-        if event.kind == "handshake_failed":
+        if event.kind in ("handshake_failed", "unanswered"):
             outage.cause = event.detail
         check_access(event, self._keys_option)
 

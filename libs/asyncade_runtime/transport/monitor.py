@@ -6,6 +6,7 @@ libzmq reports connection events on a monitor socket. Source: libzmq doc/zmq_soc
 
 from __future__ import annotations
 
+import errno
 import time
 import uuid
 
@@ -25,6 +26,7 @@ _WATCHED = (
 )
 
 _ONE_SIDE_HAS_KEYS = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+_HANGS_UP = (errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED)  # any other: libzmq's timeout
 _GIVEN_UP_S = 1.0  # libzmq announces a retry within a millisecond
 
 
@@ -95,6 +97,9 @@ def _translated(event: int, value: int, endpoint: str) -> ConnectionEvent | None
             return ConnectionEvent("refused", endpoint, detail)
         case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             detail = f"the peer speaks another protocol (code {int(value):#x})"
+        case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL if value not in _HANGS_UP:
+            detail = "the peer accepts connections and does not answer"
+            return ConnectionEvent("unanswered", endpoint, detail)
         case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             detail = f"the peer hung up during the handshake (errno {int(value)})"
         case _:

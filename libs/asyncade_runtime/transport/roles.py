@@ -27,15 +27,18 @@ class ConnectionEvent:
     Attributes:
         kind: ``connected``: the handshake succeeded, messages can flow. ``disconnected``: the peer
             left, or was silent for longer than the heartbeat timeout. ``retried``: no answer,
-            another attempt is scheduled. ``handshake_failed``: the peer does not speak our
-            protocol; ZeroMQ may never retry. ``refused``: the keys do not match, so retrying is
-            pointless.
+            another attempt is scheduled. ``unanswered``: the peer accepts the connection and says
+            nothing, as a stopped process does; a disconnect and a retry follow.
+            ``handshake_failed``: the peer does not speak our protocol; ZeroMQ may never retry.
+            ``refused``: the keys do not match, so retrying is pointless.
         endpoint: configured address of a role that connects (``tcp://learner:5555``); address of
             the connection (``tcp://127.0.0.1:5555``) of one that binds.
         detail: explanation for the log; may be empty.
     """
 
-    kind: Literal["connected", "disconnected", "retried", "handshake_failed", "refused"]
+    kind: Literal[
+        "connected", "disconnected", "retried", "unanswered", "handshake_failed", "refused"
+    ]
     endpoint: str
     detail: str = ""
 

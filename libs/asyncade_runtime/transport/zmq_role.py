@@ -24,9 +24,12 @@ of 0.6 s, a reader that paused longer lost the connection and every unroll in fl
 """
 
 _REFUSED_AFTER = 5  # failed handshakes in a row
+# Together the longest time that a peer at a new address is not noticed: 10 s.
 _CONNECT_TIMEOUT_MS = 3000  # a SYN to a dead address otherwise blocks for two minutes
 _REBIND_S = 10.0  # longest wait for a port that was just closed; it takes a few milliseconds
-_LONGEST_FAMILY_S = 10.0  # time on one address family before trying the other
+_HANDSHAKE_TIMEOUT_MS = 5000  # whoever accepts for a dead peer never answers; libzmq waits for 30 s
+_LONGEST_PAUSE_MS = 2000
+_LONGEST_FAMILY_S = 2.0  # time on one address family before trying the other
 _NUMERIC = re.compile(r"tcp://(\[.*\]|[\d.]+):")
 
 
@@ -72,9 +75,10 @@ class ZmqRole:
             zmq.TCP_KEEPALIVE_INTVL: 5,
             zmq.TCP_KEEPALIVE_CNT: 3,
             zmq.CONNECT_TIMEOUT: _CONNECT_TIMEOUT_MS,
+            zmq.HANDSHAKE_IVL: _HANDSHAKE_TIMEOUT_MS,
             # Doubling and randomised: a hundred actors must not reconnect all at once.
             zmq.RECONNECT_IVL: 100,
-            zmq.RECONNECT_IVL_MAX: 5000,
+            zmq.RECONNECT_IVL_MAX: _LONGEST_PAUSE_MS,
             **options,
             **(keys.options() if keys else {}),
         }
@@ -185,11 +189,14 @@ class ConnectingRole(ZmqRole):
         """Distinguishes a learner with another key from one that is restarting.
 
         With the wrong learner key, ZeroMQ only reports that the peer hung up. A restarting learner
-        also hangs up now and then, but not in `_REFUSED_AFTER` handshakes in a row.
+        also hangs up now and then, but not in `_REFUSED_AFTER` handshakes in a row. One that is
+        paused hangs up never: its kernel accepts, and the handshake times out.
         """
         for event in events:
             if event.kind == "connected":
                 self._failures = self._hang_ups = 0
+            elif event.kind == "unanswered":
+                self._hang_ups -= 1  # the disconnect that follows is ours
             elif event.kind == "handshake_failed":
                 self._failures += 1
             elif event.kind == "disconnected":

@@ -52,6 +52,7 @@ def serve(settings: ActorSettings, service: Service) -> None:
             log=service.log,
         )
     )
+    service.end_when_stuck()
     actor.run(service.stop)
 
 

@@ -61,7 +61,7 @@ class Actor:
         outbox: to the learner.
         subscriber: weights from the learner.
         metrics: updated by the actor.
-        health: ticked every step; ready once weights are in use.
+        health: ticked every step and every env step; ready once weights are in use.
         log: default: structlog's.
         make_environments: replaceable in tests.
     """
@@ -152,6 +152,7 @@ class Actor:
         )
         for _ in work.mode.play(work.assignment):
             yield
+            self._health.tick()
             if work.mode.refreshes_weights:
                 self._refresh_weights()
         message = work.mode.message(work.assignment, header)

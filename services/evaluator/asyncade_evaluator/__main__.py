@@ -56,6 +56,7 @@ def serve(settings: EvaluatorSettings, service: Service) -> None:
             log=service.log,
         )
     )
+    service.end_when_stuck()
     evaluator.run(service.stop)
 
 

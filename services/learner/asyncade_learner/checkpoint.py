@@ -3,7 +3,8 @@
 Tensors: ``model.*`` (parameters and normalisation statistics), ``optimiser.*``,
 ``rng.minibatches``, ``recent_returns``, and ``calibration.*`` until calibration is over. The file's
 metadata holds the format, counters, the last target that was reached, what the run is about, and
-`Kept`, as JSON. Every number is finite: poison is neither saved nor loaded.
+`Kept`, as JSON, and a digest of the whole file. Every number is finite: poison is neither saved nor
+loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from asyncade_learner.progress import Milestone, Progress
 from asyncade_learner.recovery import RecentNorms
 from asyncade_learner.trainer import Trainer
 from asyncade_rl.params import ModelMismatchError, copy_into
-from asyncade_rl.saved_models import FORMAT, MODEL, UNREADABLE, counters
+from asyncade_rl.saved_models import (
+    DIGEST,
+    FORMAT,
+    MODEL,
+    UNREADABLE,
+    counters,
+    is_intact,
+    sealed,
+)
 from asyncade_runtime.run_folder import RunFolder, write_atomically
 
 SPREAD_OVER_THE_RUN: Final = 5
@@ -165,7 +174,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, about: Mapping[str, Any])
 
 
 def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes a checkpoint and removes older ones.
+    """Writes a checkpoint and removes older ones, and halves that killed learners have left.
 
     With it `keep` are left, and `SPREAD_OVER_THE_RUN` of the older ones, the first of all among
     them. Newer ones stay: they are damaged, and the run has fallen back to an older one.
@@ -191,10 +200,12 @@ def save(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> Path:
         "milestone": json.dumps(milestone),
         "about": json.dumps(dict(checkpoint.about)),
         "kept": json.dumps(checkpoint.kept.model_dump()),
+        **DIGEST,
     }
     path = folder.checkpoint_file(progress.policy_version)
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(contiguous, metadata))
+    write_atomically(path, sealed(safetensors.torch.save(contiguous, metadata)))
+    folder.remove_unfinished_checkpoints()
     not_newer = [other for other in folder.checkpoint_files() if other.name <= path.name]
     for old in _crowded([int(other.stem) for other in not_newer], keep):
         folder.checkpoint_file(old).unlink(missing_ok=True)
@@ -227,7 +238,10 @@ def load(path: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = path.read_bytes()
+        if not is_intact(content, metadata.get("digest")):
+            raise CheckpointError(f"{path} is damaged (its digest does not fit)")
+        tensors = safetensors.torch.load(content)
         if metadata.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: "

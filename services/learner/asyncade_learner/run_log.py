@@ -10,6 +10,7 @@ import math
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -34,9 +35,7 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, env_steps: int) -> None:
         self._folder = folder
-        # TensorBoard reads the files in the order of their names.
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
-        self._path = folder.tensorboard / name
+        self._path = folder.tensorboard / _next_name(folder.tensorboard)
         self._hidden_from = env_steps + 1 if env_steps else 0
         self._begun = False
 
@@ -111,6 +110,17 @@ def counters(progress: Progress, target: float | None) -> dict[str, Any]:
 def rounded(value: float | None, digits: int) -> float | None:
     """Returns the rounded value, or None if JSON has no form for it."""
     return None if value is None or not math.isfinite(value) else round(value, digits)
+
+
+def _next_name(folder: Path) -> str:
+    """Returns the name of a new event file: TensorBoard reads them in the order of their names.
+
+    The name has the time, or a second more than the newest file's: the clock may have gone back.
+    """
+    parts = [path.name.split(".") for path in folder.glob("events.out.tfevents.*")]
+    seconds = [int(one[3]) for one in parts if one[3].isdecimal()]
+    now = max([round(time.time()), *(before + 1 for before in seconds)])
+    return f"events.out.tfevents.{now}.{socket.gethostname()}"
 
 
 def _record(event: Event) -> bytes:

@@ -64,7 +64,7 @@ class Senders:
         elapsed = None if self._reported is None else now - self._reported
         self._reported = now
         for one in self._senders.values():
-            if elapsed:
+            if elapsed is not None and elapsed > 0:  # the clock may have gone back
                 rate = one.env_steps / elapsed
                 before = rate if one.rate is None else one.rate
                 one.rate = before + _NEWEST_SHARE * (rate - before)

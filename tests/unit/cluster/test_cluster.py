@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bench.cluster.arms import ratio
 from bench.cluster.cluster import Cluster, Faults, Plan
 from bench.cluster.costs import Record, cost
 from bench.cluster.network import Inbox, Network, Publisher
+from bench.cluster.schedule import random_faults
 from bench.cluster.simulation import Simulation
 
 from asyncade_learner.learner import Learner
@@ -178,7 +180,7 @@ def test_a_slow_actor_costs_no_more_than_its_own_share(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "faults",
-    [Faults(stopped={0: (0.3, 1e9)}), Faults(killed=((0, 0.3, 1e9),))],
+    [Faults(stopped=((0, 0.3, 1e9),)), Faults(killed=((0, 0.3, 1e9),))],
     ids=["stopped", "killed"],
 )
 def test_an_actor_that_falls_silent_costs_no_more_than_its_own_share(
@@ -189,7 +191,7 @@ def test_an_actor_that_falls_silent_costs_no_more_than_its_own_share(
 
 
 def test_a_stopped_actor_that_goes_on_plays_its_part_again(tmp_path: Path) -> None:
-    cluster = run(tmp_path, 3_000, faults=Faults(stopped={0: (0.3, 0.9)}))
+    cluster = run(tmp_path, 3_000, faults=Faults(stopped=((0, 0.3, 0.9),)))
     assert cluster.learner.rounds.late(cluster.simulation.now) == set()
     assert len(cluster.learner.intake.roster) == 4
 
@@ -209,6 +211,39 @@ def test_a_restarted_learner_goes_on_with_its_actors(tmp_path: Path) -> None:
     cluster.run(over)
     assert cluster.learner.progress.env_steps >= 2_000
     assert any(later < earlier for earlier, later in pairwise(versions))
+
+
+def test_lost_frames_stop_nothing(tmp_path: Path) -> None:
+    cluster = run(tmp_path, 2_000, faults=Faults(lost=0.3, seed=1))
+    assert cluster.learner.progress.env_steps >= 2_000
+    assert cluster.learner.telemetry.metrics.lost._value.get() > 0
+    assert len(cluster.learner.intake.roster) == 4
+
+
+def test_random_faults_are_repeated_bit_for_bit(tmp_path: Path) -> None:
+    """Deaths, pauses, losses and restarts, so dense that a short run has some of each."""
+    faults = random_faults(5, actors=4, every_s=0.2)
+    faults = replace(faults, restarts=((0.6, 0.2), (1.4, 0.3)))
+
+    def trace(name: str) -> tuple[float, int, int, list[float]]:
+        cluster = run(tmp_path / name, 1_500, checkpoint_seconds=0.3, faults=faults)
+        learner = cluster.learner
+        sums = [float(p.detach().double().sum()) for p in learner.trainer.network.parameters()]
+        repeated = cluster.repeated_env_steps
+        return cluster.simulation.now, learner.progress.env_steps, repeated, sums
+
+    one = trace("one")
+    assert one[0] > 1.4  # both restarts happened
+    assert one == trace("two")
+
+
+def test_a_seed_draws_its_own_faults() -> None:
+    one, other = (random_faults(seed, actors=4, every_s=5.0) for seed in (1, 2))
+    assert one == random_faults(1, actors=4, every_s=5.0)
+    assert one != other
+    assert {actor for actor, _, _ in one.killed} == {0, 1, 2, 3}
+    times = [time for time, _ in one.restarts]
+    assert all(later - earlier >= 5.0 for earlier, later in pairwise(times))
 
 
 def test_new_actors_share_the_play(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ CASES = [
     pytest.param(
         3, {"slow": {0: 3.0}}, {"messages_in_flight": 2}, id="three, one slow, messages in flight"
     ),
-    pytest.param(3, {"joining": {1: 0.3}, "stopped": {0: (0.25, 0.4)}}, {}, id="coming and going"),
+    pytest.param(3, {"joining": {1: 0.3}, "stopped": ((0, 0.25, 0.4),)}, {}, id="coming and going"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -20,7 +21,7 @@ from asyncade_learner.checkpoint import (
     save,
 )
 from asyncade_learner.progress import Milestone, Progress
-from asyncade_rl.saved_models import FORMAT
+from asyncade_rl.saved_models import DIGEST, FORMAT, sealed
 from asyncade_runtime.run_folder import RunFolder
 
 ABOUT = {"game": "catch", "network": "small", "model": "0123456789abcdef"}
@@ -76,7 +77,8 @@ def test_a_passed_target_is_restored(folder: RunFolder) -> None:
 def test_a_checkpoint_without_a_milestone_is_read(folder: RunFolder) -> None:
     path = save(folder, checkpoint(), keep=1)
     with safetensors.safe_open(path, framework="pt") as file:
-        metadata = {n: v for n, v in file.metadata().items() if n != "milestone"}
+        older = {"milestone", "digest"}
+        metadata = {n: v for n, v in file.metadata().items() if n not in older}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     path.write_bytes(safetensors.torch.save(tensors, metadata))
     assert load(path).progress == checkpoint().progress
@@ -147,7 +149,7 @@ def test_a_failed_write_keeps_the_older_checkpoints(
         patch.setattr(Path, step, full_disk)
         with pytest.raises(OSError, match="No space left"):
             save(folder, checkpoint(2), keep=1)
-    assert folder.checkpoint_files() == [older]
+    assert [*folder.checkpoints.iterdir()] == [older]
     assert load(older).progress.policy_version == 1
     save(folder, checkpoint(2), keep=1)  # remains of the failed write are no obstacle
     assert set(folder.checkpoints.iterdir()) == set(folder.checkpoint_files())
@@ -172,13 +174,45 @@ def test_a_damaged_file_is_refused_and_named(folder: RunFolder, damage: str) -> 
         load(path)
 
 
+def test_no_flipped_bit_is_loaded(folder: RunFolder) -> None:
+    """In the names, the counters, the tensors: safetensors itself checks lengths only."""
+    path = save(folder, checkpoint(), keep=1)
+    whole = path.read_bytes()
+    before = load(path)
+    for at in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(CheckpointError):
+            after = load(path)
+            assert b'"digest"' not in damaged  # there is none then, and the content is whole
+            assert (after.progress, after.about) == (before.progress, before.about)
+            assert all(torch.equal(after.model[n], before.model[n]) for n in before.model)
+
+
+def test_a_checkpoint_without_a_digest_is_read(folder: RunFolder) -> None:
+    path = rewritten(save(folder, checkpoint(), keep=1), {"digest": None})
+    assert load(path).progress == checkpoint().progress
+
+
+def test_halves_of_killed_learners_are_removed_and_other_files_are_not(folder: RunFolder) -> None:
+    half = folder.checkpoints / ".000000000003.safetensors.tmp"
+    theirs = folder.checkpoints / ".best.safetensors.tmp"
+    for path in (half, theirs):
+        path.write_bytes(b"half")
+    save(folder, checkpoint(), keep=1)
+    assert (half.exists(), theirs.exists()) == (False, True)
+
+
 def rewritten(path: Path, change: dict[str, str | None], drop: str = "") -> Path:
     """Changes a file's metadata, or drops a tensor."""
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() | change
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != drop}  # noqa: SIM118
     kept = {name: value for name, value in metadata.items() if value is not None}
-    safetensors.torch.save_file(tensors, path, kept)
+    if "digest" in kept:
+        kept |= DIGEST
+    path.write_bytes(sealed(safetensors.torch.save(tensors, kept)))
     return path
 
 
@@ -239,7 +273,7 @@ def test_a_tensor_that_is_something_else_is_refused(
 ) -> None:
     path = save(folder, checkpoint(), keep=1)
     with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+        metadata = {key: value for key, value in file.metadata().items() if key not in DIGEST}
     tensors = safetensors.torch.load(path.read_bytes()) | {name: tensor}
     safetensors.torch.save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match=re.escape(str(path))):

@@ -26,6 +26,7 @@ from asyncade_learner.recovery import (
     Recovery,
 )
 from asyncade_proto.messages import Gradients, Trajectory
+from asyncade_rl.saved_models import DIGEST, sealed
 from asyncade_runtime import robust_mean
 from asyncade_runtime.claims import Claims
 from rigs.learner import CHECKPOINT_S, STEPS, UPDATES, Rig, begun, computed, played, same
@@ -276,7 +277,7 @@ def test_a_poisoned_checkpoint_is_passed_over(tmp_path: Path, part: str) -> None
     newest, older = rig.folder.checkpoint_files()
     metadata, tensors = content(newest)
     tensors[part][0] = math.nan
-    newest.write_bytes(safetensors.torch.save(tensors, metadata))
+    newest.write_bytes(sealed(safetensors.torch.save(tensors, metadata | DIGEST)))
     with pytest.raises(CheckpointError, match="not finite"):
         checkpoint.load(newest)
     resumed = Rig(tmp_path, resume="must")
@@ -310,7 +311,7 @@ def test_a_damaged_file_is_refused_and_what_is_unknown_is_left_out(
     (path,) = rig.folder.checkpoint_files()
     metadata, tensors = content(path)
     for text, readable in ((kept, False), ('{"of a newer release": 1}', True), (None, True)):
-        changed = {n: v for n, v in metadata.items() if n != "kept"}
+        changed = {n: v for n, v in metadata.items() if n not in {"kept", *DIGEST}}
         changed |= {} if text is None else {"kept": text}
         path.write_bytes(safetensors.torch.save(tensors, changed))
         if readable:

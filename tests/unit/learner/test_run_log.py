@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,11 @@ from asyncade_runtime.progress_page import ProgressPage
 from asyncade_runtime.run_folder import RunFolder
 
 
-def report(folder: RunFolder, name: str, resumed_at: int, *reports_at: int) -> None:
+def report(folder: RunFolder, resumed_at: int, *reports_at: int) -> None:
     """Writes the rows of one learner process."""
     run_log = RunLog(folder, resumed_at)
     for env_steps in reports_at:
         run_log.append({"env_steps": env_steps, "updates": env_steps})
-    (written,) = folder.tensorboard.glob("events*")
-    # Files of the same second would have the same name.
-    written.rename(folder.tensorboard / f"{name}.tfevents")
 
 
 @contextmanager
@@ -50,16 +48,27 @@ def shown(folder: Path, name: str = "updates") -> list[int]:
 
 def test_events_after_the_resumed_checkpoint_are_hidden(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
-    report(folder, "0-killed", 0, 16, 32, 48)
+    report(folder, 0, 16, 32, 48)
     assert shown(folder.tensorboard) == [16, 32, 48]
-    report(folder, "1-resumed", 16, 40, 64)
+    report(folder, 16, 40, 64)
+    assert shown(folder.tensorboard) == [16, 40, 64]
+
+
+def test_a_clock_that_has_gone_back_does_not_change_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    report(folder, 0, 16, 32, 48)
+    now = time.time()
+    monkeypatch.setattr("asyncade_learner.run_log.time.time", lambda: now - 30 * 3600)
+    report(folder, 16, 40, 64)
     assert shown(folder.tensorboard) == [16, 40, 64]
 
 
 def test_a_run_without_a_checkpoint_hides_all_earlier_events(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
-    report(folder, "0-killed", 0, 16, 32)
-    report(folder, "1-anew", 0, 20)
+    report(folder, 0, 16, 32)
+    report(folder, 0, 20)
     assert shown(folder.tensorboard) == [20]
 
 

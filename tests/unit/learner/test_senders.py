@@ -7,6 +7,14 @@ import pytest
 from asyncade_learner.senders import Senders
 
 
+def test_a_clock_that_has_gone_back_gives_no_rate() -> None:
+    senders = Senders()
+    senders.report(1000.0, ())
+    senders.received("a", 100, 0, 400.0)
+    (actor,) = senders.report(500.0, ())["actors"]
+    assert actor["env_steps_per_second"] is None
+
+
 def test_rates_are_of_the_time_between_two_reports() -> None:
     senders = Senders()
     senders.received("a", 512, 3, now=100.0)

@@ -64,3 +64,13 @@ def test_a_checkpoint_that_was_removed_meanwhile_is_an_error(tmp_path: Path) -> 
     model.path.unlink()
     with pytest.raises(SavedModelError, match=model.path.name):
         model.tensors()
+
+
+def test_a_flipped_weight_is_never_played(tmp_path: Path) -> None:
+    path = written(RunFolder.create(tmp_path), 1, 100)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    model = saved_model(path)
+    with pytest.raises(SavedModelError, match=path.name):
+        model.tensors()

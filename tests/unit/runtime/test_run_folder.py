@@ -120,6 +120,14 @@ def test_truncated_lines_are_skipped(folder: RunFolder, half: str) -> None:
     assert folder.read_metrics() == [{"env_steps": 0}]
 
 
+def test_a_row_after_half_a_line_is_a_row(folder: RunFolder) -> None:
+    folder.append_metrics({"env_steps": 1})
+    with (folder.root / "metrics.jsonl").open("a") as file:
+        file.write('{"env_st')
+    folder.append_metrics({"env_steps": 2})
+    assert folder.read_metrics() == [{"env_steps": 1}, {"env_steps": 2}]
+
+
 def test_last_metrics_is_the_last_complete_row(folder: RunFolder) -> None:
     assert folder.last_metrics() is None
     for n in range(3000):
@@ -235,6 +243,27 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is the old file or the new one; the folder is flushed last."""
+    path, order = tmp_path / "file.json", list[str]()
+    fsync, replace = os.fsync, Path.replace
+
+    def flush(file: int) -> None:
+        order.append("folder" if Path(f"/proc/self/fd/{file}").resolve() == tmp_path else "file")
+        fsync(file)
+
+    def rename(self: Path, target: Path) -> Path:
+        order.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_atomically(path, b"new")
+    assert order == ["file", "name", "folder"]
 
 
 def test_a_full_disk_names_the_file(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
