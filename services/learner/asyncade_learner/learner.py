@@ -268,7 +268,6 @@ class Learner:
     def _save(self) -> None:
         """Saves a checkpoint. A full disk is counted and logged; training goes on."""
         self.trainer.stages.enter("checkpoint")
-        self._last_checkpoint = self.clock()
         state = capture(self.trainer, self.progress, self.about)
         try:
             save(self.folder, state, self._settings.checkpoints_kept)
@@ -276,3 +275,4 @@ class Learner:
             self.telemetry.checkpointed(error)
         else:
             self.telemetry.checkpointed(None)
+        self._last_checkpoint = self.clock()  # a disk slower than the interval must not be all
