@@ -15,7 +15,7 @@ ROOM_MIB = 64
 
 
 @pytest.mark.parametrize(
-    "seconds", [20.0, pytest.param(180.0, marks=pytest.mark.faults_long)], ids=["short", "long"]
+    "seconds", [15.0, pytest.param(180.0, marks=pytest.mark.faults_long)], ids=["short", "long"]
 )
 def test_memory_descriptors_and_threads_stay(tmp_path: Path, seconds: float) -> None:
     with LocalRun(tmp_path, relay=True) as run:

@@ -288,5 +288,5 @@ class Learner:
 
     def _save(self) -> None:
         self.trainer.stages.enter("checkpoint")
-        self._last_checkpoint = self.clock()
         self.keeper.save(self.phase)
+        self._last_checkpoint = self.clock()  # a disk slower than the interval must not be all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,27 @@ def test_a_full_disk_is_counted_and_training_goes_on(
     assert rig.progress.updates == UPDATES
     rig.wait(CHECKPOINT_S)
     assert len(rig.checkpoints()) == 1
+
+
+def test_a_disk_slower_than_the_interval_leaves_time_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = begun(tmp_path)
+    save = checkpoint.save
+    saves = list[float]()
+
+    def slow(*arguments: Any) -> Path:
+        saves.append(rig.clock.now)
+        rig.clock.now += 2 * CHECKPOINT_S
+        return save(*arguments)
+
+    monkeypatch.setattr("asyncade_learner.learner.save", slow)
+    rig.wait(CHECKPOINT_S)
+    for message in played()[:3]:
+        rig.step(message)
+    assert len(saves) == 1
+    rig.wait(CHECKPOINT_S)
+    assert len(saves) == 2
 
 
 @pytest.mark.parametrize("mode", ["data", "gradients"])
