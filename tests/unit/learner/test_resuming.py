@@ -74,7 +74,7 @@ def test_a_disk_slower_than_the_interval_leaves_time_to_train(
         rig.clock.now += 2 * CHECKPOINT_S
         return save(*arguments)
 
-    monkeypatch.setattr("asyncade_learner.learner.save", slow)
+    monkeypatch.setattr("asyncade_learner.keeper.save", slow)
     rig.wait(CHECKPOINT_S)
     for message in played()[:3]:
         rig.step(message)
