@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from asyncade_cli.outcome import processor
 from asyncade_runtime.cores import available_cores
-from asyncade_runtime.run_folder import read_json, source_commit, write_json
+from asyncade_runtime.files import read_json, write_json
+from asyncade_runtime.run_folder import source_commit
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "bench/results"

@@ -18,8 +18,9 @@ from asyncade_proto.errors import TooLargeError
 from asyncade_rl.games import UnknownGameError
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.output import best_effort_output, print_result
-from asyncade_runtime.run_folder import RunFolderError, source_commit
+from asyncade_runtime.run_folder import source_commit
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 

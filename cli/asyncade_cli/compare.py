@@ -21,12 +21,8 @@ from asyncade_cli.start import RUNS, prepare
 from asyncade_cli.train import train
 from asyncade_cli.training import EXIT_DONE, EXIT_INTERRUPTED
 from asyncade_rl.choices import MODES
-from asyncade_runtime.run_folder import (
-    RunFolder,
-    RunFolderError,
-    read_json,
-    write_json,
-)
+from asyncade_runtime.files import RunFolderError, read_json, write_json
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import load
 
 _COMPLETE: Final = ("target", "max_env_steps", "max_minutes")  # `ended_by` of a complete run

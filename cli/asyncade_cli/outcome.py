@@ -15,7 +15,8 @@ from asyncade_cli.plot import draw_curves
 from asyncade_cli.settings import TrainSettings
 from asyncade_cli.words import counted
 from asyncade_learner.settings import diverged
-from asyncade_runtime.run_folder import CLAIMED, RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import CLAIMED, RunFolder
 
 Row: TypeAlias = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from asyncade_runtime.run_folder import RunFolderError, made_if_missing
+from asyncade_runtime.files import RunFolderError, made_if_missing
 
 _PR_SET_PDEATHSIG: Final = 1  # Linux: prctl(2)
 _LAST_BYTES: Final = 2**16

@@ -12,7 +12,8 @@ from asyncade_cli.actors import check_actors
 from asyncade_cli.settings import TrainSettings, default_target
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.stored import changed, with_stored
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import changes, continued, load
 
 RUNS: Final = Path("runs")

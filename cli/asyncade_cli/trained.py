@@ -9,7 +9,8 @@ from pathlib import Path
 from asyncade_rl.envs import ShownGame, make_shown_game
 from asyncade_rl.saved_models import SavedModel, SavedModelError, saved_model
 from asyncade_rl.session import Session
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from asyncade_cli.outlook import Outlook
 from asyncade_cli.processes import PendingLog, Service
 from asyncade_cli.start import Start
 from asyncade_cli.words import counted
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.lifecycle import stop_on_signals
-from asyncade_runtime.run_folder import RunFolderError
 from asyncade_runtime.service import EXIT_BAD_INPUT, EXIT_BUSY
 
 EXIT_DONE: Final = 0

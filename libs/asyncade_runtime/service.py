@@ -28,6 +28,7 @@ from asyncade_proto.fields import Fields
 from asyncade_runtime.allocator import keep_freed_memory
 from asyncade_runtime.cores import set_thread_environment
 from asyncade_runtime.file_limit import raise_file_limit
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.lifecycle import (
     Health,
     HttpAddressError,
@@ -37,7 +38,7 @@ from asyncade_runtime.lifecycle import (
 )
 from asyncade_runtime.logs import configure, get_logger
 from asyncade_runtime.output import best_effort_output
-from asyncade_runtime.run_folder import FolderBusyError, RunFolderError
+from asyncade_runtime.run_folder import FolderBusyError
 from asyncade_runtime.settings import Settings, SettingsError, load
 from asyncade_runtime.transport.addresses import SocketAddressError
 from asyncade_runtime.transport.keys import KeysError

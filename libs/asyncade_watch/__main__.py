@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from asyncade_runtime.cores import set_thread_environment
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.lifecycle import HttpAddressError, stop_on_signals
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import SettingsError, load
 from asyncade_runtime.transport.keys import KeysError, load_actor_keys
 from asyncade_watch.settings import WatchSettings

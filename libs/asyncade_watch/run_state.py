@@ -13,7 +13,8 @@ import structlog
 from asyncade_rl.saved_models import SavedModel, saved_models
 from asyncade_runtime.bottleneck import bottleneck
 from asyncade_runtime.curve import Curve
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_watch.obstacle import obstacle
 
 _SILENT_S: Final = 20.0  # without a row, after which a running learner is called silent

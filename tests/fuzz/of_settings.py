@@ -24,7 +24,8 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_proto.codec import decode, encode
 from asyncade_proto.messages import REQUESTS
 from asyncade_relay.settings import RelaySettings
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import Settings, SettingsError, flag_of, load, variable_of
 from fuzz.of_checkpoint import edit
 from fuzz.scratch import scratch

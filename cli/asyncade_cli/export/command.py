@@ -29,7 +29,8 @@ from asyncade_rl.choices import NETWORKS
 from asyncade_rl.envs import is_atari
 from asyncade_rl.evaluation import Chooser
 from asyncade_rl.pretrained import CONFIG, MODEL
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, made_if_missing, read_json
+from asyncade_runtime.files import RunFolderError, made_if_missing, read_json
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import load
 
 GAMES: Final = 30

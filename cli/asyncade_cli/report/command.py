@@ -15,7 +15,7 @@ from asyncade_cli.report.runs import ReportedRun, labels_of, read_run
 from asyncade_cli.settings import EvalSettings
 from asyncade_cli.sharing import ReportSettings
 from asyncade_rl.games import UnknownGameError
-from asyncade_runtime.run_folder import RunFolderError, write_atomically
+from asyncade_runtime.files import RunFolderError, write_atomically
 from asyncade_runtime.settings import load
 
 FILMED_RUNS: Final = 4

@@ -17,8 +17,9 @@ from asyncade_cli.plot import thinned
 from asyncade_cli.settings import TrainSettings
 from asyncade_learner.settings import OF_THE_SITTING, LearnerSettings
 from asyncade_rl.saved_models import SavedModel, saved_models
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.json_lines import JsonLines
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 
 AUTOMATIC: Final = "automatic"
 """Default of settings that the program chooses where nobody does; a config has only the choice."""

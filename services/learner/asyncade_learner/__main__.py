@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from asyncade_learner.settings import LearnerSettings, diverged
 from asyncade_learner.stored import changed, with_stored
 from asyncade_runtime.cores import available_cores
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.progress_page import PATH, ProgressPage
-from asyncade_runtime.run_folder import RunFolder, RunFolderError, source_commit
+from asyncade_runtime.run_folder import RunFolder, source_commit
 from asyncade_runtime.service import HopelessError, Service, StartError, run_service
 from asyncade_runtime.transport.listening import listening
 

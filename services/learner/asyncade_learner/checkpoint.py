@@ -36,7 +36,8 @@ from asyncade_rl.saved_models import (
     is_intact,
     sealed,
 )
-from asyncade_runtime.run_folder import RunFolder, write_atomically
+from asyncade_runtime.files import write_atomically
+from asyncade_runtime.run_folder import RunFolder
 
 SPREAD_OVER_THE_RUN: Final = 5
 """Checkpoints kept besides the newest ones, for whoever looks at how the run has learned."""

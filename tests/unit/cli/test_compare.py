@@ -12,7 +12,7 @@ import pytest
 from asyncade_cli import compare as compare_module
 from asyncade_cli.compare import compare, is_complete, plan
 from asyncade_cli.settings import CompareSettings, TrainSettings, join_runs
-from asyncade_runtime.run_folder import RunFolderError
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.settings import SettingsError, load
 
 

@@ -16,8 +16,9 @@ from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.settings import LearnerSettings
 from asyncade_learner.wiring import make_learner
 from asyncade_rl.session import Session
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.lifecycle import Health
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.memory import MemoryBroadcast, MemoryInbox, MemoryQueue
 from builders import Clock
 

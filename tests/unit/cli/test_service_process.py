@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from asyncade_cli.processes import PendingLog, Service
+from asyncade_runtime.files import RunFolderError
 from asyncade_runtime.logs import configure, get_logger
-from asyncade_runtime.run_folder import RunFolderError
 
 
 def ended(log: Path) -> Service:

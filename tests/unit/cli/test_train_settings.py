@@ -14,7 +14,8 @@ from asyncade_cli.settings import TrainSettings
 from asyncade_cli.start import choose_folder, prepare
 from asyncade_cli.train import train
 from asyncade_learner.settings import LearnerSettings
-from asyncade_runtime.run_folder import RunFolder, RunFolderError
+from asyncade_runtime.files import RunFolderError
+from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.settings import SettingsError, load
 
 

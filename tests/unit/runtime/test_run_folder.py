@@ -11,13 +11,8 @@ from typing import IO
 
 import pytest
 
-from asyncade_runtime.run_folder import (
-    FolderBusyError,
-    RunFolder,
-    RunFolderError,
-    source_commit,
-    write_atomically,
-)
+from asyncade_runtime.files import RunFolderError, write_atomically
+from asyncade_runtime.run_folder import FolderBusyError, RunFolder, source_commit
 
 
 @pytest.fixture
