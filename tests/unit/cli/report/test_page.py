@@ -212,7 +212,6 @@ def test_without_the_game_there_are_no_films(
 def test_every_share_of_the_time_has_a_colour_and_a_name(here: Path) -> None:
     root = write_run(here / "one")
     stages = {"wait": 0.5, "prepare": 0.2, "optimise": 0.293, "decode": 0.004, "report": 0.003}
-    RunFolder(root).metrics.append({})  # ends the half row
     RunFolder(root).append_metrics(row(13, stage_shares=stages))
     page = reported(root)
     slices = ["wait", "prepare", "optimise", "other"]
@@ -226,7 +225,6 @@ def test_every_share_of_the_time_has_a_colour_and_a_name(here: Path) -> None:
 
 def test_a_much_shorter_interval_has_no_pace(here: Path) -> None:
     root = write_run(here / "one")
-    RunFolder(root).metrics.append({})  # ends the half row
     RunFolder(root).append_metrics(row(12, seconds=22.1, env_steps_per_second=90_000.0))
     paces = [y for _, y in read_run(root, "one").points("env_steps_per_second", "seconds")]
     assert set(paces) == {500.0}
