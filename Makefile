@@ -32,8 +32,14 @@ $(SETUP): pyproject.toml constraints.txt requirements.lock
 train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 5"
 	$(BIN)/asyncade train $(ARGS)
 
-test: check  ## check, then all tests
-	$(BIN)/python -m pytest -m "not faults_long" $(ARGS)
+# What needs no sockets or processes runs on two cores.
+test: check  ## check, then all tests; ARGS="tests/unit -k name" runs some
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 tests/unit tests/fuzz
+	$(BIN)/python -m pytest -m "not faults_long" --ignore tests/unit --ignore tests/fuzz
+endif
 
 faults: setup  ## kills, full disks, lost networks, load: hostile actors, all of it: under 30 minutes
 	$(BIN)/python -m pytest tests/faults tests/learning/test_hostile_actors.py $(ARGS)
