@@ -146,7 +146,7 @@ class Cluster:
                 if published and handovers and self.simulation.now >= handovers[0]:
                     del handovers[0]
                     self.learner.finish()
-                    self.learner = self._make_learner()
+                    self.learner = self._make_learner(messages_live_on=True)
                     self.learner.begin()
             self.simulation.stop()
 
@@ -205,7 +205,7 @@ class Cluster:
             log=self._log,
         )
 
-    def _make_learner(self) -> Learner:
+    def _make_learner(self, *, messages_live_on: bool = False) -> Learner:
         clock = self.simulation.clock
         metrics = LearnerMetrics(CollectorRegistry(), clock)
         metrics.stages = self._stages("learner", metrics.stages)
@@ -221,6 +221,7 @@ class Cluster:
             run_id=RUN_ID + self._starts,
             clock=clock,
             wall_clock=clock,
+            messages_live_on=messages_live_on,
         )
 
     def _stages(self, role: str, stages: Stages) -> Stages:

@@ -19,7 +19,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from asyncade_learner.checkpoint import capture, resume, save
+from asyncade_learner.checkpoint import Checkpoint, resume, save
 from asyncade_learner.metrics import LearnerMetrics
 from asyncade_learner.progress import Progress
 from asyncade_learner.settings import LearnerSettings
@@ -43,13 +43,23 @@ def trainer(version: int) -> Trainer:
 
 def write(folder: RunFolder, version: int) -> None:
     progress = Progress(env_steps=100 * version, updates=version, policy_version=version)
-    save(folder, capture(trainers[version], progress, ABOUT), keep=1)
+    one = trainers[version]
+    checkpoint = Checkpoint(
+        progress=progress,
+        model=one.network.state_dict(),
+        optimiser=one.optimiser.state(),
+        generator=one.generator.get_state(),
+        about=ABOUT,
+    )
+    save(folder, checkpoint, keep=1)
 
 
 def check(folder: RunFolder, stop: int) -> None:
     """Resumes from the older checkpoint or from the newer, whole in either case, and saves on."""
     fresh = trainer(LATER)
-    version = resume(folder, fresh, ABOUT, "must", _log).policy_version
+    resumed = resume(folder, fresh, ABOUT, "must", _log)
+    assert resumed is not None
+    version = resumed.progress.policy_version
     assert version in (OLDER, NEWER), (stop, version)
     state, expected = fresh.network.state_dict(), trainers[version].network.state_dict()
     assert all(torch.equal(state[name], expected[name]) for name in expected), stop

@@ -50,12 +50,13 @@ def not_a_number(tensor: Float32) -> Float32:
     return np.full_like(tensor, np.nan)
 
 
+@pytest.mark.faults_long
 @pytest.mark.parametrize(
     ("lie", "reason"),
     [
         (opposite, "adverse"),
-        pytest.param(giant, "adverse", marks=pytest.mark.faults_long),
-        pytest.param(not_a_number, "not_finite", marks=pytest.mark.faults_long),
+        (giant, "adverse"),
+        (not_a_number, "not_finite"),
     ],
 )
 def test_catch_is_learned_beside_a_hostile_actor(tmp_path: Path, lie: Lie, reason: str) -> None:

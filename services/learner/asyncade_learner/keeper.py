@@ -100,13 +100,21 @@ class Keeper:
         self._good_norm = self.trainer.weights_norm()
         self.telemetry.rolled_back(path.name, self.trainer.settings.learning_rate)
 
-    def take_up(self, kept: Kept) -> None:
-        """Continues with what an earlier process has written."""
+    def take_up(self, kept: Kept, *, messages_live_on: bool) -> None:
+        """Continues with what an earlier process has written.
+
+        Args:
+            kept: in its checkpoint.
+            messages_live_on: what is under way will arrive. Sockets lose it, so all get full credit
+                where they were closed.
+        """
         now, trainer = self.clock(), self.trainer
         elapsed = max(0.0, self.wall_clock() - kept.wall_clock)
         later = now - kept.clock - elapsed
         self.roster.restore(kept.roster, later)
         self.roster.forget_silent(now)
+        if not messages_live_on:
+            self.roster.forget_received()
         self.rounds.restore(kept.rounds, later)
         self.versions.restore(kept.versions, kept.discarded_up_to)
         if kept.mode == trainer.settings.mode:

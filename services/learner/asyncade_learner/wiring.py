@@ -54,6 +54,7 @@ def make_learner(
     wall_clock: Callable[[], float] = time.time,
     started: float | None = None,
     threads: int | None = None,
+    messages_live_on: bool = False,
     page: ProgressPage | None = None,
 ) -> Learner:
     """Builds a learner, and resumes the run in `folder` as the settings ask.
@@ -61,7 +62,7 @@ def make_learner(
     `metrics` and `page` are as in `Telemetry`; the others are as in `Learner`. By default the run
     id is random and the process starts now. `threads` are those that torch has: unless the settings
     name their number, fewer are used while they wait for CPU. By default torch's threads are left
-    alone.
+    alone. `messages_live_on` is as in `Keeper.take_up`.
 
     Raises:
         CheckpointError: see `checkpoint.resume`.
@@ -115,7 +116,7 @@ def make_learner(
         wall_clock=wall_clock,
     )
     if checkpoint:
-        keeper.take_up(checkpoint.kept)
+        keeper.take_up(checkpoint.kept, messages_live_on=messages_live_on)
     threaded = settings.decodes_ahead(device.type)
     receiving = ThreadedReceiver if threaded else Receiver
     receiver = receiving(inbox, metrics.stages, entrance.shut_out)
