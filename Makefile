@@ -5,6 +5,7 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; don
 TORCH ?= torch==2.13.0+cpu
 TORCH_ELSE ?= torch==2.13.0
 VENV := .venv
+SIDE_BY_SIDE := tests/unit tests/fuzz tests/integration
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.complete
 TOOLS := .tools
@@ -32,13 +33,13 @@ $(SETUP): pyproject.toml constraints.txt requirements.lock
 train: setup  ## learn Pong with 2 actors; ARGS="--mode gradients --max-minutes 5"
 	$(BIN)/asyncade train $(ARGS)
 
-# What needs no sockets or processes runs on two cores.
+# What starts no processes runs on two cores.
 test: check  ## check, then all tests; ARGS="tests/unit -k name" runs some
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 tests/unit tests/fuzz
-	$(BIN)/python -m pytest -m "not faults_long" --ignore tests/unit --ignore tests/fuzz
+	$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -m "not faults_long" $(SIDE_BY_SIDE:%=--ignore %)
 endif
 
 faults: setup  ## kills, full disks, lost networks, load: hostile actors, all of it: under 30 minutes
