@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.local_run import free_ports
 
-from e2e.commands import free_ports
 from e2e.docker import DEADLINE_S, inspected, said, why_not
 
 ROOT = Path(__file__).parents[2]

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bench.local_run import free_ports
 
 from asyncade_runtime.run_folder import RunFolder
 from e2e.commands import (
@@ -22,7 +23,6 @@ from e2e.commands import (
     assert_rows_continue,
     env_steps,
     eventually,
-    free_ports,
     metrics,
     refused,
     running,

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bench.local_run import free_ports
 
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.transport.keys import make_keys
-from e2e.commands import Command, eventually, free_ports, metrics, refused
+from e2e.commands import Command, eventually, metrics, refused
 
 pytestmark = pytest.mark.processes
 

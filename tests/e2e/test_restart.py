@@ -6,6 +6,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from bench.local_run import free_ports
 
 from asyncade_runtime.run_folder import RunFolder
 from asyncade_runtime.service import EXIT_BUSY
@@ -13,7 +14,6 @@ from e2e.commands import (
     assert_rows_continue,
     env_steps,
     eventually,
-    free_ports,
     refused,
     running,
     saved,

@@ -17,10 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from bench.local_run import free_ports
 
 from asyncade_runtime.run_folder import RunFolder
 from e2e.browser import Tab, browser, found
-from e2e.commands import eventually, free_ports, running
+from e2e.commands import eventually, running
 from rigs.page import row, run_folder
 
 PROGRAM = found()
