@@ -1,10 +1,10 @@
 """What a checkpoint keeps besides model, optimiser and counters.
 
-Kept is what changes the updates to come: who plays and what has arrived (credit, assignment, when a
-batch is complete), the versions (which messages are too old), the measure of the gradients, the
-step size after roll-backs. Times are those of the monotonic clock when the checkpoint was written;
-by the wall clock they are as much older later on, so that actors that have left meanwhile are not
-waited for.
+Kept is what changes the updates to come: who plays and what has arrived (assignment, when a batch
+is complete; credit, where messages live on), the versions (which messages are too old), the measure
+of the gradients, the step size after roll-backs. Times are those of the monotonic clock when the
+checkpoint was written; by the wall clock they are as much older later on, so that actors that have
+left meanwhile are not waited for.
 """
 
 from __future__ import annotations
