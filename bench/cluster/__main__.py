@@ -17,7 +17,7 @@ import argparse
 import json
 import multiprocessing
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,6 @@ from bench.cluster import arms
 from bench.cluster.cluster import Cluster, Plan, temporary_folder
 from bench.result_files import about, options, read_result, write_result
 
-COSTS: Final = "cluster-costs"
 RESULT: Final = "cluster"
 
 _ALONE: Final = {"actors": 1, "passes": 1, "minibatch_size": 4096}
@@ -75,7 +74,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.command == "run":
         try:
-            asked.set = dict(settings_of(asked.set))
+            asked.set = dict(arms.settings_of(asked.set))
             LearnerSettings(**asked.set)
         except ValueError as error:
             run.error(f"--set takes NAME=VALUE, settings of the learner, values as JSON: {error}")
@@ -105,14 +104,14 @@ def _measure(asked: argparse.Namespace) -> int:
                 if stage != "wait":
                     costs[mode].setdefault(role, {}).setdefault(stage, {}).update(seconds)
     write_result(
-        COSTS, asked.machine, {**about("cluster", seed=1, torch_threads=1), "costs": costs}
+        arms.COSTS, asked.machine, {**about("cluster", seed=1, torch_threads=1), "costs": costs}
     )
     print(json.dumps(costs, indent=1))
     return 0
 
 
 def _run(asked: argparse.Namespace) -> int:
-    measured = read_result(COSTS, asked.machine)
+    measured = read_result(arms.COSTS, asked.machine)
     if measured is None:
         print(f"no costs for {asked.machine}: run `python -m bench.cluster measure`")
         return 2
@@ -146,18 +145,11 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def settings_of(given: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yields name and value of each ``NAME=VALUE``; values are JSON."""
-    for one in given:
-        name, _, value = one.partition("=")
-        yield name, json.loads(value)
-
-
 def table(result: Mapping[str, Any]) -> str:
     """Returns all arms as a Markdown table; ratios are to the first arm of the same mode."""
     header = ["arm", "seeds", "reached", "env steps to 0.75", "ratio", "virtual s", "speed-up"]
     header += ["env steps/s", "bytes up, down per env step"]
-    rows, first = list[list[object]](), dict[str, Any]()
+    rows, first, interval = list[list[object]](), dict[str, Any](), arms.interval
     for name, entry in result["arms"].items():
         runs = entry["runs"]
         base = first.setdefault(entry["arm"]["mode"], runs)
@@ -180,11 +172,6 @@ def table(result: Mapping[str, Any]) -> str:
             ]
         )
     return markdown(header, rows)
-
-
-def interval(found: tuple[float, float, float]) -> str:
-    """Returns a ratio with its interval, as text."""
-    return "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 
 if __name__ == "__main__":

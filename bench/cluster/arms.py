@@ -5,10 +5,11 @@ Two trainings differ by luck more than most settings do: no claim rests on fewer
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,9 @@ from bench.cluster.schedule import random_faults
 
 TARGET_SHARE: Final = 0.75
 """Of the points; on Pong a mean return of 18."""
+
+COSTS: Final = "cluster-costs"
+"""Name of the result that holds what the stages cost."""
 
 MARK_ENV_STEPS: Final = 25_000
 
@@ -108,6 +112,11 @@ def ratio(arm: Sequence[float], base: Sequence[float]) -> tuple[float, float, fl
     return math.exp(difference), math.exp(difference - half), math.exp(difference + half)
 
 
+def interval(found: tuple[float, float, float]) -> str:
+    """Returns a ratio with its interval, as text."""
+    return "{:.2f} ({:.2f} to {:.2f})".format(*found)
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Returns the geometric mean of positive values."""
     return math.exp(statistics.fmean(math.log(value) for value in values))
@@ -169,3 +178,10 @@ def use_one_core() -> None:
     """Uses one core: a run is repeated bit for bit, and two run side by side."""
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare_processor(1)
+
+
+def settings_of(given: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields name and value of each ``NAME=VALUE``; values are JSON."""
+    for one in given:
+        name, _, value = one.partition("=")
+        yield name, json.loads(value)

@@ -29,8 +29,7 @@ from typing import Any, Final
 from asyncade_cli.markdown import table as markdown
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.choices import MODES
-from bench.cluster.__main__ import COSTS, interval, settings_of
-from bench.cluster.arms import ratio
+from bench.cluster.arms import COSTS, interval, ratio, settings_of
 from bench.recipe.queue import MEASURE, behind, missing
 from bench.recipe.run import MEASURES
 from bench.result_files import ROOT, about, options, read_result, write_result
