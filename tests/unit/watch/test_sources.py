@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from asyncade_rl.network import make_network
 from asyncade_rl.params import fingerprint, to_safetensors
 from asyncade_rl.saved_models import saved_models
 from asyncade_rl.session import Session
+from asyncade_runtime.transport.zmq_role import wait_for_any
 from asyncade_runtime.transport.zmq_sockets import ZmqPublisher
 from asyncade_watch.of_run import NewestSource
 from asyncade_watch.run_state import RunState
@@ -44,22 +47,28 @@ def publisher(context: zmq.SyncContext) -> Iterator[ZmqPublisher]:
     publisher.close()
 
 
+@cache
+def network_of(seed: int) -> tuple[str, bytes]:
+    """Returns the fingerprint and the weights of a network that fits the game."""
+    network = make_network(num_actions("catch"), "small", seed=seed)
+    return fingerprint(network), to_safetensors(network)
+
+
 def frame(version: int, seed: int = 1, **fields: Any) -> bytes:
     """Returns the frame of weights that fit the game."""
-    network = make_network(num_actions("catch"), "small", seed=seed)
-    blob = to_safetensors(network)
-    model = fingerprint(network)
+    model, blob = network_of(seed)
     return encode(weights(policy_version=version, model=model, safetensors=blob, **fields))
 
 
 def received(source: Source, clock: Clock, publisher: ZmqPublisher) -> Model:
     """Looks again and again until weights have arrived."""
-    for _ in range(1000):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         publisher.welcome_joiners()
         clock.now += SECONDS_BETWEEN_WEIGHTS
         if (model := source.newer()) is not None:
             return model
-        zmq.Poller().poll(10)
+        wait_for_any([publisher], [], 0.01)  # an empty Poller would not wait at all
     raise AssertionError("no weights")
 
 
