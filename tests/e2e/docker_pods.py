@@ -157,7 +157,7 @@ class Pod:
     def kill(self) -> None:
         """Kills it with SIGKILL, as the kernel does out of memory, and removes the container."""
         said("docker", "kill", self.container)
-        said("docker", "rm", self.container)
+        said("docker", "rm", "--volumes", self.container)
 
     def stop(self) -> int:
         """Stops it as a kubelet does; returns the exit code, 137 after the grace period."""
@@ -171,7 +171,7 @@ class Pod:
             done = subprocess.run(words, capture_output=True, check=True, timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:
             pytest.fail(f"{self.run.name} does not end\n{self.log()[-5000:]}")
-        said("docker", "rm", self.container)
+        said("docker", "rm", "--volumes", self.container)
         return int(done.stdout)
 
 
@@ -239,7 +239,7 @@ class Pods:
         mine = ("--quiet", "--filter", f"label={LABEL}={self.project}")
         for what, some in (("container", "--all"), ("volume", ""), ("network", "")):
             listed = said("docker", what, "ls", *filter(None, [some]), *mine).split()
-            force = ["--force"] if what != "network" else []
+            force = {"container": ["--force", "--volumes"], "volume": ["--force"]}.get(what, [])
             if listed:
                 said("docker", what, "rm", *force, *listed)
 
@@ -264,7 +264,7 @@ class Pods:
         try:
             yield holder
         finally:
-            said("docker", "rm", holder)
+            said("docker", "rm", "--volumes", holder)
 
 
 def _folder(name: str, mode: int) -> tuple[tarfile.TarInfo, bytes]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import time
 import urllib.parse
 import urllib.request
@@ -42,6 +44,8 @@ NEEDS_DOCKER = [
     pytest.mark.processes,
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
+_HERE = "-" + re.sub("[^a-z0-9]", "", socket.gethostname().lower()) + "-"
+"""In the names of this machine's projects, before the number of the process that tests them."""
 
 
 class Stack:
@@ -59,7 +63,7 @@ class Stack:
     ) -> None:
         self.home = home
         self._env_file = ("--env-file", ROOT / "docker" / env_file) if env_file else ()
-        self.project = f"asyncade-test-{name}-{os.getpid()}"
+        self.project = f"asyncade-test-{name}{_HERE}{os.getpid()}"
         self.port, page_port = free_ports(2)
         self.environ = {
             **{name: value for name, value in os.environ.items() if name not in NOT_OURS},
@@ -132,7 +136,7 @@ class Stack:
         try:
             said("docker", "cp", f"{holder}:/runs", target)
         finally:
-            said("docker", "rm", holder)
+            said("docker", "rm", "--volumes", holder)
         return target
 
 
@@ -146,11 +150,31 @@ def stack(
     home: Path, name: str, *, env_file: str | None = None, **variables: str
 ) -> Iterator[Stack]:
     """Yields the project; only its images outlive the test."""
+    remove_leftovers()
     one = Stack(home, name, env_file=env_file, **variables)
     try:
         yield one
     finally:
         one.compose("--profile=*", "down", "--volumes", "--timeout=1")
+
+
+def remove_leftovers() -> None:
+    """Removes what tests of this machine left that were killed: it restarts for ever."""
+    for project in json.loads(said("docker", "compose", "ls", "--all", "--format=json")):
+        name, _, number = project["Name"].rpartition(_HERE)
+        if name.startswith("asyncade-test-") and number.isdigit() and not _alive(int(number)):
+            words = ("--project-name", project["Name"], "down", "--volumes", "--timeout=1")
+            said("docker", "compose", *words)
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def ends(project: str, since: float) -> dict[str, set[int]]:
