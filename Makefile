@@ -5,7 +5,7 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; don
 TORCH ?= torch==2.13.0+cpu
 TORCH_ELSE ?= torch==2.13.0
 VENV := .venv
-SIDE_BY_SIDE := tests/unit tests/fuzz tests/integration
+SIDE_BY_SIDE := tests/unit tests/fuzz tests/integration tests/learning
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.complete
 TOOLS := .tools
@@ -38,7 +38,7 @@ test: check  ## check, then all tests; ARGS="tests/unit -k name" runs some
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -n 2 -m "not faults_long" $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest -m "not faults_long" $(SIDE_BY_SIDE:%=--ignore %)
 endif
 

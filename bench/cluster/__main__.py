@@ -5,7 +5,7 @@ python -m bench.cluster run --arm NAME --actors 16    eight seeds of one arm, tw
 python -m bench.cluster table                         all arms beside the first one
 
 ``--fault-every 5`` makes an arm of random faults: about every five virtual seconds an actor dies or
-stands still, the learner dies every minute, and one message in a hundred is lost.
+stands still, the learner dies about every two minutes, and one message in a hundred is lost.
 
 An arm is a set of learner settings (``--set name=value``) and a cluster. Its runs are kept in
 results/MACHINE/cluster.json as they end, and are not repeated.

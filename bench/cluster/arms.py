@@ -140,7 +140,7 @@ def outcome_of(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> dict[s
     use_one_core()
     arm, costs, seed = task
     if arm["update_ms"] is not None:
-        costs = {**costs, "learner": _assumed(costs["learner"], arm["update_ms"] / 1e3)}
+        costs = {**costs, "learner": assumed(costs["learner"], arm["update_ms"] / 1e3)}
     saves = {"checkpoint_seconds": 30.0} if arm.get("fault_every_s") else {}
     plan = Plan(
         actors=arm["actors"],
@@ -161,7 +161,7 @@ def _faults(arm: Mapping[str, Any], seed: int) -> Faults:
     )
 
 
-def _assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
+def assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
     """Returns costs of a learner that nobody measured: one number for an optimiser step.
 
     It decodes ahead in another thread, as learners with a GPU do, and prepares a batch in the time

@@ -95,6 +95,7 @@ class Cluster:
         network: counts what travels.
         learner: the present one.
         record: what the stages cost, if the plan has no costs.
+        stages: role, then the time spent by each actor and learner that there has been.
         repeated_env_steps: played and learned from, then lost with a learner that was restarted.
     """
 
@@ -110,6 +111,7 @@ class Cluster:
         )
         self.repeated_env_steps = 0
         self.record = Record()
+        self.stages: dict[str, list[Stages]] = {"actor": [], "learner": []}
         self._folder = folder
         self._log = structlog.wrap_logger(None, processors=[_drop])
         self._precision = fastest_precision(torch.device("cpu"))
@@ -190,7 +192,7 @@ class Cluster:
 
     def _make_actor(self, number: int, subscriber: Subscriber) -> Actor:
         clock = self.simulation.clock
-        metrics = ActorMetrics(CollectorRegistry())
+        metrics = ActorMetrics(CollectorRegistry(), clock)
         metrics.stages = self._stages("actor", metrics.stages)
         incarnation = self._names[number] = self._names.get(number, 0) + 1
         return Actor(
@@ -225,6 +227,7 @@ class Cluster:
         )
 
     def _stages(self, role: str, stages: Stages) -> Stages:
+        self.stages[role].append(stages)
         if self.plan.costs is None:
             return WatchedStages(stages, lambda name, n: self.record.enter(f"{role}/{name}", n))
         table = self.plan.costs.get(role, {})

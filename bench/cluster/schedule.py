@@ -14,7 +14,7 @@ UNTIL_S: Final = 3600.0
 LOST: Final = 0.01
 """Share of messages and of published weights that are lost."""
 
-RESTART_EVERY_S: Final = 60.0
+RESTART_EVERY_S: Final = 120.0
 """Mean time between two deaths of the learner, which saves every 30 s."""
 
 

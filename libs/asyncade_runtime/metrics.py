@@ -64,8 +64,14 @@ class ServiceMetrics:
 class WeightsMetrics(ServiceMetrics):
     """Adds the metrics of weights that a service receives and uses or forwards."""
 
-    def __init__(self, registry: CollectorRegistry, service: str, stages: Sequence[str]) -> None:
-        super().__init__(registry, service, stages)
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        service: str,
+        stages: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(registry, service, stages, clock)
         self.weights_received = self.counter("weights_received_total", "Weights received and used.")
         self.weights_refused = self.counter(
             "weights_refused_total", "Weights refused, by reason.", "reason"

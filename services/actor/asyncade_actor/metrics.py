@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -15,10 +17,12 @@ STAGES: Final = (
 
 
 class ActorMetrics(WeightsMetrics):
-    """The actor's metrics, in a registry."""
+    """The actor's metrics, in a registry; `clock` is monotonic and times the stages."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry, "actor", STAGES)
+    def __init__(
+        self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(registry, "actor", STAGES, clock)
         counter, gauge = self.counter, self.gauge
         self.env_steps = counter("env_steps_total", "Env steps played.")
         self.episodes = counter("episodes_total", "Games finished.")
