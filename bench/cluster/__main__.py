@@ -111,9 +111,8 @@ def _measure(asked: argparse.Namespace) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    measured = read_result(arms.COSTS, asked.machine)
-    if measured is None:
-        print(f"no costs for {asked.machine}: run `python -m bench.cluster measure`")
+    costs = arms.measured_costs(asked.machine)
+    if costs is None:
         return 2
     arm = {
         "mode": asked.mode,
@@ -131,7 +130,7 @@ def _run(asked: argparse.Namespace) -> int:
     kept = result["arms"].get(asked.arm, {"runs": []})
     runs = kept["runs"] if kept.get("arm") == arm else []
     missing = [seed for seed in asked.seeds if seed not in {one["seed"] for one in runs}]
-    tasks = [(arm, measured["costs"][asked.mode], seed) for seed in missing]
+    tasks = [(arm, costs[asked.mode], seed) for seed in missing]
     with multiprocessing.get_context("spawn").Pool(asked.jobs, maxtasksperchild=1) as pool:
         for outcome in pool.imap_unordered(arms.outcome_of, tasks):
             runs.append(outcome)

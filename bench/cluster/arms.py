@@ -17,7 +17,9 @@ from typing import Any, Final
 from asyncade_learner.learner import Learner
 from asyncade_rl.devices import prepare_processor
 from bench.cluster.cluster import Cluster, Faults, Plan, temporary_folder
+from bench.cluster.costs import Table
 from bench.cluster.schedule import random_faults
+from bench.result_files import read_result
 
 TARGET_SHARE: Final = 0.75
 """Of the points; on Pong a mean return of 18."""
@@ -139,8 +141,7 @@ def outcome_of(task: tuple[Mapping[str, Any], Mapping[str, Any], int]) -> dict[s
     """
     use_one_core()
     arm, costs, seed = task
-    if arm["update_ms"] is not None:
-        costs = {**costs, "learner": assumed(costs["learner"], arm["update_ms"] / 1e3)}
+    costs = with_updates(costs, arm["update_ms"])
     saves = {"checkpoint_seconds": 30.0} if arm.get("fault_every_s") else {}
     plan = Plan(
         actors=arm["actors"],
@@ -161,17 +162,31 @@ def _faults(arm: Mapping[str, Any], seed: int) -> Faults:
     )
 
 
-def assumed(learner: Mapping[str, Any], update_s: float) -> dict[str, Any]:
-    """Returns costs of a learner that nobody measured: one number for an optimiser step.
+def measured_costs(machine: str) -> Mapping[str, Mapping[str, Table]] | None:
+    """Returns what the stages cost, by mode; without a measurement says so and returns None."""
+    found = read_result(COSTS, machine)
+    if found is None:
+        print(f"no costs for {machine}: run `python -m bench.cluster measure`")
+        return None
+    costs: Mapping[str, Mapping[str, Table]] = found["costs"]
+    return costs
+
+
+def with_updates(costs: Mapping[str, Table], update_ms: float | None) -> Mapping[str, Table]:
+    """Returns costs with those of a learner that nobody measured: one number for an optimiser step.
 
     It decodes ahead in another thread, as learners with a GPU do, and prepares a batch in the time
-    of four steps.
+    of four steps. Without a number the costs stay as they are.
     """
-    return {
-        "publish": learner["publish"],
+    if update_ms is None:
+        return costs
+    update_s = update_ms / 1e3
+    learner = {
+        "publish": costs["learner"]["publish"],
         "prepare": {"1": 4 * update_s},
         "forward_backward": {"1": update_s},
     }
+    return {**costs, "learner": learner}
 
 
 def use_one_core() -> None:

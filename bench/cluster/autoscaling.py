@@ -9,10 +9,9 @@ The rule is docker/prometheus/rules/autoscaling.yml, the limits are the Horizont
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,8 +23,7 @@ from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.choices import MODES
 from bench.cluster import arms
 from bench.cluster.cluster import Cluster, Plan, temporary_folder
-from bench.cluster.costs import Table
-from bench.result_files import ROOT, options, read_result
+from bench.result_files import ROOT, options
 
 _AUTOSCALER: Final = ROOT / "k8s/components/autoscaling-hpa/autoscaler.yaml"
 _TOLERANCE: Final = 0.1
@@ -64,9 +62,9 @@ class Limits(NamedTuple):
         return max(self.least, min(self.most, highest, max(lowest, math.ceil(wanted))))
 
 
-def limits(file: Path = _AUTOSCALER) -> Limits:
+def limits() -> Limits:
     """Reads the limits of the HorizontalPodAutoscaler."""
-    spec = yaml.safe_load(file.read_text())["spec"]
+    spec = yaml.safe_load(_AUTOSCALER.read_text())["spec"]
     given = [
         {one["type"]: one["value"] for one in spec["behavior"][direction]["policies"]}
         for direction in ("scaleUp", "scaleDown")
@@ -87,7 +85,7 @@ def measured(plan: Plan, env_steps: int) -> Wish:
         def over(learner: Learner) -> bool:
             first = _KNOWN_AFTER * calibration
             if learner.progress.env_steps >= (marks[0][0] + env_steps if marks else first):
-                marks.append((learner.progress.env_steps, cluster.simulation.now, work(cluster)))
+                marks.append((learner.progress.env_steps, cluster.simulation.now, _work(cluster)))
             return len(marks) == 2
 
         cluster.run(over)
@@ -96,7 +94,7 @@ def measured(plan: Plan, env_steps: int) -> Wish:
     return Wish(max(1.0, actors / learner), (all_steps - steps) / (until - since))
 
 
-def work(cluster: Cluster) -> dict[str, float]:
+def _work(cluster: Cluster) -> dict[str, float]:
     """Returns the seconds that the rule counts as work so far, by role."""
     return {
         role: sum(s for one in stages for n, s in one.seconds().items() if n not in _IDLE[role])
@@ -119,14 +117,19 @@ def path(begin: int, of: Limits, measure: Callable[[int], Wish]) -> list[tuple[i
 
 def main() -> int:
     """Prints the path; returns the exit code."""
-    parser = options("autoscaling", __doc__, one_run=False)
+    parser = options("cluster.autoscaling", __doc__, one_run=False)
     parser.add_argument("--mode", choices=MODES, default="data")
     parser.add_argument("--update-ms", type=float, help="assumed time of an optimiser step")
     parser.add_argument("--begin", type=int, default=1, help="actors at first")
     parser.add_argument("--env-steps", type=int, default=8192, help="played with each number")
     asked = parser.parse_args()
+    if min(asked.begin, asked.env_steps) < 1:
+        parser.error("--begin and --env-steps are at least 1")
+    measured_costs = arms.measured_costs(asked.machine)
+    if measured_costs is None:
+        return 2
+    costs = arms.with_updates(measured_costs[asked.mode], asked.update_ms)
     arms.use_one_core()
-    costs = _costs(asked)
 
     def measure(actors: int) -> Wish:
         settings: dict[str, Any] = {"mode": asked.mode, "seed": 1}
@@ -138,16 +141,6 @@ def main() -> int:
     ]
     print(markdown(["actors", "wanted", "env steps/s"], rows))
     return 0
-
-
-def _costs(asked: argparse.Namespace) -> Mapping[str, Table]:
-    found = read_result(arms.COSTS, asked.machine)
-    if found is None:
-        raise SystemExit(f"no costs for {asked.machine}: run `python -m bench.cluster measure`")
-    costs: Mapping[str, Table] = found["costs"][asked.mode]
-    if asked.update_ms is None:
-        return costs
-    return {**costs, "learner": arms.assumed(costs["learner"], asked.update_ms / 1e3)}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any, Final
 from asyncade_cli.markdown import table as markdown
 from asyncade_learner.settings import LearnerSettings
 from asyncade_rl.choices import MODES
-from bench.cluster.arms import COSTS, interval, ratio, settings_of
+from bench.cluster.arms import interval, measured_costs, ratio, settings_of
 from bench.recipe.queue import MEASURE, behind, missing
 from bench.recipe.run import MEASURES
 from bench.result_files import ROOT, about, options, read_result, write_result
@@ -89,9 +89,8 @@ def _add(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    costs = read_result(COSTS, asked.machine)
+    costs = measured_costs(asked.machine)
     if costs is None:
-        print(f"no costs for {asked.machine}: run `python -m bench.cluster measure`")
         return 2
     under_way: dict[Future[dict[str, Any]], tuple[str, int]] = {}
     with ThreadPoolExecutor(asked.jobs) as pool:
@@ -101,7 +100,7 @@ def _run(asked: argparse.Namespace) -> int:
             following = missing(list(runs), asked.seeds, runs, list(under_way.values()))
             if following is not None and len(under_way) < asked.jobs:
                 arm = result["arms"][following[0]]["arm"]
-                task = {**arm, "costs": costs["costs"][arm["mode"]], "seed": following[1]}
+                task = {**arm, "costs": costs[arm["mode"]], "seed": following[1]}
                 task |= {"max_env_steps": asked.max_env_steps}
                 under_way[pool.submit(_play, task)] = following
                 continue

@@ -8,18 +8,15 @@ import pytest
 from bench.cluster.autoscaling import Limits, Wish, limits, measured, path
 from bench.cluster.cluster import Plan
 
+from rigs.cluster import CATCH
+
 # An env step takes an actor of one game 2 ms and the learner 0.26 ms: eight actors balance.
 COSTS = {
     "actor": {"environment": {"1": 0.001}, "inference": {"1": 0.001}},
     "learner": {"forward_backward": {"8": 0.0021, "16": 0.0042}},
 }
 SETTINGS: dict[str, Any] = {
-    "game": "catch",
-    "seed": 1,
-    "unroll_length": 8,
-    "batch_samples": 64,
-    "minibatch_size": 16,
-    "passes": 1,
+    **CATCH,
     "calibration_env_steps": 256,
 }
 

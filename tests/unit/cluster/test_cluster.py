@@ -17,6 +17,7 @@ from bench.cluster.simulation import Simulation
 
 from asyncade_learner.learner import Learner
 from builders import frame_from
+from rigs.cluster import CATCH
 
 COSTS = {
     "actor": {"environment": {"1": 0.001, "2": 0.002}, "inference": {"1": 0.001}},
@@ -25,12 +26,7 @@ COSTS = {
 """Seconds; invented. An actor of two games plays an unroll of 8 steps in 24 ms."""
 
 SETTINGS = {
-    "game": "catch",
-    "seed": 1,
-    "unroll_length": 8,
-    "batch_samples": 64,
-    "minibatch_size": 16,
-    "passes": 1,
+    **CATCH,
     "calibration_env_steps": 0,
     "checkpoint_seconds": 1e9,
     "patience_seconds": 0.5,

@@ -13,6 +13,7 @@ import pytest
 from bench.cluster.cluster import Cluster, Faults, Plan
 
 from asyncade_learner.learner import Learner
+from rigs.cluster import CATCH
 
 COSTS = {
     "actor": {"environment": {"1": 0.001, "2": 0.002}, "inference": {"1": 0.001}},
@@ -22,12 +23,7 @@ COSTS = {
 play on meanwhile, with weights that are older then."""
 
 SETTINGS = {
-    "game": "catch",
-    "seed": 1,
-    "unroll_length": 8,
-    "batch_samples": 64,
-    "minibatch_size": 16,
-    "passes": 1,
+    **CATCH,
     "checkpoint_seconds": 1e9,
     "patience_seconds": 0.5,
 }
